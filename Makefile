@@ -1,0 +1,56 @@
+# The front door. `make help` lists the targets; the work is done by the scripts they name.
+# Prerequisites: Rust 1.95 or newer, Python 3.10 or newer, make and a C compiler. Everything else is fetched
+# into .tools/ by the targets that need it; a second run needs no network.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+T := deploy/tools
+
+.PHONY: help tools wasm build test demo demo-check lint fmt bench docs clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+tools: ## install the pinned tools into .tools/ (Envoy, Datasette, the OIDC provider, wasm32 toolchain)
+	@$(T)/wasm-toolchain.sh
+	@$(T)/python-env.sh
+	@$(T)/oidc-provider.sh
+
+wasm: ## build the filter: target-wasm/doorward_filter.wasm
+	@$(T)/wasm-build.sh doorward-filter
+
+build: wasm ## build the filter and the doorward binary (target/debug/doorward)
+	@cargo build --locked -p doorward
+
+test: ## run every test: unit, property, end-to-end against real Envoys, tool scripts
+	@python3 $(T)/run_tests.py
+
+demo: ## start the demo on this machine and print what to try
+	@deploy/demo/run.sh
+
+demo-check: ## run the demo's script unattended and check what it prints
+	@deploy/demo/run.sh --check
+
+lint: ## check formatting, clippy, licences, sources and advisories
+	@cargo fmt --all --check
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@$(T)/cargo-deny.sh
+
+fmt: ## format the Rust code
+	@cargo fmt --all
+
+bench: ## build what the benchmarks need and run them
+	@$(T)/bench-tools.sh
+	@bench/run.sh
+
+docs: ## regenerate the documents that are generated from code
+	@$(T)/docs.sh
+
+clean: ## remove build output
+	@rm -rf target target-wasm .demo
+
+distclean: clean ## remove build output and the fetched tools
+	@rm -rf .tools

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Builds a Proxy-Wasm module: wasm-build.sh [PACKAGE [EXPORTS_FILE]]
+# PACKAGE is a cdylib crate of this workspace (default doorward-filter); EXPORTS_FILE lists the exports to keep
+# (default: exports.txt beside the package's Cargo.toml if it has one, else filter/exports.txt).
+# The result is target-wasm/<package_with_underscores>.wasm: compiled for wasm32-wasip1 with the profile "wasm" and
+# Cargo.lock as it is, then checked and stripped of unused exports by wasm_check.py.
+# Extra cargo arguments: DOORWARD_WASM_CARGO_ARGS.
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+PACKAGE=${1:-doorward-filter}
+TARGET=wasm32-wasip1
+OUT=$ROOT/target-wasm
+NAME=${PACKAGE//-/_}
+cd "$ROOT"
+
+"$ROOT/deploy/tools/wasm-toolchain.sh"
+ROUTE=$(cat "$TOOLS/wasm-route.stamp")
+
+args=(build --locked -p "$PACKAGE" --profile wasm --target "$TARGET")
+# Two modules of different packages share this folder; the two routes do not, as their compilers differ.
+export CARGO_TARGET_DIR=$OUT/$ROUTE
+if [ "$ROUTE" = debian ]; then
+    TC=$TOOLS/wasm-toolchain
+    # build-std is a nightly option; this says that we know.
+    export RUSTC_BOOTSTRAP=1
+    export LD_LIBRARY_PATH=$TC/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export RUSTC=$TC/usr/bin/rustc CARGO=$TC/usr/bin/cargo
+    unset RUSTUP_TOOLCHAIN
+    # No crt1-reactor.o: the SDK defines _initialize itself.
+    export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="-L native=$TC/usr/lib/wasm32-wasi -C link-self-contained=no -C linker=$TC/wasm-ld -C linker-flavor=wasm-ld"
+    args+=(-Z build-std=std,panic_abort)
+else
+    CARGO=cargo
+fi
+# shellcheck disable=SC2086 # a list of arguments
+"$CARGO" "${args[@]}" ${DOORWARD_WASM_CARGO_ARGS:-} || die "$PACKAGE does not build for $TARGET (route: $ROUTE)" \
+    "If a crate could not be downloaded: run this once with access to crates.io; later runs need no network." \
+    "If the compiler itself is at fault: rm -r .tools/wasm-toolchain* .tools/wasm-route.stamp and try again."
+
+EXPORTS=${2:-}
+if [ -z "$EXPORTS" ]; then
+    manifest=$(cargo pkgid --locked -p "$PACKAGE" 2>/dev/null | sed -E 's|^path\+file://||; s|#.*$||') || manifest=
+    EXPORTS=$manifest/exports.txt
+    [ -f "$EXPORTS" ] || EXPORTS=$ROOT/filter/exports.txt
+fi
+built=$CARGO_TARGET_DIR/$TARGET/wasm/$NAME.wasm
+result=$OUT/$NAME.wasm
+check=$ROOT/deploy/tools/wasm_check.py
+if [ -f "$result" ] && [ "$result" -nt "$built" ] && [ "$result" -nt "$EXPORTS" ] && [ "$result" -nt "$check" ] &&
+    [ "$(cat "$result.route" 2>/dev/null)" = "$ROUTE" ]; then
+    say "$NAME.wasm is fresh"
+else
+    rm -f "$result"
+    python3 "$check" "$built" --exports "$EXPORTS" --output "$result"
+    printf '%s\n' "$ROUTE" >"$result.route"
+fi
