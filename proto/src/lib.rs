@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Protocol messages of Doorward, generated from `doorward/v1/*.proto`, whose comments are their documentation.
+//!
+//! * `bundle.proto`: the compiled policy of one scope, in canonical form.
+//! * `policy.proto`: policy push between control plane and proxies.
+//! * `audit.proto`: audit records, their stream, tail and query.
+//! * `admin.proto`: what operators ask the control plane.
+//!
+//! With feature `grpc` the tonic clients and servers are generated as well, and [`FILE_DESCRIPTOR_SET`] for reflection.
+
+/// Package `doorward.v1`.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::indexing_slicing,
+    reason = "generated; the .proto files hold the documentation"
+)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/doorward.v1.rs"));
+}
+
+/// Encoded `FileDescriptorSet` of all Doorward services, for gRPC reflection.
+#[cfg(feature = "grpc")]
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
