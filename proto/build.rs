@@ -4,28 +4,18 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    const FILES: [&str; 4] = [
-        "doorward/v1/bundle.proto",
-        "doorward/v1/policy.proto",
-        "doorward/v1/audit.proto",
-        "doorward/v1/admin.proto",
-    ];
+    const FILES: [&str; 4] =
+        ["doorward/v1/bundle.proto", "doorward/v1/policy.proto", "doorward/v1/audit.proto", "doorward/v1/admin.proto"];
     for file in FILES {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(FILES, ["."])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     if env::var_os("CARGO_FEATURE_GRPC").is_some() {
-        fs::write(
-            out.join("descriptors.bin"),
-            prost_build_bytes(&descriptors),
-        )?;
+        fs::write(out.join("descriptors.bin"), prost_build_bytes(&descriptors))?;
         tonic_prost_build::configure().compile_fds(descriptors)?;
     } else {
-        tonic_prost_build::configure()
-            .build_client(false)
-            .build_server(false)
-            .compile_fds(descriptors)?;
+        tonic_prost_build::configure().build_client(false).build_server(false).compile_fds(descriptors)?;
     }
     Ok(())
 }

@@ -1,0 +1,1 @@
+//! The decision record: building, canonical encoding, hash chain.

@@ -1,0 +1,7 @@
+//! A compiled policy as a worker evaluates it: interned, indexed, immutable.
+
+mod schema;
+mod tables;
+
+pub use schema::{Component, Field, FieldSet, HeaderMapping, Operation, Parameter, Relation, Service, Upstream};
+pub use tables::{Tables, TablesError};

@@ -1,0 +1,1 @@
+//! All steps in order: one verdict for one request.

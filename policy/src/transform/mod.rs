@@ -1,0 +1,78 @@
+//! Streaming removal and masking of JSON fields: chunk by chunk, constant memory, correct at any chunk boundary.
+
+use crate::{Name, bundle::FieldSet};
+pub use doorward_proto::v1::MaskKind;
+use std::sync::Arc;
+
+/// How one field is masked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaskRule {
+    /// Field name.
+    pub field: Name,
+    /// Kind of mask.
+    pub kind: MaskKind,
+    /// `MASK_FIXED`: the text that replaces the value.
+    pub fixed: Name,
+    /// `MASK_LAST`: characters kept at the end. `MASK_TRUNCATE`: characters kept at the start.
+    pub length: u32,
+    /// The masked field may be filtered, sorted and grouped on all the same.
+    pub filterable: bool,
+}
+
+/// What must happen to a response. An empty plan lets it pass untouched.
+#[derive(Clone, Debug, Default)]
+pub struct ResponsePlan {
+    /// Where rows are, and what may be in them. Empty: the response needs no reading.
+    pub sites: Vec<RowSite>,
+    /// Top-level keys of the response object that are removed whatever they hold (e.g. an echo of the query).
+    pub remove_keys: Vec<Name>,
+    /// Top-level keys whose string value is replaced (e.g. a next-page link that shows the rewritten query).
+    pub replace_keys: Vec<(Name, String)>,
+    /// Statuses at or above 400 are replaced by an own error body, because the upstream's text may quote the rewritten query.
+    pub hide_error_bodies: bool,
+}
+
+/// One place in the response where rows are.
+#[derive(Clone, Debug)]
+pub struct RowSite {
+    /// Path from the document's root to the row (or to the list of rows).
+    pub path: Vec<PathStep>,
+    /// Form of one row.
+    pub shape: RowShape,
+    /// Fields that may be seen; any other member of a row object is removed.
+    pub visible: Arc<FieldSet>,
+    /// Masks on visible fields.
+    pub masks: Arc<[MaskRule]>,
+    /// Members of the row objects that hold nested rows: they are kept, and have a site of their own.
+    pub nested: Vec<Name>,
+}
+
+/// One step of a path into a JSON document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathStep {
+    /// Member of this name.
+    Member(Name),
+    /// Every member of an object, whatever its name.
+    AnyMember,
+    /// Every element of an array.
+    Elements,
+}
+
+/// The form of one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowShape {
+    /// `{"field": value}`
+    Object,
+    /// `[value, …]` in this order of columns; a row of another length is an error.
+    Array(Vec<Name>),
+    /// A bare value of this field.
+    Scalar(Name),
+}
+
+impl ResponsePlan {
+    /// True if the response may pass without being read.
+    #[must_use]
+    pub fn is_passthrough(&self) -> bool {
+        self.sites.is_empty() && self.remove_keys.is_empty() && self.replace_keys.is_empty() && !self.hide_error_bodies
+    }
+}
