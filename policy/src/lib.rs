@@ -14,6 +14,7 @@
 //! | [`dialect`] | an HTTP request | a [`request::DataRequest`], and back, constrained |
 //! | [`predicate`] | a row filter's text | a typed tree, resolved and evaluated |
 //! | [`decide`] | principal × request × tables | a [`decide::Decision`] |
+//! | [`limit`] | a decision's rate limits | a yes, or when to come back |
 //! | [`transform`] | a response body | the same without hidden fields and with masks |
 //! | [`audit`] | a decision | a canonical, chained record |
 //! | [`engine`] | all of these in order | one verdict for one request |
@@ -30,6 +31,7 @@ pub mod document;
 pub mod engine;
 pub mod host;
 pub mod identity;
+pub mod limit;
 pub mod predicate;
 pub mod request;
 pub mod transform;

@@ -1,7 +1,20 @@
 //! Principal × DataRequest × Tables → [`Decision`]: the only place that grants anything.
 
-use crate::{Name, bundle::FieldSet, code::Denial, predicate::Resolved, transform::MaskRule, value::Literal};
+use crate::{
+    Name,
+    bundle::{FieldSet, Service, Tables},
+    code::{Code, Denial},
+    identity::Principal,
+    limit::LimitRule,
+    predicate::Resolved,
+    request::DataRequest,
+    transform::MaskRule,
+    value::Literal,
+};
 use std::sync::Arc;
+
+mod trace;
+pub use trace::{Step, Trace, Verdict};
 
 /// What was decided about one request.
 #[derive(Clone, Debug)]
@@ -16,6 +29,8 @@ pub struct Decision {
     pub audit_required: bool,
     /// What a document in shadow mode would have done, where it differs.
     pub would: Option<Would>,
+    /// Rate limits that an allowed request counts against; see [`crate::limit::take`].
+    pub limits: Vec<LimitRule>,
 }
 
 /// What a document in shadow mode would have done.
@@ -30,14 +45,14 @@ pub enum Would {
 }
 
 /// What an allowed request must additionally satisfy: one entry per operation of the `DataRequest`, in its order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Constraints {
     /// Parallel to [`crate::request::DataRequest::operations`].
     pub operations: Vec<OperationConstraints>,
 }
 
 /// Constraints on one operation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct OperationConstraints {
     /// Rows that may be seen or touched; `None`: all.
     pub rows: Option<Resolved>,
@@ -57,4 +72,33 @@ pub struct OperationConstraints {
     pub arguments: Vec<(Name, Literal)>,
     /// The predicate that written rows were checked against, for the record.
     pub check: Option<Resolved>,
+}
+
+/// Decides one request. `requested_role` is the caller's `x-doorward-role`; `now_seconds` is Unix time.
+#[must_use]
+pub fn decide(
+    tables: &Tables,
+    service: &Service,
+    principal: &Principal,
+    request: &DataRequest,
+    requested_role: Option<&str>,
+    now_seconds: i64,
+    trace: Option<&mut Trace>,
+) -> Decision {
+    let _ = (tables, service, principal, request, requested_role, now_seconds, trace);
+    Decision {
+        outcome: Err(Denial::new(Code::RoleNone, "No role is bound to this caller.")),
+        role: None,
+        department: None,
+        audit_required: true,
+        would: None,
+        limits: Vec::new(),
+    }
+}
+
+/// The denial of a principal whose credential was revoked by a restriction.
+#[must_use]
+pub fn revoked(tables: &Tables, principal: &Principal, now_seconds: i64) -> Option<Denial> {
+    let _ = (tables, principal, now_seconds);
+    None
 }
