@@ -6,6 +6,8 @@
 //! value := 'string' | number | true | false | {user.NAME} | {tenant} | {role.NAME} | {agent.NAME} | {key.NAME} | {now}
 //! ```
 
+pub mod parse;
+
 use crate::{
     Name,
     value::{FieldType, Literal},
