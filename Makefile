@@ -47,7 +47,7 @@ bench: ## build what the benchmarks need and run them
 	@bench/run.sh
 
 docs: ## regenerate the documents that are generated from code
-	@$(T)/docs.sh
+	@docs/generate.sh
 
 clean: ## remove build output
 	@rm -rf target target-wasm .demo

