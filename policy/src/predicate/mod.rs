@@ -6,7 +6,19 @@
 //! value := 'string' | number | true | false | {user.NAME} | {tenant} | {role.NAME} | {agent.NAME} | {key.NAME} | {now}
 //! ```
 
+mod display;
+mod eval;
 pub mod parse;
+mod resolve;
+mod simplify;
+#[cfg(test)]
+mod tests;
+pub mod wire;
+
+pub use display::{operator, placeholder};
+pub use eval::{Truth, eval};
+pub use resolve::{Context, rfc3339};
+pub use simplify::simplify;
 
 use crate::{
     Name,
