@@ -1,7 +1,22 @@
 //! Credentials → [`Principal`]: token verification, API keys, claim mapping, delegation, mesh identity.
 
+mod authenticate;
+mod cache;
+mod claims;
+mod credentials;
+mod json;
+mod jws;
+mod mesh;
+mod signature;
+mod token;
+
 use crate::Name;
+pub use authenticate::{Denied, authenticate};
+pub use cache::TokenCache;
+pub use credentials::{Mesh, Settings, Unidentified};
 pub use doorward_proto::v1::Algorithm;
+pub use jws::{MAX_TOKEN_BYTES, verify_compact};
+pub use signature::{Es384, Es384Signature, algorithm_from_name, algorithm_name, fits, verify_signature, weakness};
 
 /// The verified identity of one request. Missing is missing: never an empty string.
 #[derive(Clone, Debug, Default, PartialEq)]

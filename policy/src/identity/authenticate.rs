@@ -1,0 +1,199 @@
+//! The credentials of one request → its principal.
+
+use super::{
+    Agent, Principal, TokenCache,
+    credentials::{Mesh, Settings, Unidentified, check_key, find_key, find_token, refuse_in_query},
+    jws::{MAX_TOKEN_BYTES, invalid},
+    mesh, token,
+};
+use crate::{
+    Name,
+    bundle::Tables,
+    code::{Code, Denial},
+    host::Host,
+    request::HttpRequest,
+};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// A refused credential, with what little of it may be recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{denial}")]
+pub struct Denied {
+    /// Why.
+    pub denial: Denial,
+    /// First 16 hex digits of the presented token's SHA-256.
+    pub token_sha256: Option<Name>,
+    /// The provider that the token claims to come from. Not verified, unless the denial came after the signature check.
+    pub provider: Option<Name>,
+}
+
+impl From<Denial> for Denied {
+    fn from(denial: Denial) -> Self {
+        Denied { denial, token_sha256: None, provider: None }
+    }
+}
+
+impl From<Denied> for Denial {
+    fn from(denied: Denied) -> Self {
+        denied.denial
+    }
+}
+
+/// Verifies every credential of a request and says who is asking.
+///
+/// A token found in `cache` costs a comparison, and its expiry and revocation are checked all the same; nothing is
+/// allocated then, unless it comes with another key or peer than last time.
+///
+/// # Errors
+/// A `credential_*` code, or `delegation_denied` for a delegation chain that is not understood.
+pub fn authenticate(
+    tables: &Tables,
+    host: &dyn Host,
+    settings: &Settings,
+    cache: &mut TokenCache,
+    request: &HttpRequest<'_>,
+) -> Result<Arc<Principal>, Denied> {
+    let now = i64::try_from(host.now_millis() / 1000).unwrap_or(i64::MAX);
+    cache.bind(tables);
+    refuse_in_query(request.path)?;
+    let token = find_token(settings, request)?;
+    let key = find_key(settings, request)?;
+    let peer = peer(settings.mesh, request)?;
+    let key = key.map(|presented| check_key(tables, now, request, presented)).transpose()?;
+
+    let Some(token) = token else {
+        if key.is_none() && settings.unidentified == Unidentified::Deny {
+            return Err(Denial::new(Code::CredentialMissing, "The request has neither a token nor an API key.").into());
+        }
+        let principal = combine(&cache.anonymous, tables, settings, key, peer)?;
+        return match crate::decide::revoked(tables, &principal, now) {
+            Some(denial) => Err(denial.into()),
+            None => Ok(principal),
+        };
+    };
+
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(invalid("The token is larger than 16 KiB. Ask the identity provider for fewer claims.").into());
+    }
+    let hash = cache.hash(token);
+    if cache.get(hash, token).is_none() {
+        let sha256 = fingerprint(token);
+        let mut provider = None;
+        match token::verify(tables, host, now, token, sha256.clone(), &mut provider) {
+            Ok(verified) => {
+                let principal = Arc::new(verified.principal);
+                cache.insert(hash, token, principal.clone(), verified.valid_until);
+                return finish(tables, now, combine(&principal, tables, settings, key, peer), &principal);
+            }
+            Err(denial) => return Err(Denied { denial, token_sha256: Some(sha256), provider }),
+        }
+    }
+    let Some(entry) = cache.get(hash, token) else {
+        return Err(invalid("The token could not be looked up.").into());
+    };
+    let verified = entry.principal.clone();
+    if now >= entry.valid_until {
+        cache.remove(hash);
+        return Err(denied(token::expired(), &verified));
+    }
+    if key.is_none() && peer.is_none() {
+        return finish(tables, now, Ok(verified.clone()), &verified);
+    }
+    let combined = match &entry.combined {
+        Some((last_key, last_peer, principal)) if *last_key == key && last_peer.as_deref() == peer => {
+            Ok(principal.clone())
+        }
+        _ => combine(&verified, tables, settings, key, peer)
+            .inspect(|principal| entry.combined = Some((key, peer.map(Name::from), principal.clone()))),
+    };
+    finish(tables, now, combined, &verified)
+}
+
+fn finish(
+    tables: &Tables,
+    now: i64,
+    combined: Result<Arc<Principal>, Denial>,
+    verified: &Principal,
+) -> Result<Arc<Principal>, Denied> {
+    let principal = combined.map_err(|denial| denied(denial, verified))?;
+    match crate::decide::revoked(tables, &principal, now) {
+        Some(denial) => Err(denied(denial, verified)),
+        None => Ok(principal),
+    }
+}
+
+fn denied(denial: Denial, verified: &Principal) -> Denied {
+    let token_sha256 = verified.token.as_ref().map(|token| token.sha256.clone());
+    Denied { denial, token_sha256, provider: verified.provider.clone() }
+}
+
+/// The first 16 hex digits of the token's SHA-256.
+fn fingerprint(token: &str) -> Name {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(16);
+    for byte in Sha256::digest(token).iter().take(8) {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into()
+}
+
+fn peer<'a>(mode: Mesh, request: &HttpRequest<'a>) -> Result<Option<&'a str>, Denial> {
+    if mode == Mesh::Ignore {
+        return Ok(None);
+    }
+    // Several lines are one list; the last element of the last line is the immediate peer.
+    let line = request.headers.iter().rev().find(|header| header.name == "x-forwarded-client-cert");
+    let id = match line.map(|header| std::str::from_utf8(header.value)) {
+        None => Ok(None),
+        Some(Ok(text)) => mesh::spiffe_id(text),
+        Some(Err(_)) => Err(()),
+    };
+    match (mode, id) {
+        (Mesh::Agent, Ok(None)) => {
+            Err(Denial::new(Code::CredentialMissing, "The peer has no mesh identity (SPIFFE ID), and one is required."))
+        }
+        (Mesh::Agent, Err(())) => {
+            Err(invalid("The peer's mesh identity (x-forwarded-client-cert) is malformed or ambiguous."))
+        }
+        (_, id) => Ok(id.unwrap_or(None)),
+    }
+}
+
+/// Adds what the API key and the peer say.
+fn combine(
+    base: &Arc<Principal>,
+    tables: &Tables,
+    settings: &Settings,
+    key: Option<usize>,
+    peer: Option<&str>,
+) -> Result<Arc<Principal>, Denial> {
+    if key.is_none() && peer.is_none() {
+        return Ok(base.clone());
+    }
+    let mut principal = Principal::clone(base);
+    if let Some(index) = key {
+        let key = tables.keys().get(index).ok_or_else(|| invalid("The API key is not known."))?;
+        principal.key = Some(index);
+        match (&principal.tenant, &key.tenant) {
+            (Some(person), Some(tool)) if person != tool => {
+                return Err(Denial::new(
+                    Code::CredentialLocked,
+                    "The API key belongs to another tenant than the token.",
+                ));
+            }
+            (None, Some(tool)) => principal.tenant = Some(tool.clone()),
+            _ => {}
+        }
+        principal.agents.extend(key.agent.clone().map(|name| Agent { name }));
+    }
+    if let Some(id) = peer {
+        let id = Name::from(id);
+        if settings.mesh == Mesh::Agent {
+            principal.agents.push(Agent { name: id.clone() });
+        }
+        principal.mesh = Some(id);
+    }
+    Ok(Arc::new(principal))
+}

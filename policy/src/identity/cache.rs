@@ -1,0 +1,178 @@
+//! Verified tokens by their exact value, until they expire or the policy changes.
+
+use super::Principal;
+use crate::{Name, bundle::Tables};
+use hashbrown::HashMap;
+use std::{collections::VecDeque, fmt, hash::BuildHasher, sync::Arc};
+
+/// Verified tokens, bounded in number and bytes. Only tokens that passed every check get in, so that nobody without
+/// good tokens can push others out.
+///
+/// An entry is found by a fast hash and confirmed by comparing the whole token. Expiry and revocation are checked again
+/// at every use.
+pub struct TokenCache {
+    entries: HashMap<u64, Entry, foldhash::fast::FixedState>,
+    /// (hash, serial) in the order of insertion; some may be gone already.
+    order: VecDeque<(u64, u64)>,
+    serial: u64,
+    bytes: usize,
+    max_entries: usize,
+    max_bytes: usize,
+    /// The policy that the entries were verified under.
+    policy: ([u8; 32], u64),
+    pub(super) anonymous: Arc<Principal>,
+}
+
+pub(super) struct Entry {
+    token: Box<str>,
+    serial: u64,
+    pub(super) principal: Arc<Principal>,
+    /// Unix seconds from which the token is refused; clock skew is in it.
+    pub(super) valid_until: i64,
+    /// The principal together with the key and the peer it last came with.
+    pub(super) combined: Option<(Option<usize>, Option<Name>, Arc<Principal>)>,
+}
+
+impl fmt::Debug for TokenCache {
+    /// Sizes only: tokens never reach logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCache").field("entries", &self.entries.len()).field("bytes", &self.bytes).finish()
+    }
+}
+
+impl Default for TokenCache {
+    /// 4096 tokens, 8 MiB.
+    fn default() -> Self {
+        TokenCache::new(4096, 8 << 20)
+    }
+}
+
+impl TokenCache {
+    /// An empty cache with these bounds; zero turns it off.
+    #[must_use]
+    pub fn new(max_entries: usize, max_bytes: usize) -> Self {
+        TokenCache {
+            entries: HashMap::default(),
+            order: VecDeque::new(),
+            serial: 0,
+            bytes: 0,
+            max_entries,
+            max_bytes,
+            policy: ([0; 32], 0),
+            anonymous: Arc::default(),
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.order.clear();
+        self.bytes = 0;
+    }
+
+    /// Number of tokens held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Forgets everything if the entries were verified under another policy.
+    pub(super) fn bind(&mut self, tables: &Tables) {
+        if self.policy.1 != tables.epoch() || self.policy.0 != *tables.digest() {
+            self.clear();
+            self.policy = (*tables.digest(), tables.epoch());
+        }
+    }
+
+    pub(super) fn hash(&self, token: &str) -> u64 {
+        self.entries.hasher().hash_one(token)
+    }
+
+    pub(super) fn get(&mut self, hash: u64, token: &str) -> Option<&mut Entry> {
+        self.entries.get_mut(&hash).filter(|entry| *entry.token == *token)
+    }
+
+    pub(super) fn remove(&mut self, hash: u64) {
+        if let Some(entry) = self.entries.remove(&hash) {
+            self.bytes = self.bytes.saturating_sub(cost(&entry.token));
+        }
+    }
+
+    pub(super) fn insert(&mut self, hash: u64, token: &str, principal: Arc<Principal>, valid_until: i64) {
+        let cost = cost(token);
+        if self.max_entries == 0 || cost > self.max_bytes {
+            return;
+        }
+        self.remove(hash);
+        while self.entries.len() >= self.max_entries || self.bytes + cost > self.max_bytes {
+            let Some((oldest, serial)) = self.order.pop_front() else { break };
+            if self.entries.get(&oldest).is_some_and(|entry| entry.serial == serial) {
+                self.remove(oldest);
+            }
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let entry = Entry { token: token.into(), serial: self.serial, principal, valid_until, combined: None };
+        self.entries.insert(hash, entry);
+        self.order.push_back((hash, self.serial));
+        self.bytes += cost;
+        // Entries that expired leave their place in the order behind.
+        if self.order.len() > 2 * self.max_entries.max(16) {
+            let entries = &self.entries;
+            self.order.retain(|(hash, serial)| entries.get(hash).is_some_and(|entry| entry.serial == *serial));
+        }
+    }
+}
+
+/// What an entry counts for: the token, and about twice that for the principal made of it.
+fn cost(token: &str) -> usize {
+    3 * token.len() + 512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_and_bytes_stay_bounded_and_the_oldest_goes_first() {
+        let mut cache = TokenCache::new(3, 1 << 20);
+        for token in ["a", "b", "c", "d"] {
+            let hash = cache.hash(token);
+            cache.insert(hash, token, Arc::default(), 10);
+        }
+        let held = |cache: &mut TokenCache, token: &str| {
+            let hash = cache.hash(token);
+            cache.get(hash, token).is_some()
+        };
+        assert_eq!(cache.len(), 3);
+        assert!(!held(&mut cache, "a") && held(&mut cache, "b") && held(&mut cache, "d"));
+        let mut small = TokenCache::new(100, 2 * cost("xxxx"));
+        for token in ["xxx1", "xxx2", "xxx3"] {
+            let hash = small.hash(token);
+            small.insert(hash, token, Arc::default(), 10);
+        }
+        assert_eq!(small.len(), 2);
+        assert!(small.bytes <= small.max_bytes);
+        for round in 0..1000 {
+            let token = format!("t{round}");
+            let hash = small.hash(&token);
+            small.insert(hash, &token, Arc::default(), 10);
+            small.remove(hash);
+        }
+        assert!(small.order.len() <= 201 && small.bytes == 0);
+    }
+
+    #[test]
+    fn a_hash_collision_is_not_a_hit() {
+        let mut cache = TokenCache::default();
+        cache.insert(7, "token", Arc::default(), 10);
+        assert!(cache.get(7, "token").is_some());
+        assert!(cache.get(7, "tokem").is_none());
+        assert!(!format!("{cache:?}").contains("token\""));
+    }
+}
