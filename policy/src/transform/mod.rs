@@ -30,6 +30,8 @@ pub struct ResponsePlan {
     pub replace_keys: Vec<(Name, String)>,
     /// Statuses at or above 400 are replaced by an own error body, because the upstream's text may quote the rewritten query.
     pub hide_error_bodies: bool,
+    /// Response headers (lower case) that are removed, because they show the rewritten query (e.g. `link`, `location`).
+    pub remove_headers: Vec<Name>,
 }
 
 /// One place in the response where rows are.
@@ -73,6 +75,10 @@ impl ResponsePlan {
     /// True if the response may pass without being read.
     #[must_use]
     pub fn is_passthrough(&self) -> bool {
-        self.sites.is_empty() && self.remove_keys.is_empty() && self.replace_keys.is_empty() && !self.hide_error_bodies
+        self.sites.is_empty()
+            && self.remove_keys.is_empty()
+            && self.replace_keys.is_empty()
+            && !self.hide_error_bodies
+            && self.remove_headers.is_empty()
     }
 }
