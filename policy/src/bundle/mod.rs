@@ -1,9 +1,17 @@
 //! A compiled policy as a worker evaluates it: interned, indexed, immutable.
 
 mod access;
+mod decode;
+pub(crate) mod roles;
+mod route;
 mod schema;
+mod spki;
+pub(crate) mod subjects;
 mod tables;
 
 pub use access::{AttributeClaim, ClaimPath, Delegation, Key, Network, Provider};
 pub use schema::{Component, Field, FieldSet, HeaderMapping, Operation, Parameter, Relation, Service, Upstream};
 pub use tables::{Tables, TablesError};
+
+/// A table by name. Names come from the signed policy, never from requests, so a fixed hash state is safe.
+type Map<V> = hashbrown::HashMap<crate::Name, V, foldhash::fast::FixedState>;

@@ -70,22 +70,15 @@ pub struct Service {
 
 impl Service {
     /// The declared component of this canonical name: exact, else the family `prefix/*` with the longest prefix, else `*`.
-    /// Costs at most one look-up per path segment.
+    /// Costs at most one look-up per path segment; a name of more than 64 segments is no component.
     #[must_use]
     pub fn component(&self, name: &str) -> Option<&Arc<Component>> {
-        if let Some(component) = self.components.get(name) {
-            return Some(component);
-        }
-        let mut pattern = String::with_capacity(name.len() + 2);
-        for (end, _) in name.rmatch_indices('/').take(64) {
-            pattern.clear();
-            pattern.push_str(name.get(..end)?);
-            pattern.push_str("/*");
-            if let Some(component) = self.components.get(pattern.as_str()) {
-                return Some(component);
-            }
-        }
-        self.components.get("*")
+        let mut found = None;
+        super::roles::each_pattern(name, &mut |pattern| {
+            found = self.components.get(pattern);
+            found.is_some()
+        });
+        found
     }
 }
 

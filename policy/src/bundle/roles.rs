@@ -1,0 +1,162 @@
+//! What roles grant, with everything that does not depend on the request worked out beforehand.
+
+use super::{
+    Map,
+    schema::{Component, FieldSet},
+};
+use crate::{
+    Name,
+    predicate::{Operand, Template},
+    request::Verb,
+    transform::MaskRule,
+};
+use doorward_proto::v1::LimitBy;
+use std::sync::Arc;
+
+/// Path segments that a component's name may have at most; with more, no pattern matches it.
+pub(crate) const MAX_SEGMENTS: usize = 64;
+
+/// A role.
+#[derive(Debug)]
+pub(crate) struct Role {
+    pub(crate) name: Name,
+    pub(crate) active: bool,
+    pub(crate) shadow: bool,
+    pub(crate) audit_required: bool,
+    pub(crate) department: Option<Name>,
+    pub(crate) max_rows: Option<u32>,
+    /// Sorted by name.
+    pub(crate) lookups: Vec<(Name, Vec<Name>)>,
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) grants: Vec<Grant>,
+    /// Service → component pattern → position of the grant by verb.
+    pub(super) index: Map<Map<[Option<u32>; 7]>>,
+}
+
+/// A role's rate limit.
+#[derive(Clone, Debug)]
+pub(crate) struct Limit {
+    pub(crate) requests: u32,
+    pub(crate) per_milliseconds: u64,
+    pub(crate) burst: u32,
+    pub(crate) by: LimitBy,
+}
+
+/// One grant of a role.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) rows: Option<Template>,
+    /// What written rows must satisfy; the row predicate where nothing else was said.
+    pub(crate) check: Option<Template>,
+    pub(crate) set: Vec<Preset>,
+    pub(crate) max_rows: Option<u32>,
+    /// What asking for a hidden field does; `None`: as the service says.
+    pub(crate) omit_hidden: Option<bool>,
+    pub(crate) unchecked: bool,
+    /// Number of the grant in its document.
+    pub(crate) source: u32,
+    pub(crate) arguments: Vec<ArgumentRule>,
+    /// By declared component (families by their pattern).
+    pub(super) views: Map<View>,
+}
+
+/// What a grant shows of one component.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) visible: Arc<FieldSet>,
+    pub(crate) sees_all: bool,
+    /// Sorted by field; visible fields only.
+    pub(crate) masks: Arc<[MaskRule]>,
+    pub(crate) write: Arc<FieldSet>,
+}
+
+impl View {
+    /// The mask of this field.
+    pub(crate) fn mask(&self, field: &str) -> Option<&MaskRule> {
+        mask_of(&self.masks, field)
+    }
+}
+
+/// The mask of this field among masks sorted by field.
+pub(crate) fn mask_of<'a>(masks: &'a [MaskRule], field: &str) -> Option<&'a MaskRule> {
+    masks.binary_search_by(|mask| mask.field.as_ref().cmp(field)).ok().and_then(|at| masks.get(at))
+}
+
+/// A value that the policy writes.
+#[derive(Debug)]
+pub(crate) struct Preset {
+    pub(crate) field: Name,
+    pub(crate) value: Operand,
+    pub(crate) overrides: bool,
+}
+
+/// What an argument must or may be.
+#[derive(Debug)]
+pub(crate) struct ArgumentRule {
+    pub(crate) name: Name,
+    pub(crate) required: bool,
+    pub(crate) values: Vec<Operand>,
+    pub(crate) fixed: bool,
+}
+
+/// How far a role goes towards one operation.
+pub(crate) enum Reach<'a> {
+    /// No grant on the service.
+    NoService,
+    /// None on the component.
+    NoComponent,
+    /// None for the verb.
+    NoVerb,
+    /// This one.
+    Granted(&'a Grant, &'a View),
+}
+
+impl Role {
+    /// The grant for a verb on a component: of the patterns that match its name and grant the verb, the most specific.
+    pub(crate) fn reach(&self, service: &str, component: Option<&Component>, name: &str, verb: Verb) -> Reach<'_> {
+        let Some(patterns) = self.index.get(service) else { return Reach::NoService };
+        let Some(component) = component else { return Reach::NoComponent };
+        let mut matched = false;
+        let mut granted = None;
+        each_pattern(name, &mut |pattern| {
+            let Some(verbs) = patterns.get(pattern) else { return false };
+            matched = true;
+            granted = usize::try_from(i32::from(verb)).ok().and_then(|verb| verbs.get(verb).copied()).flatten();
+            granted.is_some()
+        });
+        let grant = granted.and_then(|at| self.grants.get(usize::try_from(at).ok()?));
+        match grant.and_then(|grant| Some((grant, grant.views.get(component.name.as_ref())?))) {
+            Some((grant, view)) => Reach::Granted(grant, view),
+            None if matched => Reach::NoVerb,
+            None => Reach::NoComponent,
+        }
+    }
+}
+
+/// Calls `found` with every pattern that matches a component's name, the most specific first, until it says true.
+pub(super) fn each_pattern(name: &str, found: &mut dyn FnMut(&str) -> bool) {
+    if name.bytes().filter(|byte| *byte == b'/').count() > MAX_SEGMENTS || found(name) {
+        return;
+    }
+    let mut pattern = String::with_capacity(name.len() + 2);
+    for (end, _) in name.rmatch_indices('/') {
+        pattern.clear();
+        pattern.push_str(name.get(..end).unwrap_or(""));
+        pattern.push_str("/*");
+        if pattern != name && found(&pattern) {
+            return;
+        }
+    }
+    if name != "*" {
+        found("*");
+    }
+}
+
+/// True if some component name matches both: a grant's pattern and a declared component, which may be a family.
+pub(super) fn overlap(pattern: &str, component: &str) -> bool {
+    let within = |name: &str, family: &str| {
+        family == "*"
+            || family.strip_suffix('*').is_some_and(|prefix| prefix.ends_with('/') && name.starts_with(prefix))
+    };
+    pattern == component || within(component, pattern) || within(pattern, component)
+}

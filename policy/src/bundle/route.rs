@@ -1,0 +1,175 @@
+//! Authority and path → service, at a cost that does not depend on the number of services.
+
+use super::Map;
+use crate::Name;
+use std::borrow::Cow;
+
+/// Host patterns with their path prefixes.
+#[derive(Debug, Default)]
+pub(super) struct Router {
+    exact: Map<Prefixes>,
+    /// By the part after `*.`.
+    suffix: Map<Prefixes>,
+    any: Prefixes,
+}
+
+#[derive(Debug, Default)]
+struct Prefixes {
+    services: Map<usize>,
+    /// Length of the longest prefix: longer parts of a path need not be tried.
+    longest: usize,
+}
+
+impl Router {
+    /// Adds one match. False: it is taken already, or no host pattern or path prefix.
+    pub(super) fn insert(&mut self, host: &Name, path: &Name, service: usize) -> bool {
+        let plain = |host: &str| {
+            !host.is_empty() && !host.contains(['*', '/', ':', ' ']) && !host.bytes().any(|b| b.is_ascii_uppercase())
+                || host.starts_with('[')
+        };
+        let prefixes = match host.strip_prefix("*.") {
+            _ if host.is_empty() => &mut self.any,
+            Some(suffix) if plain(suffix) => self.suffix.entry(Name::from(suffix)).or_default(),
+            None if plain(host) => self.exact.entry(host.clone()).or_default(),
+            _ => return false,
+        };
+        if !(path.is_empty() || path.starts_with('/') && !path.ends_with('/')) {
+            return false;
+        }
+        prefixes.longest = prefixes.longest.max(path.len());
+        prefixes.services.insert(path.clone(), service).is_none()
+    }
+
+    /// The service of this authority and path, and the prefix: the exact host before suffixes (longest first) before any
+    /// host, and of one host the longest prefix that ends where a segment does.
+    pub(super) fn find(&self, authority: &str, path: &str) -> Option<(usize, &str)> {
+        let host = host(authority);
+        let path = path.split(['?', '#']).next().unwrap_or("");
+        if let Some(found) = self.exact.get(host.as_ref()).and_then(|prefixes| prefixes.find(path)) {
+            return Some(found);
+        }
+        // A DNS name has at most 127 labels.
+        for (dot, _) in host.match_indices('.').take(127) {
+            let suffix = host.get(dot + 1..).unwrap_or("");
+            if let Some(found) = self.suffix.get(suffix).and_then(|prefixes| prefixes.find(path)) {
+                return Some(found);
+            }
+        }
+        self.any.find(path)
+    }
+}
+
+impl Prefixes {
+    fn find(&self, path: &str) -> Option<(usize, &str)> {
+        let get =
+            |prefix: &str| self.services.get_key_value(prefix).map(|(prefix, service)| (*service, prefix.as_ref()));
+        if path.len() <= self.longest
+            && let Some(found) = get(path)
+        {
+            return Some(found);
+        }
+        // Only boundaries within the longest prefix can match.
+        let head = path.as_bytes().get(..(self.longest + 1).min(path.len()))?;
+        for at in (0..head.len()).rev() {
+            if head.get(at) == Some(&b'/')
+                && let Some(found) = path.get(..at).and_then(get)
+            {
+                return Some(found);
+            }
+        }
+        get("")
+    }
+}
+
+/// The host of an authority: without port and trailing dot, in lower case.
+fn host(authority: &str) -> Cow<'_, str> {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.find(']').and_then(|end| authority.get(..end + 2)).unwrap_or(authority),
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MATCHES: [(&str, &str); 9] = [
+        ("", ""),
+        ("", "/api"),
+        ("a.example.com", "/api"),
+        ("a.example.com", "/api/v2/mysql"),
+        ("*.example.com", ""),
+        ("*.example.com", "/api/v2"),
+        ("*.com", "/api/v2/mysql"),
+        ("[::1]", "/x"),
+        ("b.example.com", "/only"),
+    ];
+
+    fn router(matches: &[(&str, &str)]) -> Router {
+        let mut router = Router::default();
+        for (at, (host, path)) in matches.iter().enumerate() {
+            assert!(router.insert(&Name::from(*host), &Name::from(*path), at), "{host}{path}");
+        }
+        router
+    }
+
+    #[test]
+    fn the_most_specific_host_wins_then_the_longest_prefix_on_a_segment_boundary() {
+        let router = router(&MATCHES);
+        for (authority, path, expected) in [
+            ("a.example.com", "/api/v2/mysql/_table", Some(3)),
+            ("A.Example.com:8443", "/api/v2/mysql?x=/api", Some(3)),
+            ("a.example.com.", "/api/v2/mysqlite", Some(2)),
+            ("a.example.com", "/api", Some(2)),
+            ("a.example.com", "/other", Some(4)),
+            ("c.example.com", "/api/v2/", Some(5)),
+            ("c.d.example.com", "/api/v2", Some(5)),
+            ("example.com", "/api/v2/mysql", Some(6)),
+            ("b.example.com", "/api/v2/x", Some(5)),
+            ("[::1]:80", "/x/y", Some(7)),
+            ("localhost", "/api/1", Some(1)),
+            ("localhost", "/apis", Some(0)),
+            ("", "", Some(0)),
+        ] {
+            assert_eq!(router.find(authority, path).map(|(at, _)| at), expected, "{authority} {path}");
+        }
+        assert_eq!(router.find("a.example.com", "/api/v2/mysql/x"), Some((3, "/api/v2/mysql")));
+        assert_eq!(router_without_any().find("localhost", "/api"), None);
+    }
+
+    fn router_without_any() -> Router {
+        router(&MATCHES[2..])
+    }
+
+    #[test]
+    fn a_taken_match_and_an_odd_pattern_are_refused() {
+        let mut router = router(&MATCHES);
+        for (host, path) in [("", "/api"), ("A.com", ""), ("*", ""), ("a.*.com", ""), ("a.com", "x"), ("a.com", "/x/")]
+        {
+            assert!(!router.insert(&Name::from(host), &Name::from(path), 99), "{host}{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn routing_agrees_with_trying_every_match(
+            host in prop::sample::select(&["a.example.com", "b.example.com", "x.y.example.com", "com", "a.com", ""][..]),
+            path in "(/(api|v2|mysql|x|only)?){0,5}",
+        ) {
+            let covers = |prefix: &str| path == prefix || path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')) || prefix.is_empty();
+            let rank = |pattern: &str| match pattern.strip_prefix("*.") {
+                _ if pattern.is_empty() => Some(0),
+                None => (pattern == host).then_some(1000),
+                Some(suffix) => host.ends_with(&format!(".{suffix}")).then_some(suffix.len()),
+            };
+            let expected = MATCHES.iter().enumerate()
+                .filter(|(_, (_, prefix))| covers(prefix))
+                .filter_map(|(at, (pattern, prefix))| Some((rank(pattern)?, prefix.len(), at)))
+                .max().map(|(_, _, at)| at);
+            prop_assert_eq!(router(&MATCHES).find(host, &path).map(|(at, _)| at), expected);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Who is meant: bindings and restrictions by their subjects, found at the cost of what matches.
+
+use super::Map;
+use crate::{Name, identity::Principal};
+use doorward_proto::v1::{RestrictionEffect, SubjectKind, Verb};
+use smallvec::SmallVec;
+
+/// Positions of bindings or restrictions that match, ascending, without duplicates.
+pub(crate) type Matches = SmallVec<[u32; 8]>;
+
+/// Positions by subject.
+#[derive(Debug, Default)]
+pub(crate) struct Subjects {
+    users: Map<Vec<u32>>,
+    groups: Map<Vec<u32>>,
+    agents: Map<Vec<u32>>,
+    keys: Map<Vec<u32>>,
+    tokens: Map<Vec<u32>>,
+    /// By number of the claim path.
+    claims: Vec<Map<Vec<u32>>>,
+    any_user: Vec<u32>,
+    unidentified: Vec<u32>,
+}
+
+impl Subjects {
+    pub(super) fn new(claim_paths: usize) -> Self {
+        Subjects { claims: (0..claim_paths).map(|_| Map::default()).collect(), ..Subjects::default() }
+    }
+
+    /// False: the claim path is out of range, or the kind unknown.
+    pub(super) fn insert(&mut self, kind: SubjectKind, value: &Name, claim_path: usize, position: u32) -> bool {
+        let map = match kind {
+            SubjectKind::SubjectUser => &mut self.users,
+            SubjectKind::SubjectGroup => &mut self.groups,
+            SubjectKind::SubjectAgent => &mut self.agents,
+            SubjectKind::SubjectKey => &mut self.keys,
+            SubjectKind::SubjectToken => &mut self.tokens,
+            SubjectKind::SubjectClaim => match self.claims.get_mut(claim_path) {
+                Some(map) => map,
+                None => return false,
+            },
+            SubjectKind::SubjectAnyUser => {
+                self.any_user.push(position);
+                return true;
+            }
+            SubjectKind::SubjectUnidentified => {
+                self.unidentified.push(position);
+                return true;
+            }
+            SubjectKind::Unspecified => return false,
+        };
+        map.entry(value.clone()).or_default().push(position);
+        true
+    }
+
+    /// What matches the person: user, groups, claims and token; or, where there is no user, the unidentified.
+    pub(crate) fn person(&self, principal: &Principal) -> Matches {
+        let mut out = Matches::new();
+        self.add_person(principal, &mut out);
+        sorted(out)
+    }
+
+    fn add_person(&self, principal: &Principal, out: &mut Matches) {
+        let Some(user) = &principal.user else {
+            out.extend_from_slice(&self.unidentified);
+            return;
+        };
+        out.extend_from_slice(&self.any_user);
+        add(&self.users, user, out);
+        principal.groups.iter().for_each(|group| add(&self.groups, group, out));
+        for (path, value) in &principal.claims {
+            if let Some(map) = usize::try_from(*path).ok().and_then(|path| self.claims.get(path)) {
+                add(map, value, out);
+            }
+        }
+        if let Some(id) = principal.token.as_ref().and_then(|token| token.id.as_ref()) {
+            add(&self.tokens, id, out);
+        }
+    }
+
+    /// What matches this agent.
+    pub(crate) fn agent(&self, name: &str) -> Matches {
+        let mut out = Matches::new();
+        add(&self.agents, name, &mut out);
+        sorted(out)
+    }
+
+    /// What matches this key, by its document's name.
+    pub(crate) fn key(&self, name: &str) -> Matches {
+        let mut out = Matches::new();
+        add(&self.keys, name, &mut out);
+        sorted(out)
+    }
+
+    /// What matches the person, any of the agents, or the key.
+    pub(crate) fn anyone(&self, principal: &Principal, key: Option<&Name>) -> Matches {
+        let mut out = Matches::new();
+        self.add_person(principal, &mut out);
+        principal.agents.iter().for_each(|agent| add(&self.agents, &agent.name, &mut out));
+        if let Some(key) = key {
+            add(&self.keys, key, &mut out);
+        }
+        sorted(out)
+    }
+}
+
+fn add(map: &Map<Vec<u32>>, value: &str, out: &mut Matches) {
+    if let Some(positions) = map.get(value) {
+        out.extend_from_slice(positions);
+    }
+}
+
+fn sorted(mut out: Matches) -> Matches {
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+/// From when until when something holds, in Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Period {
+    pub(crate) from: Option<i64>,
+    pub(crate) until: Option<i64>,
+}
+
+impl Period {
+    pub(super) fn new(from: i64, until: i64) -> Self {
+        Period { from: (from != 0).then_some(from), until: (until != 0).then_some(until) }
+    }
+    pub(crate) fn holds(self, now: i64) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// Who holds a role. Its position in the tables is its rank: priority (high first), role, document.
+#[derive(Debug)]
+pub(crate) struct Binding {
+    pub(crate) name: Name,
+    /// Position of the role.
+    pub(crate) role: usize,
+    pub(crate) tenants: Vec<Name>,
+    pub(crate) period: Period,
+}
+
+/// Someone cut back for a time.
+#[derive(Debug)]
+pub(crate) struct Restriction {
+    pub(crate) name: Name,
+    pub(crate) period: Period,
+    pub(crate) effect: RestrictionEffect,
+    pub(crate) issued_before: Option<i64>,
+    pub(crate) services: Vec<Name>,
+    pub(crate) verbs: Vec<Verb>,
+    pub(crate) max_rows: Option<u32>,
+    pub(crate) shadow: bool,
+}
