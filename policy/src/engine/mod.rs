@@ -1,1 +1,409 @@
 //! All steps in order: one verdict for one request.
+//!
+//! [`begin`] takes the head of a request through route and identity, so that nobody unauthenticated makes the proxy
+//! buffer a body; where the dialect reads bodies, [`finish`] goes on once the body is whole. The filter, `doorward
+//! explain` and `doorward test` all come through here.
+
+mod upstream;
+
+use crate::{
+    audit::{RecordContext, Sent, build},
+    bundle::{Service, Tables},
+    code::{Code, Denial},
+    decide::{self, Constraints, Decision, Trace, Would},
+    dialect::{self, BodyNeed, Parsed, Rewrite},
+    host::Host,
+    identity::{self, Principal, TokenCache},
+    limit,
+    request::HttpRequest,
+    transform::MaskKind,
+};
+use doorward_proto::v1::{AuditMode, AuditRecord, Enforcement};
+use std::sync::Arc;
+
+/// Name of the header by which a caller picks one of its roles.
+pub const ROLE_HEADER: &str = "x-doorward-role";
+
+/// What a request without a matching service gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Unmatched {
+    /// `no_route`
+    #[default]
+    Deny,
+    /// It passes untouched (its record says so).
+    Allow,
+}
+
+/// What the proxy's own configuration says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where credentials are looked for, and what mesh identity means.
+    pub identity: identity::Settings,
+    /// What a request without a matching service gets.
+    pub unmatched: Unmatched,
+    /// Bodies over this many bytes are `too_large`; a service may say less.
+    pub max_body_bytes: usize,
+    /// Bodies can be buffered before the request's head goes on; without it, dialects with bodies are `unsupported`.
+    pub bodies: bool,
+    /// A key for tokenising masks is there; without it, a decision that needs one is `response_unverifiable`.
+    pub tokenization_key: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            identity: identity::Settings::default(),
+            unmatched: Unmatched::Deny,
+            max_body_bytes: 1 << 20,
+            bodies: true,
+            tokenization_key: false,
+        }
+    }
+}
+
+/// A request's fate, with its record.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// UUIDv7; also in the response and the record.
+    pub decision_id: String,
+    /// What to do.
+    pub outcome: Outcome,
+    /// The record, but for emitter, sequence and predecessor, which [`crate::audit::Chain::seal`] fills in.
+    pub record: AuditRecord,
+    /// The response may be released only after the record is durable.
+    pub audit_required: bool,
+}
+
+/// What to do with a request.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// No service matches, and the configuration lets such requests pass.
+    Pass,
+    /// It goes on, changed as said (header changes included).
+    Allow(Box<Rewrite>),
+    /// It ends here.
+    Deny(Denial),
+}
+
+/// Result of [`begin`].
+#[derive(Debug)]
+pub enum Begin {
+    /// Decided from the head alone.
+    Done(Box<Verdict>),
+    /// The body is needed: buffer at most `limit` bytes and call [`finish`]; over it, call [`too_large`].
+    Body {
+        /// Bytes.
+        limit: usize,
+        /// What is known so far.
+        pending: Pending,
+    },
+}
+
+/// A request whose caller is verified and whose body is awaited.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    decision_id: String,
+    principal: Arc<Principal>,
+}
+
+/// Takes the head of a request as far as it goes.
+pub fn begin(
+    tables: &Tables,
+    host: &dyn Host,
+    settings: &Settings,
+    cache: &mut TokenCache,
+    request: &HttpRequest<'_>,
+) -> Begin {
+    let context = Context::new(tables, host, settings, request);
+    let Some((service, prefix)) = tables.route(request.authority, request.path) else {
+        return Begin::Done(Box::new(match settings.unmatched {
+            Unmatched::Allow => context.passed(),
+            Unmatched::Deny => context.denied(
+                None,
+                Known::default(),
+                Denial::new(Code::NoRoute, "No data service is declared for this host and path."),
+            ),
+        }));
+    };
+    let principal = match identity::authenticate(tables, host, &settings.identity, cache, request) {
+        Ok(principal) => principal,
+        Err(denied) => {
+            let mut verdict = context.denied(Some(service), Known::default(), denied.denial);
+            if let Some(principal) = &mut verdict.record.principal {
+                principal.token_sha256 = denied.token_sha256.map(|hash| hash.to_string()).unwrap_or_default();
+                principal.provider = denied.provider.map(|name| name.to_string()).unwrap_or_default();
+            }
+            return Begin::Done(Box::new(verdict));
+        }
+    };
+    match dialect::body_need(service, request) {
+        BodyNeed::None => Begin::Done(Box::new(context.decide(service, prefix, &principal, None))),
+        BodyNeed::Whole if !settings.bodies => {
+            let known = Known { principal: Some(&principal), ..Known::default() };
+            let detail =
+                "This proxy cannot hold a request until its body is checked; its configuration says `bodies: none`.";
+            Begin::Done(Box::new(context.denied(Some(service), known, Denial::new(Code::Unsupported, detail))))
+        }
+        BodyNeed::Whole => Begin::Body {
+            limit: body_limit(service, settings),
+            pending: Pending { decision_id: context.decision_id, principal },
+        },
+    }
+}
+
+fn body_limit(service: &Service, settings: &Settings) -> usize {
+    let own = service.max_body_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    own.min(settings.max_body_bytes)
+}
+
+/// Goes on with a request whose body (`request.body`) is whole. The route is looked up again, because the policy may
+/// have changed since; the caller stays the one that was verified.
+pub fn finish(
+    tables: &Tables,
+    host: &dyn Host,
+    settings: &Settings,
+    pending: Pending,
+    request: &HttpRequest<'_>,
+) -> Verdict {
+    let context = Context::new(tables, host, settings, request).with_id(pending.decision_id);
+    let known = Known { principal: Some(&pending.principal), ..Known::default() };
+    let Some((service, prefix)) = tables.route(request.authority, request.path) else {
+        let detail = "No data service is declared for this host and path any more.";
+        return context.denied(None, known, Denial::new(Code::NoRoute, detail));
+    };
+    if request.body.is_some_and(|body| body.len() > body_limit(service, settings)) {
+        return context.denied(Some(service), known, over_limit());
+    }
+    if let Some(denial) = decide::revoked(tables, &pending.principal, context.now_seconds()) {
+        return context.denied(Some(service), known, denial);
+    }
+    context.decide(service, prefix, &pending.principal, None)
+}
+
+fn over_limit() -> Denial {
+    Denial::new(Code::TooLarge, "The request body is larger than this service allows.")
+}
+
+/// The verdict on a request whose body went over the limit.
+pub fn too_large(
+    tables: &Tables,
+    host: &dyn Host,
+    settings: &Settings,
+    pending: Pending,
+    request: &HttpRequest<'_>,
+) -> Verdict {
+    let service = tables.route(request.authority, request.path).map(|(service, _)| service);
+    let known = Known { principal: Some(&pending.principal), ..Known::default() };
+    Context::new(tables, host, settings, request).with_id(pending.decision_id).denied(service, known, over_limit())
+}
+
+/// The verdict where no policy decides: none is in force, or the proxy is closed for another reason.
+pub fn unavailable(host: &dyn Host, request: &HttpRequest<'_>, denial: Denial) -> Verdict {
+    let decision_id = decision_id(host).unwrap_or_default();
+    let record = build(
+        &RecordContext {
+            decision_id: &decision_id,
+            time_micros: micros(host),
+            tables: None,
+            service: None,
+            principal: None,
+            data: None,
+            decision: None,
+            denial: Some(&denial),
+            sent: None,
+        },
+        request,
+    );
+    Verdict { decision_id, outcome: Outcome::Deny(denial), record, audit_required: false }
+}
+
+/// Decides a request of an already known principal, writing the reasons to `trace`: `doorward explain` and `test`.
+pub fn explain(
+    tables: &Tables,
+    host: &dyn Host,
+    settings: &Settings,
+    principal: &Arc<Principal>,
+    request: &HttpRequest<'_>,
+    trace: &mut Trace,
+) -> Verdict {
+    let context = Context::new(tables, host, settings, request);
+    match tables.route(request.authority, request.path) {
+        Some((service, prefix)) => context.decide(service, prefix, principal, Some(trace)),
+        None if settings.unmatched == Unmatched::Allow => context.passed(),
+        None => context.denied(
+            None,
+            Known { principal: Some(principal), ..Known::default() },
+            Denial::new(Code::NoRoute, "No data service is declared for this host and path."),
+        ),
+    }
+}
+
+fn micros(host: &dyn Host) -> i64 {
+    i64::try_from(host.now_millis().saturating_mul(1000)).unwrap_or(i64::MAX)
+}
+
+/// A fresh UUIDv7. `None`: the host has no randomness.
+fn decision_id(host: &dyn Host) -> Option<String> {
+    let mut random = [0_u8; 10];
+    host.random(&mut random).then(|| {
+        uuid::Builder::from_unix_timestamp_millis(host.now_millis(), &random).into_uuid().hyphenated().to_string()
+    })
+}
+
+/// What is known of a request besides its service.
+#[derive(Clone, Copy, Default)]
+struct Known<'a> {
+    principal: Option<&'a Principal>,
+    parsed: Option<&'a Parsed>,
+    decision: Option<&'a Decision>,
+}
+
+struct Context<'a> {
+    tables: &'a Tables,
+    host: &'a dyn Host,
+    settings: &'a Settings,
+    request: &'a HttpRequest<'a>,
+    decision_id: String,
+    random: bool,
+}
+
+impl<'a> Context<'a> {
+    fn new(tables: &'a Tables, host: &'a dyn Host, settings: &'a Settings, request: &'a HttpRequest<'a>) -> Self {
+        let id = decision_id(host);
+        Context { tables, host, settings, request, random: id.is_some(), decision_id: id.unwrap_or_default() }
+    }
+
+    fn with_id(self, decision_id: String) -> Self {
+        Context { decision_id, ..self }
+    }
+
+    fn now_seconds(&self) -> i64 {
+        i64::try_from(self.host.now_millis() / 1000).unwrap_or(i64::MAX)
+    }
+
+    fn record(
+        &self,
+        service: Option<&Service>,
+        known: Known<'_>,
+        denial: Option<&Denial>,
+        sent: Option<Sent<'_>>,
+    ) -> AuditRecord {
+        build(
+            &RecordContext {
+                decision_id: &self.decision_id,
+                time_micros: micros(self.host),
+                tables: Some(self.tables),
+                service,
+                principal: known.principal,
+                data: known.parsed.map(|parsed| &parsed.request),
+                decision: known.decision,
+                denial,
+                sent,
+            },
+            self.request,
+        )
+    }
+
+    fn denied(self, service: Option<&Service>, known: Known<'_>, denial: Denial) -> Verdict {
+        let record = self.record(service, known, Some(&denial), None);
+        let audit_required = known.decision.is_some_and(|decision| decision.audit_required)
+            || service.is_some_and(|service| service.audit == AuditMode::AuditRequired);
+        Verdict { decision_id: self.decision_id, outcome: Outcome::Deny(denial), record, audit_required }
+    }
+
+    fn passed(self) -> Verdict {
+        let sent = Sent { path: self.request.path, body: None, rewritten: false };
+        let record = self.record(None, Known::default(), None, Some(sent));
+        Verdict { decision_id: self.decision_id, outcome: Outcome::Pass, record, audit_required: false }
+    }
+
+    /// Parses, decides, limits, re-emits.
+    fn decide(self, service: &Service, prefix: &str, principal: &Arc<Principal>, trace: Option<&mut Trace>) -> Verdict {
+        let mut known = Known { principal: Some(principal), ..Known::default() };
+        if !self.random {
+            let detail = "The proxy has no source of randomness, so no decision can be identified.";
+            return self.denied(Some(service), known, Denial::new(Code::AuditUnavailable, detail));
+        }
+        let role = match self.request.single_header(ROLE_HEADER).map(|value| value.map(std::str::from_utf8)) {
+            Ok(None) => None,
+            Ok(Some(Ok(role))) => Some(role),
+            _ => {
+                let denial = Denial::new(Code::Unparsable, "The header x-doorward-role must hold one role name.");
+                return self.denied(Some(service), known, denial);
+            }
+        };
+        let parsed = match dialect::parse(service, prefix, self.request) {
+            Ok(parsed) => parsed,
+            // A service in shadow mode lets pass what it would not understand, and says so.
+            Err(denial) if service.enforcement == Enforcement::Shadow => {
+                let decision = Decision {
+                    outcome: Ok(Constraints::default()),
+                    role: None,
+                    department: None,
+                    audit_required: service.audit == AuditMode::AuditRequired,
+                    would: Some(Would::Deny(denial)),
+                    limits: Vec::new(),
+                };
+                known.decision = Some(&decision);
+                return self.allowed(service, known, Rewrite::default());
+            }
+            Err(denial) => return self.denied(Some(service), known, denial),
+        };
+        known.parsed = Some(&parsed);
+        let decision =
+            decide::decide(self.tables, service, principal, &parsed.request, role, self.now_seconds(), trace);
+        known.decision = Some(&decision);
+        let constraints = match &decision.outcome {
+            Ok(constraints) => constraints,
+            Err(denial) => return self.denied(Some(service), known, denial.clone()),
+        };
+        if let Err(denial) = limit::take(self.host, &decision.limits, self.host.now_millis()) {
+            return self.denied(Some(service), known, denial);
+        }
+        if service.enforcement == Enforcement::Shadow {
+            return self.allowed(service, known, Rewrite::default());
+        }
+        let rewrite = match dialect::emit(service, prefix, &parsed, constraints) {
+            Ok(rewrite) => rewrite,
+            Err(denial) => return self.denied(Some(service), known, denial),
+        };
+        let tokenizes =
+            |site: &crate::transform::RowSite| site.masks.iter().any(|mask| mask.kind == MaskKind::MaskToken);
+        if !self.settings.tokenization_key && rewrite.response.sites.iter().any(tokenizes) {
+            let detail = "A field of this request is tokenised, and this proxy has no tokenisation key.";
+            return self.denied(Some(service), known, Denial::new(Code::ResponseUnverifiable, detail));
+        }
+        self.allowed(service, known, rewrite)
+    }
+
+    fn allowed(self, service: &Service, known: Known<'_>, mut rewrite: Rewrite) -> Verdict {
+        let rewritten = rewrite.path.is_some() || rewrite.body.is_some() || !rewrite.response.is_passthrough();
+        let record = self.record(
+            Some(service),
+            known,
+            None,
+            Some(Sent {
+                path: rewrite.path.as_deref().unwrap_or(self.request.path),
+                body: rewrite.body.as_deref(),
+                rewritten,
+            }),
+        );
+        upstream::identity_headers(
+            &mut rewrite,
+            &upstream::Caller {
+                service,
+                principal: known.principal,
+                role: known.decision.and_then(|decision| decision.role.as_deref()),
+                decision_id: &self.decision_id,
+                settings: &self.settings.identity,
+            },
+            self.request,
+        );
+        Verdict {
+            audit_required: known.decision.is_some_and(|decision| decision.audit_required),
+            decision_id: self.decision_id,
+            outcome: Outcome::Allow(Box::new(rewrite)),
+            record,
+        }
+    }
+}

@@ -1,8 +1,12 @@
 //! Streaming removal and masking of JSON fields: chunk by chunk, constant memory, correct at any chunk boundary.
 
+mod mask;
+mod stream;
+
 use crate::{Name, bundle::FieldSet};
 pub use doorward_proto::v1::MaskKind;
 use std::sync::Arc;
+pub use stream::{TransformError, Transformer};
 
 /// How one field is masked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,215 @@
+use super::super::{MaskKind, MaskRule, RowSite};
+use super::*;
+use crate::bundle::FieldSet;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+fn site(path: Vec<PathStep>, shape: RowShape, visible: &[&str], masks: &[(&str, MaskKind)]) -> RowSite {
+    RowSite {
+        path,
+        shape,
+        visible: Arc::new(FieldSet::new(visible.iter().map(|name| (*name).into()).collect())),
+        masks: masks
+            .iter()
+            .map(|(field, kind)| MaskRule {
+                field: (*field).into(),
+                kind: *kind,
+                fixed: "hidden".into(),
+                length: 4,
+                filterable: false,
+            })
+            .collect(),
+        nested: Vec::new(),
+    }
+}
+
+fn member(name: &str) -> PathStep {
+    PathStep::Member(name.into())
+}
+
+fn run(plan: &ResponsePlan, chunks: &[&[u8]]) -> Result<String, TransformError> {
+    let mut transformer = Transformer::new(plan.clone(), Some(b"key"));
+    let mut out = Vec::new();
+    for chunk in chunks {
+        transformer.push(chunk, &mut out)?;
+    }
+    transformer.finish(&mut out)?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+fn envelope() -> ResponsePlan {
+    let mut resource = site(
+        vec![member("resource"), PathStep::Elements],
+        RowShape::Object,
+        &["id", "name", "email"],
+        &[("email", MaskKind::MaskEmail)],
+    );
+    resource.nested = vec!["orders".into()];
+    let orders = site(
+        vec![member("resource"), PathStep::Elements, member("orders"), PathStep::Elements],
+        RowShape::Object,
+        &["total"],
+        &[],
+    );
+    ResponsePlan {
+        sites: vec![resource, orders],
+        remove_keys: vec!["query".into()],
+        replace_keys: vec![("next".into(), "/p?x=1".into())],
+        hide_error_bodies: true,
+    }
+}
+
+const BODY: &str = r#" {"query" : {"sql":"select \"ssn\""}, "resource":[ {"ssn":"1","id":1,"name":"Zo\u00eb \"Q\"","email":"zoe@example.com",
+  "orders":[{"total":-1.5e+3,"cost":[1,{"a":null}]},{"cost":2}]} , {"\u0073sn":"2","id":2,"email":null,"extra":{"ssn":[]}}, null ],
+  "next":"/p?secret=1","meta":{"count":2,"ok":true}}  "#;
+const WANT: &str = r#"{"resource":[{"id":1,"name":"Zo\u00eb \"Q\"","email":"z***@example.com","orders":[{"total":-1.5e+3},{}]},{"id":2,"email":null},null],"next":"/p?x=1","meta":{"count":2,"ok":true}}"#;
+
+#[test]
+fn hidden_members_go_masks_apply_and_the_rest_stays() {
+    assert_eq!(run(&envelope(), &[BODY.as_bytes()]).unwrap(), WANT);
+}
+
+#[test]
+fn result_is_the_same_at_any_chunk_boundary() {
+    let bytes = BODY.as_bytes();
+    for at in 0..=bytes.len() {
+        let (left, right) = bytes.split_at(at);
+        assert_eq!(run(&envelope(), &[left, right]).unwrap(), WANT, "split at {at}");
+    }
+    let single: Vec<&[u8]> = bytes.chunks(1).collect();
+    assert_eq!(run(&envelope(), &single).unwrap(), WANT);
+}
+
+#[test]
+fn rows_as_arrays_are_filtered_by_column() {
+    let shape = RowShape::Array(vec!["id".into(), "ssn".into(), "email".into()]);
+    let plan = ResponsePlan {
+        sites: vec![site(
+            vec![member("rows"), PathStep::Elements],
+            shape,
+            &["id", "email"],
+            &[("email", MaskKind::MaskEmail)],
+        )],
+        ..ResponsePlan::default()
+    };
+    let out = run(&plan, &[br#"{"rows":[[1,"x","a@b.c"],[2,{"deep":[1]},["a"]]]}"#]).unwrap();
+    assert_eq!(out, r#"{"rows":[[1,"a***@b.c"],[2,null]]}"#);
+    assert_eq!(run(&plan, &[br#"{"rows":[[1,"x"]]}"#]), Err(TransformError::Unexpected));
+    assert_eq!(run(&plan, &[br#"{"rows":[[1,"x","y","z"]]}"#]), Err(TransformError::Unexpected));
+    assert_eq!(run(&plan, &[br#"{"rows":[{"id":1}]}"#]), Err(TransformError::Unexpected));
+}
+
+#[test]
+fn rows_elsewhere_than_promised_are_refused() {
+    for body in [r#"{"resource":{"id":1}}"#, r#"{"resource":[[1]]}"#, r#"[{"ssn":1}]"#, r#"{"resource":"x"}"#] {
+        assert_eq!(run(&envelope(), &[body.as_bytes()]), Err(TransformError::Unexpected), "{body}");
+    }
+}
+
+#[test]
+fn what_is_not_json_is_refused() {
+    let plan = envelope();
+    for body in [
+        "",
+        " ",
+        "{",
+        "{]",
+        "{\"a\":1,}",
+        "{,}",
+        "{\"a\" 1}",
+        "{\"a\":01}",
+        "{\"a\":1.}",
+        "{\"a\":-}",
+        "{\"a\":1e}",
+        "{\"a\":tru}",
+        "{\"a\":nul",
+        "{\"a\":\"\\x\"}",
+        "{\"a\":\"\\u12g4\"}",
+        "{\"a\":\"\n\"}",
+        "{} {}",
+        "{}x",
+        "{\"a\":1 2}",
+        "{\"a\":[1,]}",
+        "{\"a\":+1}",
+        "{\"\\ud800\":1}",
+    ] {
+        assert!(run(&plan, &[body.as_bytes()]).is_err(), "{body}");
+    }
+    let deep = format!("{{\"a\":{}", "[".repeat(MAX_DEPTH + 1));
+    assert_eq!(run(&plan, &[deep.as_bytes()]), Err(TransformError::Limit));
+}
+
+#[test]
+fn nothing_is_released_after_an_error() {
+    let mut transformer = Transformer::new(envelope(), None);
+    let mut out = Vec::new();
+    assert!(transformer.push(b"{\"resource\":3", &mut out).is_err());
+    let before = out.len();
+    assert!(transformer.push(br#","a":1}"#, &mut out).is_err());
+    assert!(transformer.finish(&mut out).is_err());
+    assert_eq!(out.len(), before);
+}
+
+/// The slow, obvious transformer: on the whole document, in memory.
+fn slow(rows: &mut Value, visible: &[&str], masks: &[&str]) {
+    for row in rows.as_array_mut().unwrap() {
+        let Some(object) = row.as_object_mut() else { continue };
+        object.retain(|key, _| visible.contains(&key.as_str()));
+        for (key, value) in object.iter_mut() {
+            if masks.contains(&key.as_str()) && !value.is_null() {
+                *value = if value.is_array() || value.is_object() { Value::Null } else { json!("hidden") };
+            }
+        }
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (-1e9_f64..1e9).prop_map(Value::from),
+        ".{0,12}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec(("[a-e]", inner), 0..4)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn streaming_agrees_with_the_slow_obvious_transformer(
+        rows in prop::collection::vec(prop::collection::vec(("[a-e]|é\"|\\\\", any_json()), 0..5), 0..5),
+        cuts in prop::collection::vec(1_usize..9, 1..4),
+        pretty in any::<bool>(),
+    ) {
+        let visible = ["a", "b", "é\""];
+        let plan = ResponsePlan {
+            sites: vec![site(vec![PathStep::Elements], RowShape::Object, &visible, &[("b", MaskKind::MaskFixed)])],
+            ..ResponsePlan::default()
+        };
+        let mut document = Value::Array(rows.into_iter().map(|row| Value::Object(row.into_iter().collect())).collect());
+        let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) }.unwrap();
+        let mut chunks = Vec::new();
+        let (mut rest, mut turn) = (text.as_bytes(), 0);
+        while !rest.is_empty() {
+            let (chunk, tail) = rest.split_at(cuts[turn % cuts.len()].min(rest.len()));
+            chunks.push(chunk);
+            rest = tail;
+            turn += 1;
+        }
+        let out = run(&plan, &chunks).unwrap();
+        slow(&mut document, &visible, &["b"]);
+        prop_assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), document);
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = run(&envelope(), &[&bytes]);
+    }
+}

@@ -1,0 +1,49 @@
+//! JSONTestSuite through the streaming transformer: what must be refused is, what must be accepted is.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use doorward_policy::transform::{ResponsePlan, Transformer};
+use serde_json::Value;
+
+fn accepted(bytes: &[u8], chunk: usize) -> bool {
+    // A plan that changes nothing but makes the transformer read.
+    let mut transformer = Transformer::new(ResponsePlan { hide_error_bodies: true, ..ResponsePlan::default() }, None);
+    let mut out = Vec::new();
+    bytes.chunks(chunk).all(|part| transformer.push(part, &mut out).is_ok()) && transformer.finish(&mut out).is_ok()
+}
+
+#[test]
+fn transformer_accepts_and_refuses_as_the_json_test_suite_says() {
+    let Some(folder) = std::env::var_os("DOORWARD_CORPORA") else {
+        println!("skipped: DOORWARD_CORPORA is not set");
+        return;
+    };
+    let path = std::path::Path::new(&folder).join("json/jsontestsuite.json");
+    let suite: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for item in suite["items"].as_array().unwrap() {
+        let decode = |key: &str| STANDARD.decode(item[key].as_str().unwrap_or_default()).unwrap();
+        let bytes = match item.get("gen") {
+            Some(made) => {
+                let part = |key: &str| STANDARD.decode(made[key].as_str().unwrap_or_default()).unwrap();
+                let times = usize::try_from(made["times"].as_u64().unwrap()).unwrap();
+                [part("repeat_b64").repeat(times), part("tail_b64")].concat()
+            }
+            None => decode("b64"),
+        };
+        let name = item["name"].as_str().unwrap();
+        // Bytes inside strings are copied, not decoded: UTF-8 is checked where a name or a masked value is read.
+        let text = std::str::from_utf8(&bytes).is_ok();
+        let (whole, split) = (accepted(&bytes, usize::MAX), accepted(&bytes, 1));
+        if whole != split {
+            wrong.push(format!("{name}: depends on chunks"));
+        }
+        match item["expect"].as_str().unwrap() {
+            "accept" if !whole => wrong.push(format!("{name}: refused")),
+            "reject" if whole && text => wrong.push(format!("{name}: accepted")),
+            _ => {}
+        }
+        seen += 1;
+    }
+    assert!(seen > 300, "{seen} items");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
