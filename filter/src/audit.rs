@@ -1,0 +1,384 @@
+//! The worker's records on their way to the control plane: numbered, chained, kept until they are acknowledged as durable.
+
+use crate::link::Link;
+use doorward_policy::audit::{Chain, Sealed, gap};
+use doorward_proto::v1::{AuditAck, AuditBatch, AuditRecord};
+use prost::Message;
+use std::collections::VecDeque;
+
+/// Bounds of one batch.
+const BATCH_RECORDS: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
+/// Records that nobody waits for are sent at the tick, or once this many are unsent.
+const EAGER_RECORDS: usize = 64;
+/// A stream that acknowledges nothing for this long while something is unacknowledged is dead.
+const SILENCE_MILLIS: u64 = 30_000;
+/// After so many refusals in a row, the emitter starts anew under another name: the control plane lost its place.
+const MAX_REFUSALS: u32 = 3;
+
+/// Bounds on what is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Records.
+    pub records: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+/// A response that waits for its record to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiter {
+    sequence: u64,
+    context: u32,
+    deadline: u64,
+}
+
+/// One ordered sequence of records.
+#[derive(Debug)]
+pub struct Emitter {
+    node: String,
+    worker: u32,
+    boot: String,
+    generation: u32,
+    chain: Chain,
+    /// Unacknowledged, oldest first, without holes.
+    queue: VecDeque<Sealed>,
+    bytes: usize,
+    /// How many of them went out on the present stream.
+    sent: usize,
+    lost: u64,
+    limits: Limits,
+    waiters: Vec<Waiter>,
+    acknowledged: u64,
+    refusals: u32,
+    heard_at: u64,
+    link: Link,
+    /// Counters for the metrics: acknowledged and lost records since the last look.
+    pub counts: Counts,
+}
+
+/// What happened since the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records acknowledged as durable.
+    pub acknowledged: u64,
+    /// Records that found the queue full.
+    pub lost: u64,
+}
+
+impl Emitter {
+    /// An emitter named `node/worker/boot`.
+    #[must_use]
+    pub fn new(node: &str, worker: u32, boot: &str, limits: Limits) -> Self {
+        Emitter {
+            node: node.to_owned(),
+            worker,
+            boot: boot.to_owned(),
+            generation: 0,
+            chain: Chain::new(format!("{node}/{worker}/{boot}")),
+            queue: VecDeque::new(),
+            bytes: 0,
+            sent: 0,
+            lost: 0,
+            limits,
+            waiters: Vec::new(),
+            acknowledged: 0,
+            refusals: 0,
+            heard_at: 0,
+            link: Link::new("doorward.v1.AuditIngest", "Report"),
+            counts: Counts::default(),
+        }
+    }
+
+    /// True if the record's place in the queue is there. A required record has to find one; that is asked before the
+    /// decision is carried out.
+    #[must_use]
+    pub fn has_room(&self, record: &AuditRecord) -> bool {
+        // The gap record that may have to go first, and what sealing adds (emitter, number, hash).
+        let extra = usize::from(self.lost > 0);
+        let size = record.encoded_len() + 256 * (extra + 1);
+        self.queue.len() + extra < self.limits.records && self.bytes.saturating_add(size) <= self.limits.bytes
+    }
+
+    /// Queues a record, and gives its number. `None`: the queue is full; the record is counted as lost, and a gap record
+    /// will say so.
+    pub fn offer(&mut self, record: AuditRecord) -> Option<u64> {
+        if !self.has_room(&record) {
+            self.lost = self.lost.saturating_add(1);
+            self.counts.lost = self.counts.lost.saturating_add(1);
+            return None;
+        }
+        if self.lost > 0 {
+            let missing = std::mem::take(&mut self.lost);
+            self.append(gap(record.time_micros, missing, "queue_full"));
+        }
+        Some(self.append(record))
+    }
+
+    fn append(&mut self, record: AuditRecord) -> u64 {
+        let sealed = self.chain.seal(record);
+        let sequence = sealed.sequence;
+        self.bytes = self.bytes.saturating_add(sealed.bytes.len());
+        self.queue.push_back(sealed);
+        sequence
+    }
+
+    /// Unacknowledged records.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// True if enough is unsent not to wait for the tick.
+    #[must_use]
+    pub fn is_eager(&self) -> bool {
+        self.queue.len().saturating_sub(self.sent) >= EAGER_RECORDS
+    }
+
+    /// True if the record of this number is durable.
+    #[must_use]
+    pub fn is_durable(&self, sequence: u64) -> bool {
+        sequence <= self.acknowledged
+    }
+
+    /// Makes the response of `context` wait for a record.
+    pub fn wait(&mut self, sequence: u64, context: u32, deadline: u64) {
+        self.waiters.push(Waiter { sequence, context, deadline });
+    }
+
+    /// The stream of `context` is gone.
+    pub fn forget(&mut self, context: u32) {
+        self.waiters.retain(|waiter| waiter.context != context);
+    }
+
+    /// Contexts that waited too long.
+    pub fn take_overdue(&mut self, now: u64) -> Vec<u32> {
+        self.take_waiters(|waiter| waiter.deadline <= now)
+    }
+
+    fn take_waiters(&mut self, due: impl Fn(&Waiter) -> bool) -> Vec<u32> {
+        let contexts = self.waiters.iter().filter(|waiter| due(waiter)).map(|waiter| waiter.context).collect();
+        self.waiters.retain(|waiter| !due(waiter));
+        contexts
+    }
+
+    /// The next batch of unsent records; empty: there are none.
+    fn next_batch(&mut self, end: bool) -> Option<AuditBatch> {
+        let mut records = Vec::new();
+        let (mut bytes, mut last_hash) = (0_usize, Vec::new());
+        for sealed in self.queue.iter().skip(self.sent).take(BATCH_RECORDS) {
+            bytes = bytes.saturating_add(sealed.bytes.len());
+            if bytes > BATCH_BYTES && !records.is_empty() {
+                break;
+            }
+            records.push(sealed.bytes.clone());
+            last_hash = sealed.hash.to_vec();
+        }
+        self.sent += records.len();
+        let end = end && self.sent == self.queue.len();
+        (end || !records.is_empty()).then(|| AuditBatch {
+            emitter: self.chain.emitter().to_owned(),
+            records,
+            last_hash,
+            node: self.node.clone(),
+            end,
+        })
+    }
+
+    /// Sends what is unsent, opening the stream if there is need and its time has come. The effective context must be the
+    /// root's.
+    pub fn flush(&mut self, cluster: &str, now: u64) {
+        if self.queue.is_empty() {
+            self.heard_at = now;
+            return;
+        }
+        if self.link.is_open() && self.sent > 0 && now > self.heard_at.saturating_add(SILENCE_MILLIS) {
+            self.closed(now);
+        }
+        if self.link.open(cluster, now) {
+            self.sent = 0;
+            self.heard_at = now;
+        }
+        while self.link.is_open() {
+            let Some(batch) = self.next_batch(false) else { break };
+            self.link.send(&batch.encode_to_vec(), now);
+        }
+    }
+
+    /// The VM ends: says so, so that the control plane knows that nothing is missing.
+    pub fn end(&mut self, cluster: &str, now: u64) {
+        self.flush(cluster, now);
+        if self.link.is_open() {
+            if let Some(batch) = self.next_batch(true) {
+                self.link.send(&batch.encode_to_vec(), now);
+            }
+        }
+    }
+
+    /// True if this is the stream's token.
+    #[must_use]
+    pub fn is(&self, token: u32) -> bool {
+        self.link.is(token)
+    }
+
+    /// The stream is closed: everything unacknowledged goes out again on the next one.
+    pub fn closed(&mut self, now: u64) {
+        self.link.close(now);
+        self.sent = 0;
+    }
+
+    /// An acknowledgement came. Gives the contexts whose responses may go on.
+    pub fn receive(&mut self, message: &[u8], now: u64) -> Vec<u32> {
+        self.heard_at = now;
+        let Ok(ack) = AuditAck::decode(message) else {
+            self.closed(now);
+            return Vec::new();
+        };
+        if ack.emitter != self.chain.emitter() {
+            return Vec::new();
+        }
+        while let Some(sealed) = self.queue.front().filter(|sealed| sealed.sequence <= ack.sequence) {
+            self.acknowledged = sealed.sequence;
+            self.bytes = self.bytes.saturating_sub(sealed.bytes.len());
+            self.sent = self.sent.saturating_sub(1);
+            self.counts.acknowledged = self.counts.acknowledged.saturating_add(1);
+            self.refusals = 0;
+            self.queue.pop_front();
+        }
+        if ack.error.is_empty() {
+            self.link.heard();
+        } else {
+            // Backs off, and sends again from the first record that is not durable.
+            self.closed(now);
+            self.refusals = self.refusals.saturating_add(1);
+            if self.refusals >= MAX_REFUSALS && ack.error != "storage_unavailable" {
+                self.start_anew();
+            }
+        }
+        let acknowledged = self.acknowledged;
+        self.take_waiters(|waiter| waiter.sequence <= acknowledged)
+    }
+
+    /// Gives what is unacknowledged a new emitter name and a new chain, because the control plane cannot go on with the old
+    /// one (it lost its storage, say). It sees the old one end without a mark, and says so in its log.
+    fn start_anew(&mut self) {
+        self.generation = self.generation.saturating_add(1);
+        let name = format!("{}/{}/{}.{}", self.node, self.worker, self.boot, self.generation);
+        let first = self.queue.front().map_or(1, |sealed| sealed.sequence);
+        self.chain = Chain::new(name);
+        self.bytes = 0;
+        let old = std::mem::take(&mut self.queue);
+        for sealed in old {
+            // What this emitter encoded it can decode; were it not so, the next chain would show it by its count.
+            self.append(AuditRecord::decode(sealed.bytes.as_slice()).unwrap_or_default());
+        }
+        for waiter in &mut self.waiters {
+            waiter.sequence = waiter.sequence.saturating_sub(first).saturating_add(1);
+        }
+        self.acknowledged = 0;
+        self.refusals = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use doorward_policy::audit::link;
+
+    fn emitter(records: usize) -> Emitter {
+        Emitter::new("n", 1, "b", Limits { records, bytes: 1 << 20 })
+    }
+
+    fn record(text: &str) -> AuditRecord {
+        AuditRecord { decision_id: text.into(), ..Default::default() }
+    }
+
+    fn ack(emitter: &Emitter, sequence: u64, error: &str) -> Vec<u8> {
+        AuditAck { emitter: emitter.chain.emitter().into(), sequence, error: error.into() }.encode_to_vec()
+    }
+
+    #[test]
+    fn a_batch_carries_the_hash_of_its_last_record_and_follows_the_one_before() {
+        let mut emitter = emitter(1000);
+        for _ in 0..300 {
+            emitter.offer(record("x"));
+        }
+        let (first, second) = (emitter.next_batch(false).unwrap(), emitter.next_batch(false).unwrap());
+        assert_eq!((first.records.len(), second.records.len()), (256, 44));
+        assert!(emitter.next_batch(false).is_none());
+        let mut hash = [0; 32];
+        for bytes in first.records.iter().chain(&second.records) {
+            assert_eq!(AuditRecord::decode(bytes.as_slice()).unwrap().previous_hash, hash);
+            hash = link(&hash, bytes);
+        }
+        assert_eq!(second.last_hash, hash);
+    }
+
+    #[test]
+    fn what_is_not_acknowledged_is_sent_again_on_a_new_stream() {
+        let mut emitter = emitter(10);
+        for _ in 0..5 {
+            emitter.offer(record("x"));
+        }
+        emitter.next_batch(false);
+        emitter.receive(&ack(&emitter, 3, ""), 0);
+        emitter.closed(0);
+        assert_eq!(emitter.next_batch(false).unwrap().records.len(), 2);
+    }
+
+    #[test]
+    fn a_full_queue_loses_records_and_says_how_many_in_the_next_one() {
+        let mut emitter = emitter(2);
+        assert_eq!((emitter.offer(record("a")), emitter.offer(record("b"))), (Some(1), Some(2)));
+        assert_eq!((emitter.offer(record("c")), emitter.offer(record("d"))), (None, None));
+        emitter.receive(&ack(&emitter, 2, ""), 0);
+        assert_eq!(emitter.offer(record("e")), Some(4));
+        let gap = AuditRecord::decode(emitter.queue[0].bytes.as_slice()).unwrap();
+        assert_eq!((gap.gap, gap.gap_reason.as_str()), (2, "queue_full"));
+        assert_eq!(emitter.counts, Counts { acknowledged: 2, lost: 2 });
+    }
+
+    #[test]
+    fn responses_go_on_when_their_record_is_durable_and_not_before() {
+        let mut emitter = emitter(10);
+        let (a, b) = (emitter.offer(record("a")).unwrap(), emitter.offer(record("b")).unwrap());
+        emitter.wait(a, 11, 500);
+        emitter.wait(b, 12, 500);
+        assert_eq!(emitter.receive(&ack(&emitter, 1, ""), 0), [11]);
+        assert!(emitter.is_durable(a) && !emitter.is_durable(b));
+        assert!(emitter.take_overdue(499).is_empty());
+        assert_eq!(emitter.take_overdue(500), [12]);
+        let foreign = AuditAck { emitter: "other".into(), sequence: 9, error: String::new() }.encode_to_vec();
+        assert!(emitter.receive(&foreign, 0).is_empty());
+        assert_eq!(emitter.depth(), 1);
+    }
+
+    #[test]
+    fn an_emitter_that_is_refused_for_good_starts_a_new_chain_with_what_is_left() {
+        let mut emitter = emitter(10);
+        for text in ["a", "b", "c"] {
+            emitter.offer(record(text));
+        }
+        emitter.receive(&ack(&emitter, 1, ""), 0);
+        emitter.wait(3, 7, 500);
+        for _ in 0..3 {
+            emitter.receive(&ack(&emitter, 0, "hole"), 0);
+        }
+        assert_eq!(emitter.chain.emitter(), "n/1/b.1");
+        let batch = emitter.next_batch(false).unwrap();
+        let first = AuditRecord::decode(batch.records[0].as_slice()).unwrap();
+        assert_eq!((first.sequence, first.decision_id.as_str()), (1, "b"));
+        assert!(!emitter.is_durable(2));
+        assert_eq!(emitter.receive(&ack(&emitter, 2, ""), 0), [7]);
+    }
+
+    #[test]
+    fn storage_trouble_never_ends_a_chain() {
+        let mut emitter = emitter(10);
+        emitter.offer(record("a"));
+        for _ in 0..10 {
+            emitter.receive(&ack(&emitter, 0, "storage_unavailable"), 0);
+        }
+        assert_eq!(emitter.chain.emitter(), "n/1/b");
+    }
+}

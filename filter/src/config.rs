@@ -1,0 +1,242 @@
+//! The plugin's configuration: typed, closed where it is not valid.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use doorward_policy::engine::Unmatched;
+use serde::Deserialize;
+
+/// The environment variable of the VM that holds the key of tokenising masks.
+pub const TOKENIZATION_KEY: &str = "DOORWARD_TOKENIZATION_KEY";
+
+/// What the plugin's configuration says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// Where policy comes from and records go.
+    pub control_plane: ControlPlane,
+    /// Which compiled policy this proxy enforces.
+    #[serde(default = "default_scope")]
+    pub scope: String,
+    /// Who may sign policy.
+    pub policy_keys: Vec<PolicyKey>,
+    /// Name of this proxy; default: Envoy's `node.id`.
+    pub node: Option<String>,
+    /// What a request without a matching service gets.
+    #[serde(default)]
+    pub unmatched: Choice,
+    /// What happens once the policy in force has expired.
+    #[serde(default)]
+    pub on_stale: OnStale,
+    /// What the peer's SPIFFE ID means.
+    #[serde(default)]
+    pub mesh_identity: MeshIdentity,
+    /// What a request without any credential gets.
+    #[serde(default)]
+    pub unidentified: Choice,
+    /// Headers (lower case) in which API keys come; default: those of `identity::Settings`.
+    pub key_headers: Option<Vec<String>>,
+    /// How request bodies can be held back.
+    #[serde(default)]
+    pub bodies: Bodies,
+    /// Largest request body that is read.
+    #[serde(default = "default_max_body_bytes")]
+    pub max_body_bytes: u32,
+    /// Bounds on records that wait for their acknowledgement, per worker.
+    #[serde(default)]
+    pub audit: Audit,
+    /// First part of the names of all metrics.
+    #[serde(default = "default_metrics_prefix")]
+    pub metrics_prefix: String,
+}
+
+/// Where the control plane is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ControlPlane {
+    /// Envoy cluster (HTTP/2).
+    pub cluster: String,
+}
+
+/// A key that may sign policy.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyKey {
+    /// The envelope's `key_id`.
+    pub id: String,
+    /// 32 bytes of an Ed25519 key, in base64.
+    pub public_key: String,
+}
+
+/// Deny or allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the two words")]
+pub enum Choice {
+    #[default]
+    Deny,
+    Allow,
+}
+
+/// What happens once the policy has expired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnStale {
+    /// It stays in force; records and metrics say that it is stale.
+    #[default]
+    Enforce,
+    /// Every request is `policy_unavailable`.
+    Deny,
+}
+
+/// What the peer's SPIFFE ID means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MeshIdentity {
+    /// Nothing: `x-forwarded-client-cert` may come from anyone.
+    #[default]
+    Ignore,
+    /// It is in the record.
+    Record,
+    /// It is the last agent of the chain, and needs rights of its own.
+    Agent,
+}
+
+/// How request bodies can be held back until they are checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bodies {
+    /// The host is configured with `allow_on_headers_stop_iteration: true` (Envoy 1.35 or newer).
+    StopIteration,
+    /// Not at all: requests whose body must be read are `unsupported`. Without the host's option, pausing in the headers
+    /// would wait for a body that never comes.
+    #[default]
+    None,
+}
+
+/// Bounds on unacknowledged records.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Audit {
+    /// Records.
+    pub max_records: u32,
+    /// Bytes.
+    pub max_bytes: u32,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Audit { max_records: 16_384, max_bytes: 32 << 20 }
+    }
+}
+
+fn default_scope() -> String {
+    "default".to_owned()
+}
+
+fn default_max_body_bytes() -> u32 {
+    1 << 20
+}
+
+fn default_metrics_prefix() -> String {
+    "doorward".to_owned()
+}
+
+impl Config {
+    /// Reads and validates a configuration.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong.
+    pub fn parse(json: &[u8]) -> Result<(Config, Vec<TrustedKey>), String> {
+        let config: Config =
+            serde_json::from_slice(json).map_err(|error| format!("The plugin configuration is not valid: {error}."))?;
+        if config.control_plane.cluster.is_empty() {
+            return Err("controlPlane.cluster is empty; name the Envoy cluster of the control plane.".to_owned());
+        }
+        if config.scope.is_empty() {
+            return Err("scope is empty; leave it out for \"default\".".to_owned());
+        }
+        if config.policy_keys.is_empty() {
+            return Err("policyKeys is empty; without a key no policy can be verified.".to_owned());
+        }
+        let header = |name: &String| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        if let Some(name) = config.key_headers.iter().flatten().find(|name| !header(name)) {
+            return Err(format!("keyHeaders: {name:?} is not a header name in lower case."));
+        }
+        if config.audit.max_records == 0 || config.audit.max_bytes < 1 << 16 {
+            return Err("audit: maxRecords must be at least 1 and maxBytes at least 65536.".to_owned());
+        }
+        if config.metrics_prefix.is_empty() {
+            return Err("metricsPrefix is empty; leave it out for \"doorward\".".to_owned());
+        }
+        let mut keys: Vec<TrustedKey> = Vec::new();
+        for (index, key) in config.policy_keys.iter().enumerate() {
+            let bytes = STANDARD
+                .decode(&key.public_key)
+                .ok()
+                .and_then(|bytes| ed25519_compact::PublicKey::from_slice(&bytes).ok())
+                .ok_or_else(|| format!("policyKeys[{index}].publicKey is not the base64 text of 32 bytes."))?;
+            if key.id.is_empty() || keys.iter().any(|have| have.id == key.id) {
+                return Err(format!("policyKeys[{index}].id is empty or given twice."));
+            }
+            keys.push(TrustedKey { id: key.id.clone(), key: bytes });
+        }
+        Ok((config, keys))
+    }
+
+    /// The engine's form of `unmatched`.
+    #[must_use]
+    pub fn unmatched(&self) -> Unmatched {
+        match self.unmatched {
+            Choice::Deny => Unmatched::Deny,
+            Choice::Allow => Unmatched::Allow,
+        }
+    }
+}
+
+/// A key that may sign policy, decoded.
+#[derive(Clone, Debug)]
+pub struct TrustedKey {
+    /// The envelope's `key_id`.
+    pub id: String,
+    /// The key.
+    pub key: ed25519_compact::PublicKey,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+
+    #[test]
+    fn a_minimal_configuration_denies_by_default() {
+        let json = format!(r#"{{"controlPlane":{{"cluster":"cp"}},"policyKeys":[{{"id":"a","publicKey":"{KEY}"}}]}}"#);
+        let (config, keys) = Config::parse(json.as_bytes()).unwrap();
+        assert_eq!(config.scope, "default");
+        assert_eq!((config.unmatched, config.unidentified), (Choice::Deny, Choice::Deny));
+        assert_eq!((config.bodies, config.mesh_identity), (Bodies::None, MeshIdentity::Ignore));
+        assert_eq!(keys.len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_a_sentence() {
+        let good = format!(r#"{{"id":"a","publicKey":"{KEY}"}}"#);
+        let cases = [
+            ("{}".to_owned(), "controlPlane"),
+            (r#"{"controlPlane":{"cluster":"c"},"policyKeys":[]}"#.to_owned(), "policyKeys is empty"),
+            (
+                r#"{"controlPlane":{"cluster":"c"},"policyKeys":[{"id":"a","publicKey":"AA=="}]}"#.to_owned(),
+                "policyKeys[0]",
+            ),
+            (format!(r#"{{"controlPlane":{{"cluster":"c"}},"policyKeys":[{good},{good}]}}"#), "policyKeys[1].id"),
+            (format!(r#"{{"controlPlane":{{"cluster":""}},"policyKeys":[{good}]}}"#), "cluster is empty"),
+            (format!(r#"{{"controlPlane":{{"cluster":"c"}},"policyKeys":[{good}],"unmached":"deny"}}"#), "unmached"),
+            (format!(r#"{{"controlPlane":{{"cluster":"c"}},"policyKeys":[{good}],"keyHeaders":["X"]}}"#), "keyHeaders"),
+        ];
+        for (json, part) in cases {
+            let error = Config::parse(json.as_bytes()).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

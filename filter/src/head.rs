@@ -1,0 +1,139 @@
+//! The head of a request or response, read from the host in one call.
+
+use doorward_policy::request::{Header, HttpRequest};
+
+/// Headers of a message. Owns the host's bytes, so that a request whose body is awaited keeps its head.
+#[derive(Debug, Default)]
+pub struct Head {
+    bytes: Vec<u8>,
+    /// Start of the name, its length, length of the value (which follows the name and a NUL).
+    spans: Vec<(usize, usize, usize)>,
+}
+
+/// Headers over this many do not come out of Envoy at all.
+const MAX_HEADERS: usize = 1024;
+
+impl Head {
+    /// Reads the ABI's form of a header map. `None`: it is not of that form, or a name is not text.
+    #[must_use]
+    pub fn parse(bytes: Vec<u8>) -> Option<Head> {
+        let number = |at: usize| -> Option<usize> {
+            let four: [u8; 4] = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
+            usize::try_from(u32::from_le_bytes(four)).ok()
+        };
+        let count = number(0)?;
+        if count > MAX_HEADERS {
+            return None;
+        }
+        let mut spans = Vec::with_capacity(count);
+        let mut at = count.checked_mul(8)?.checked_add(4)?;
+        for index in 0..count {
+            let lengths = index.checked_mul(8)?.checked_add(4)?;
+            let (name, value) = (number(lengths)?, number(lengths.checked_add(4)?)?);
+            let end = at.checked_add(name)?.checked_add(value)?.checked_add(2)?;
+            std::str::from_utf8(bytes.get(at..at.checked_add(name)?)?).ok()?;
+            bytes.get(at..end)?;
+            spans.push((at, name, value));
+            at = end;
+        }
+        Some(Head { bytes, spans })
+    }
+
+    /// Names and values in their order, pseudo-headers included.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.spans.iter().filter_map(|&(at, name, value)| {
+            let text = std::str::from_utf8(self.bytes.get(at..at + name)?).ok()?;
+            Some((text, self.bytes.get(at + name + 1..at + name + 1 + value)?))
+        })
+    }
+
+    /// First value of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(have, _)| *have == name).map(|(_, value)| value)
+    }
+
+    /// All headers but the pseudo-headers.
+    #[must_use]
+    pub fn headers(&self) -> Vec<Header<'_>> {
+        self.iter().filter(|(name, _)| !name.starts_with(':')).map(|(name, value)| Header { name, value }).collect()
+    }
+
+    /// The request that this is the head of; `headers` come from [`Head::headers`]. `None`: a part is missing, or not text.
+    #[must_use]
+    pub fn request<'a>(
+        &'a self,
+        headers: &'a [Header<'a>],
+        body: Option<&'a [u8]>,
+        source_address: &'a str,
+    ) -> Option<HttpRequest<'a>> {
+        let text = |name| std::str::from_utf8(self.get(name)?).ok();
+        Some(HttpRequest {
+            method: text(":method")?,
+            authority: text(":authority")?,
+            path: text(":path")?,
+            headers,
+            body,
+            source_address,
+        })
+    }
+}
+
+/// The IP address in Envoy's `address:port` (`[address]:port` for IPv6).
+#[must_use]
+pub fn without_port(address: &str) -> &str {
+    match address.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(""),
+        None if address.matches(':').count() == 1 => address.split(':').next().unwrap_or(""),
+        None => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(pairs: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut out = (pairs.len() as u32).to_le_bytes().to_vec();
+        for (name, value) in pairs {
+            out.extend((name.len() as u32).to_le_bytes());
+            out.extend((value.len() as u32).to_le_bytes());
+        }
+        for (name, value) in pairs {
+            out.extend([name.as_bytes(), &[0], value, &[0]].concat());
+        }
+        out
+    }
+
+    #[test]
+    fn a_head_is_read_with_duplicates_in_order_and_values_that_are_not_text() {
+        let pairs: [(&str, &[u8]); 5] =
+            [(":method", b"GET"), (":authority", b"h"), (":path", b"/a?b"), ("x", b"\xff"), ("x", b"")];
+        let head = Head::parse(encode(&pairs)).unwrap();
+        assert_eq!(head.iter().collect::<Vec<_>>(), pairs);
+        let headers = head.headers();
+        let request = head.request(&headers, None, "").unwrap();
+        assert_eq!((request.method, request.authority, request.path), ("GET", "h", "/a?b"));
+        assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
+    fn a_head_that_is_cut_off_or_lies_about_lengths_is_refused() {
+        let whole = encode(&[(":method", b"GET"), ("a", b"b")]);
+        for cut in 0..whole.len() {
+            assert!(Head::parse(whole[..cut].to_vec()).is_none(), "cut at {cut}");
+        }
+        let mut lie = whole.clone();
+        lie[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(Head::parse(lie).is_none());
+        assert!(Head::parse(u32::MAX.to_le_bytes().to_vec()).is_none());
+        assert!(Head::parse(encode(&[(":path", b"\xff")])).unwrap().request(&[], None, "").is_none());
+    }
+
+    #[test]
+    fn ports_are_cut_from_addresses_of_both_families() {
+        assert_eq!(without_port("10.0.0.1:80"), "10.0.0.1");
+        assert_eq!(without_port("[::1]:80"), "::1");
+        assert_eq!(without_port("::1"), "::1");
+    }
+}

@@ -1,0 +1,168 @@
+//! Envoy as the [`Host`] of decisions: its clock, its BoringSSL, its shared data.
+
+use crate::raw::{self, Status};
+use doorward_policy::{
+    host::{Host, Verification},
+    identity::{Algorithm, KeyMaterial, VerificationKey},
+};
+use prost::Message;
+
+/// Envoy, at one moment: the clock is read once per callback.
+#[derive(Clone, Copy, Debug)]
+pub struct Envoy {
+    /// Unix time in nanoseconds.
+    pub now_nanos: u64,
+}
+
+impl Envoy {
+    /// Envoy, now.
+    #[must_use]
+    pub fn now() -> Self {
+        Envoy { now_nanos: raw::now_nanos() }
+    }
+}
+
+/// `envoy.source.extensions.common.wasm.VerifySignatureArguments`
+#[derive(Clone, PartialEq, Message)]
+struct Arguments {
+    #[prost(string, tag = "1")]
+    hash_function: String,
+    #[prost(bytes = "vec", tag = "2")]
+    public_key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    signature: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    text: Vec<u8>,
+}
+
+/// `envoy.source.extensions.common.wasm.VerifySignatureResult`
+#[derive(Clone, PartialEq, Message)]
+struct Answer {
+    #[prost(bool, tag = "1")]
+    result: bool,
+    #[prost(string, tag = "2")]
+    error: String,
+}
+
+/// Other workers may win the race for a limiter's state this often before the request is denied.
+const MAX_RACES: usize = 64;
+
+impl Host for Envoy {
+    fn now_millis(&self) -> u64 {
+        self.now_nanos / 1_000_000
+    }
+
+    fn random(&self, buffer: &mut [u8]) -> bool {
+        getrandom::fill(buffer).is_ok()
+    }
+
+    fn verify(&self, algorithm: Algorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> Verification {
+        // The host takes the curve from the key: here it is pinned to the algorithm.
+        let (hash, signature) = match (algorithm, &key.material) {
+            (Algorithm::Rs256, KeyMaterial::Rsa { .. }) => ("sha256", signature.to_vec()),
+            (Algorithm::Rs384, KeyMaterial::Rsa { .. }) => ("sha384", signature.to_vec()),
+            (Algorithm::Rs512, KeyMaterial::Rsa { .. }) => ("sha512", signature.to_vec()),
+            (Algorithm::Es256, KeyMaterial::P256 { .. }) => match der_signature(signature, 32) {
+                Some(der) => ("sha256", der),
+                None => return Verification::Invalid,
+            },
+            (Algorithm::Es384, KeyMaterial::P384 { .. }) => match der_signature(signature, 48) {
+                Some(der) => ("sha384", der),
+                None => return Verification::Invalid,
+            },
+            _ => return Verification::Unavailable,
+        };
+        if key.spki.is_empty() {
+            return Verification::Unavailable;
+        }
+        let arguments = Arguments {
+            hash_function: hash.to_owned(),
+            public_key: key.spki.clone(),
+            signature,
+            text: message.to_vec(),
+        };
+        match raw::call_foreign_function("verify_signature", &arguments.encode_to_vec()) {
+            Ok(answer) => match Answer::decode(answer.as_slice()) {
+                Ok(Answer { result: true, .. }) => Verification::Valid,
+                _ => Verification::Invalid,
+            },
+            Err(Status::BAD_ARGUMENT) => Verification::Invalid,
+            Err(_) => Verification::Unavailable,
+        }
+    }
+
+    /// One shared entry per slot: eight bytes, little endian. Envoy offers no removal, so entries of callers that never
+    /// return stay for the life of the proxy.
+    fn update_limit(&self, slot: u64, update: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
+        let key = format!("doorward/limit/{slot:016x}");
+        for _ in 0..MAX_RACES {
+            let Ok(present) = raw::get_shared(&key) else { return false };
+            let (value, cas) = match &present {
+                Some((bytes, cas)) => (bytes.as_slice().try_into().ok().map(u64::from_le_bytes), Some(*cas)),
+                None => (None, None),
+            };
+            let Some(next) = update(value) else { return true };
+            match raw::set_shared(&key, &next.to_le_bytes(), cas) {
+                Ok(()) => return true,
+                Err(Status::CAS_MISMATCH) => {}
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+}
+
+/// JWS gives an ECDSA signature as r‖s of fixed width (RFC 7518, section 3.4); BoringSSL wants the ASN.1 form.
+fn der_signature(raw: &[u8], width: usize) -> Option<Vec<u8>> {
+    if raw.len() != width.checked_mul(2)? {
+        return None;
+    }
+    let (r, s) = raw.split_at_checked(width)?;
+    let mut body = Vec::with_capacity(raw.len() + 6);
+    for number in [r, s] {
+        let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len().checked_sub(1)?);
+        let digits = number.get(start..)?;
+        let sign = digits.first().is_some_and(|byte| *byte >= 0x80);
+        body.extend([2, u8::try_from(digits.len() + usize::from(sign)).ok()?]);
+        if sign {
+            body.push(0);
+        }
+        body.extend_from_slice(digits);
+    }
+    // Two numbers of at most 49 bytes: always the short form of a length.
+    let length = u8::try_from(body.len()).ok().filter(|length| *length < 0x80)?;
+    let mut out = vec![0x30, length];
+    out.append(&mut body);
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_signatures_become_minimal_der() {
+        let mut raw = [0_u8; 64];
+        raw[31] = 1;
+        raw[32] = 0x80;
+        let der = der_signature(&raw, 32).unwrap();
+        assert_eq!(der[..8], [0x30, 3 + 2 + 33, 2, 1, 1, 2, 33, 0]);
+        assert_eq!(der[8], 0x80);
+        assert_eq!(der_signature(&[0; 64], 32).unwrap(), [0x30, 6, 2, 1, 0, 2, 1, 0]);
+        assert!(der_signature(&raw[1..], 32).is_none());
+        assert!(der_signature(&raw, 48).is_none());
+    }
+
+    #[test]
+    fn limiter_state_is_kept_between_updates() {
+        let host = Envoy { now_nanos: 0 };
+        assert!(host.update_limit(7, &mut |value| Some(value.map_or(1, |value| value + 1))));
+        assert!(host.update_limit(7, &mut |value| Some(value.map_or(1, |value| value + 1))));
+        let mut seen = None;
+        assert!(host.update_limit(7, &mut |value| {
+            seen = value;
+            None
+        }));
+        assert_eq!(seen, Some(2));
+    }
+}

@@ -1,0 +1,92 @@
+//! One stream per proxy, not per worker: a lease in shared data decides which worker holds it.
+
+use crate::raw;
+
+/// A lease lives this long without renewal: so long policy changes wait if the leader's VM dies.
+const LEASE_MILLIS: u64 = 3_000;
+/// It is renewed when less than this is left.
+const RENEW_MILLIS: u64 = 2_000;
+
+/// A worker's view of the lease.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    key: String,
+    me: [u8; 16],
+    until: u64,
+}
+
+impl Lease {
+    /// The lease of this scope; `me` is unique among all VMs of the proxy.
+    #[must_use]
+    pub fn new(scope: &str, me: [u8; 16]) -> Self {
+        Lease { key: format!("doorward/leader/{scope}"), me, until: 0 }
+    }
+
+    /// True while this worker leads. Takes a free lease and renews an own one.
+    pub fn hold(&mut self, now: u64) -> bool {
+        if self.until > now.saturating_add(RENEW_MILLIS) {
+            return true;
+        }
+        let Ok(present) = raw::get_shared(&self.key) else { return self.lost() };
+        let (holder, until, cas) = match &present {
+            Some((value, cas)) => (value.get(..16), number(value.get(16..24)), Some(*cas)),
+            None => (None, 0, None),
+        };
+        let mine = holder == Some(self.me.as_slice());
+        // A lease far in the future is no lease of ours: nothing this code writes reaches so far.
+        if !mine && until > now && until <= now.saturating_add(2 * LEASE_MILLIS) {
+            return self.lost();
+        }
+        let until = now.saturating_add(LEASE_MILLIS);
+        match raw::set_shared(&self.key, &[self.me.as_slice(), &until.to_le_bytes()].concat(), cas) {
+            Ok(()) => {
+                self.until = until;
+                true
+            }
+            Err(_) => self.lost(),
+        }
+    }
+
+    fn lost(&mut self) -> bool {
+        self.until = 0;
+        false
+    }
+
+    /// Gives an own lease back, so that another worker need not wait.
+    pub fn release(&mut self) {
+        if self.until > 0 {
+            if let Ok(Some((value, cas))) = raw::get_shared(&self.key) {
+                if value.get(..16) == Some(self.me.as_slice()) {
+                    let _ = raw::set_shared(&self.key, &[], Some(cas));
+                }
+            }
+            self.until = 0;
+        }
+    }
+}
+
+fn number(bytes: Option<&[u8]>) -> u64 {
+    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_worker_leads_until_its_lease_runs_out_or_is_given_back() {
+        let (mut a, mut b) = (Lease::new("lead", [1; 16]), Lease::new("lead", [2; 16]));
+        assert!(a.hold(1_000) && !b.hold(1_000));
+        assert!(a.hold(3_500) && !b.hold(4_500), "renewed");
+        assert!(b.hold(6_600), "not renewed for three seconds");
+        assert!(!a.hold(6_700));
+        b.release();
+        assert!(a.hold(6_800) && !b.hold(6_800));
+    }
+
+    #[test]
+    fn a_lease_that_no_worker_could_have_written_is_ignored() {
+        raw::put_shared("doorward/leader/junk", &[0xff; 24]).unwrap();
+        assert!(Lease::new("junk", [1; 16]).hold(1_000));
+    }
+}

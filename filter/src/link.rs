@@ -1,0 +1,110 @@
+//! A gRPC stream to the control plane that is reopened with backoff.
+
+use crate::raw;
+
+/// First and longest pause between attempts.
+const BACKOFF_MILLIS: (u64, u64) = (250, 30_000);
+
+/// One stream, open or to be opened.
+#[derive(Clone, Debug)]
+pub struct Link {
+    service: &'static str,
+    method: &'static str,
+    token: Option<u32>,
+    retry_at: u64,
+    failures: u32,
+}
+
+impl Link {
+    /// A stream of this method, to be opened at once.
+    #[must_use]
+    pub fn new(service: &'static str, method: &'static str) -> Self {
+        Link { service, method, token: None, retry_at: 0, failures: 0 }
+    }
+
+    /// True while the stream is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// True if this is the open stream's token.
+    #[must_use]
+    pub fn is(&self, token: u32) -> bool {
+        self.token == Some(token)
+    }
+
+    /// Opens the stream if it is closed and its time has come. True: it is new, greet.
+    pub fn open(&mut self, cluster: &str, now: u64) -> bool {
+        if self.token.is_some() || now < self.retry_at {
+            return false;
+        }
+        match raw::open_grpc_stream(cluster, self.service, self.method) {
+            Ok(token) => {
+                self.token = Some(token);
+                true
+            }
+            Err(_) => {
+                self.back_off(now);
+                false
+            }
+        }
+    }
+
+    /// Sends a message. False: the stream is not open, or is closed now because it could not be sent.
+    pub fn send(&mut self, message: &[u8], now: u64) -> bool {
+        let Some(token) = self.token else { return false };
+        if raw::send_grpc(token, message).is_err() {
+            self.close(now);
+            return false;
+        }
+        true
+    }
+
+    /// The other side answers: the next failure is a first one again.
+    pub fn heard(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Closes the stream; it is opened again after a pause. Also called after the other side closed, as Envoy keeps the
+    /// local half open until then.
+    pub fn close(&mut self, now: u64) {
+        if let Some(token) = self.token.take() {
+            let _ = raw::close_grpc(token);
+            self.back_off(now);
+        }
+    }
+
+    /// Full jitter: anything between the first pause and an exponentially growing one.
+    fn back_off(&mut self, now: u64) {
+        let (first, longest) = BACKOFF_MILLIS;
+        self.failures = self.failures.saturating_add(1);
+        let most = first.saturating_mul(1 << self.failures.min(10)).min(longest);
+        let mut random = [0_u8; 8];
+        let jitter = match getrandom::fill(&mut random) {
+            Ok(()) => u64::from_le_bytes(random) % (most - first + 1),
+            Err(_) => most - first,
+        };
+        self.retry_at = now.saturating_add(first + jitter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_pause_between_a_quarter_second_and_half_a_minute() {
+        let mut link = Link::new("s", "m");
+        let mut now = 0;
+        for _ in 0..200 {
+            assert!(!link.open("c", now), "there is no host here");
+            let pause = link.retry_at - now;
+            assert!((250..=30_000).contains(&pause), "{pause}");
+            now = link.retry_at;
+        }
+        link.heard();
+        link.open("c", now);
+        assert!(link.retry_at - now <= 500);
+    }
+}

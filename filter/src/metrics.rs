@@ -1,0 +1,116 @@
+//! Figures for Envoy's statistics. Counted in the worker and handed over at the tick, because each call into the host costs
+//! as much as a decision.
+
+use crate::raw::{self, Metric};
+use doorward_policy::code::Code;
+use std::collections::HashMap;
+
+/// Durations kept between two ticks; more are left out of the histogram.
+const MAX_DURATIONS: usize = 64;
+
+/// A worker's figures.
+#[derive(Debug)]
+pub struct Metrics {
+    prefix: String,
+    ids: HashMap<String, Option<u32>>,
+    allowed: u64,
+    passed: u64,
+    denied: [u64; Code::ALL.len()],
+    durations: Vec<u64>,
+    depth: i64,
+}
+
+impl Metrics {
+    /// Figures under this prefix.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
+        Metrics {
+            prefix: prefix.to_owned(),
+            ids: HashMap::new(),
+            allowed: 0,
+            passed: 0,
+            denied: [0; Code::ALL.len()],
+            durations: Vec::new(),
+            depth: 0,
+        }
+    }
+
+    /// A request was allowed.
+    pub fn allowed(&mut self) {
+        self.allowed = self.allowed.saturating_add(1);
+    }
+
+    /// A request passed without a decision.
+    pub fn passed(&mut self) {
+        self.passed = self.passed.saturating_add(1);
+    }
+
+    /// A request or response was denied.
+    pub fn denied(&mut self, code: Code) {
+        let at = Code::ALL.iter().position(|have| *have == code);
+        if let Some(count) = at.and_then(|at| self.denied.get_mut(at)) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// A decision took so long.
+    pub fn decided_in(&mut self, nanos: u64) {
+        if self.durations.len() < MAX_DURATIONS {
+            self.durations.push(nanos / 1000);
+        }
+    }
+
+    fn id(&mut self, kind: Metric, name: &str) -> Option<u32> {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        let id = raw::define_metric(kind, &format!("{}.{name}", self.prefix)).ok();
+        self.ids.insert(name.to_owned(), id);
+        id
+    }
+
+    fn count(&mut self, name: &str, more: u64) {
+        if more > 0 {
+            if let Some(id) = self.id(Metric::Counter, name) {
+                let _ = raw::increment_metric(id, i64::try_from(more).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
+    /// Sets a gauge that is the proxy's, not the worker's.
+    pub fn gauge(&mut self, name: &str, value: u64) {
+        if let Some(id) = self.id(Metric::Gauge, name) {
+            let _ = raw::record_metric(id, value);
+        }
+    }
+
+    /// Hands over what was counted. The depth of the queue is a sum over workers, so its change is added.
+    pub fn flush(&mut self, audit: crate::audit::Counts, depth: usize) {
+        let (allowed, passed) = (std::mem::take(&mut self.allowed), std::mem::take(&mut self.passed));
+        self.count("decisions.allow", allowed);
+        self.count("decisions.pass", passed);
+        let denied = std::mem::replace(&mut self.denied, [0; Code::ALL.len()]);
+        for (code, count) in Code::ALL.iter().zip(denied) {
+            if count > 0 {
+                self.count(&format!("decisions.{}", code.as_str()), count);
+            }
+        }
+        self.count("audit.acknowledged", audit.acknowledged);
+        self.count("audit.lost", audit.lost);
+        let depth = i64::try_from(depth).unwrap_or(i64::MAX);
+        if depth != self.depth {
+            if let Some(id) = self.id(Metric::Gauge, "audit.queue_records") {
+                let _ = raw::increment_metric(id, depth.saturating_sub(self.depth));
+            }
+            self.depth = depth;
+        }
+        if !self.durations.is_empty() {
+            if let Some(id) = self.id(Metric::Histogram, "decision_microseconds") {
+                for duration in &self.durations {
+                    let _ = raw::record_metric(id, *duration);
+                }
+            }
+            self.durations.clear();
+        }
+    }
+}

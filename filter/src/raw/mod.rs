@@ -1,0 +1,373 @@
+//! Envoy's Proxy-Wasm ABI (0.2.1), without an SDK: the only module with `unsafe` code.
+//!
+//! The usual SDK panics on every status that it does not expect, and it drops the events of gRPC streams that it did not
+//! open itself; one panic is a 503 for every stream of the worker. So the filter speaks the ABI directly: each call
+//! returns its status, and the caller decides what a failure means, which is always the closed side.
+//!
+//! Outside wasm32 there is no host: calls fail with [`Status::UNIMPLEMENTED`], except that the shared data is a map of
+//! the thread, so that everything that lives in it can be tested.
+
+#[cfg(target_arch = "wasm32")]
+mod exports;
+
+/// A host's answer to a call that did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(pub u32);
+
+impl Status {
+    /// No such key, function or property.
+    pub const NOT_FOUND: Status = Status(1);
+    /// An argument is out of range or malformed.
+    pub const BAD_ARGUMENT: Status = Status(2);
+    /// Another worker changed the value first.
+    pub const CAS_MISMATCH: Status = Status(8);
+    /// There is no such call here.
+    pub const UNIMPLEMENTED: Status = Status(12);
+}
+
+/// What a call gave.
+pub type Result<T> = core::result::Result<T, Status>;
+
+/// Header maps.
+#[derive(Clone, Copy)]
+#[allow(missing_docs, reason = "the ABI's names")]
+pub enum Map {
+    RequestHeaders = 0,
+    ResponseHeaders = 2,
+}
+
+/// Buffers.
+#[derive(Clone, Copy)]
+#[allow(missing_docs, reason = "the ABI's names")]
+pub enum Buffer {
+    RequestBody = 0,
+    ResponseBody = 1,
+    GrpcReceive = 5,
+    PluginConfiguration = 7,
+}
+
+/// Directions of an HTTP stream.
+#[derive(Clone, Copy)]
+#[allow(missing_docs, reason = "the ABI's names")]
+pub enum Direction {
+    Request = 0,
+    Response = 1,
+}
+
+/// Log levels.
+#[derive(Clone, Copy)]
+#[allow(missing_docs, reason = "the ABI's names")]
+pub enum Level {
+    Info = 2,
+    Warn = 3,
+    Error = 4,
+}
+
+/// Kinds of metrics.
+#[derive(Clone, Copy)]
+#[allow(missing_docs, reason = "the ABI's names")]
+pub enum Metric {
+    Counter = 0,
+    Gauge = 1,
+    Histogram = 2,
+}
+
+macro_rules! host_functions {
+    ($(fn $name:ident($($argument:ident: $kind:ty),*);)*) => {
+        #[cfg(target_arch = "wasm32")]
+        #[link(wasm_import_module = "env")]
+        unsafe extern "C" { $(fn $name($($argument: $kind),*) -> u32;)* }
+        #[cfg(not(target_arch = "wasm32"))]
+        mod absent { $(pub(super) unsafe fn $name($(_: $kind),*) -> u32 { super::Status::UNIMPLEMENTED.0 })* }
+        #[cfg(not(target_arch = "wasm32"))]
+        use absent::*;
+    };
+}
+
+host_functions! {
+    fn proxy_log(level: u32, data: *const u8, size: usize);
+    fn proxy_get_current_time_nanoseconds(out: *mut u64);
+    fn proxy_set_tick_period_milliseconds(period: u32);
+    fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize);
+    fn proxy_set_buffer_bytes(buffer: u32, start: usize, size: usize, data: *const u8, length: usize);
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize);
+    fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize);
+    fn proxy_replace_header_map_value(map: u32, key: *const u8, key_size: usize, value: *const u8, value_size: usize);
+    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize);
+    fn proxy_continue_stream(direction: u32);
+    fn proxy_close_stream(direction: u32);
+    fn proxy_send_local_response(status: u32, details: *const u8, details_size: usize, body: *const u8,
+        body_size: usize, headers: *const u8, headers_size: usize, grpc_status: i32);
+    fn proxy_grpc_stream(upstream: *const u8, upstream_size: usize, service: *const u8, service_size: usize,
+        method: *const u8, method_size: usize, metadata: *const u8, metadata_size: usize, out: *mut u32);
+    fn proxy_grpc_send(token: u32, message: *const u8, size: usize, end_stream: u32);
+    fn proxy_grpc_close(token: u32);
+    fn proxy_set_effective_context(context: u32);
+    fn proxy_call_foreign_function(name: *const u8, name_size: usize, arguments: *const u8, arguments_size: usize,
+        data: *mut *mut u8, size: *mut usize);
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, out: *mut u32);
+    fn proxy_record_metric(metric: u32, value: u64);
+    fn proxy_increment_metric(metric: u32, offset: i64);
+}
+
+#[cfg(target_arch = "wasm32")]
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
+}
+
+fn check(status: u32) -> Result<()> {
+    if status == 0 { Ok(()) } else { Err(Status(status)) }
+}
+
+/// Runs a call that returns memory, and takes that memory over.
+fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8>> {
+    let (mut data, mut size) = (core::ptr::null_mut::<u8>(), 0_usize);
+    check(call(&raw mut data, &raw mut size))?;
+    if data.is_null() || size == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the host got this memory from `proxy_on_memory_allocate(size)`, which allocated exactly `size` bytes with
+    // this allocator, filled all of it, and gave it away.
+    Ok(unsafe { Vec::from_raw_parts(data, size, size) })
+}
+
+/// Writes to the proxy's log.
+pub fn log(level: Level, message: &str) {
+    // SAFETY: the pointer and length are of a live slice, which the host only reads. (So for every call below.)
+    let _ = unsafe { proxy_log(level as u32, message.as_ptr(), message.len()) };
+}
+
+/// Unix time in nanoseconds.
+#[must_use]
+pub fn now_nanos() -> u64 {
+    let mut now = 0;
+    // SAFETY: `now` outlives the call.
+    match check(unsafe { proxy_get_current_time_nanoseconds(&raw mut now) }) {
+        Ok(()) => now,
+        Err(_) => std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
+    }
+}
+
+/// Asks for a tick this often.
+#[allow(clippy::missing_errors_doc, reason = "the status is the host's; so for every call below")]
+pub fn set_tick_period(milliseconds: u32) -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_set_tick_period_milliseconds(milliseconds) })
+}
+
+/// Bytes of a buffer.
+pub fn get_buffer(buffer: Buffer, start: usize, max: usize) -> Result<Vec<u8>> {
+    // SAFETY: see `returned`.
+    returned(|data, size| unsafe { proxy_get_buffer_bytes(buffer as u32, start, max, data, size) })
+}
+
+/// Replaces the first `size` bytes of a buffer.
+pub fn set_buffer(buffer: Buffer, size: usize, value: &[u8]) -> Result<()> {
+    // SAFETY: see `log`.
+    check(unsafe { proxy_set_buffer_bytes(buffer as u32, 0, size, value.as_ptr(), value.len()) })
+}
+
+/// All headers of a map, serialised; see [`crate::head::Head`].
+pub fn get_headers(map: Map) -> Result<Vec<u8>> {
+    // SAFETY: see `returned`.
+    returned(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) })
+}
+
+/// Removes all headers of this name.
+pub fn remove_header(map: Map, name: &str) -> Result<()> {
+    // SAFETY: see `log`.
+    check(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
+}
+
+/// Sets a header, whatever was there.
+pub fn replace_header(map: Map, name: &str, value: &[u8]) -> Result<()> {
+    // SAFETY: see `log`.
+    check(unsafe { proxy_replace_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+}
+
+/// A property; the path's segments are separated by NUL.
+pub fn get_property(path: &str) -> Result<Vec<u8>> {
+    // SAFETY: see `returned`.
+    returned(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) })
+}
+
+/// Lets a paused stream of the effective context go on.
+pub fn continue_stream(direction: Direction) -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_continue_stream(direction as u32) })
+}
+
+/// Resets the stream of the effective context.
+pub fn close_stream(direction: Direction) -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_close_stream(direction as u32) })
+}
+
+/// Answers the request of the effective context.
+pub fn send_local_response(status: u16, details: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
+    let headers = serialize(headers);
+    // SAFETY: see `log`.
+    check(unsafe {
+        proxy_send_local_response(
+            u32::from(status),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            -1,
+        )
+    })
+}
+
+/// Opens a bidirectional gRPC stream from the effective (root) context.
+pub fn open_grpc_stream(cluster: &str, service: &str, method: &str) -> Result<u32> {
+    let metadata = serialize(&[]);
+    let mut token = 0;
+    // SAFETY: see `log`; `token` outlives the call.
+    check(unsafe {
+        proxy_grpc_stream(
+            cluster.as_ptr(),
+            cluster.len(),
+            service.as_ptr(),
+            service.len(),
+            method.as_ptr(),
+            method.len(),
+            metadata.as_ptr(),
+            metadata.len(),
+            &raw mut token,
+        )
+    })?;
+    Ok(token)
+}
+
+/// Sends one message on a gRPC stream of the effective context.
+pub fn send_grpc(token: u32, message: &[u8]) -> Result<()> {
+    // SAFETY: see `log`.
+    check(unsafe { proxy_grpc_send(token, message.as_ptr(), message.len(), 0) })
+}
+
+/// Closes a gRPC stream of the effective context.
+pub fn close_grpc(token: u32) -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_grpc_close(token) })
+}
+
+/// Makes later calls act on this context.
+pub fn set_effective_context(context: u32) -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_set_effective_context(context) })
+}
+
+/// Calls a function that the host offers beside the ABI.
+pub fn call_foreign_function(name: &str, arguments: &[u8]) -> Result<Vec<u8>> {
+    // SAFETY: see `returned`.
+    returned(|data, size| unsafe {
+        proxy_call_foreign_function(name.as_ptr(), name.len(), arguments.as_ptr(), arguments.len(), data, size)
+    })
+}
+
+/// Declares a metric; the same name gives the same metric in every worker.
+pub fn define_metric(kind: Metric, name: &str) -> Result<u32> {
+    let mut metric = 0;
+    // SAFETY: see `log`; `metric` outlives the call.
+    check(unsafe { proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &raw mut metric) })?;
+    Ok(metric)
+}
+
+/// Sets a gauge or adds a value to a histogram.
+pub fn record_metric(metric: u32, value: u64) -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_record_metric(metric, value) })
+}
+
+/// Adds to a counter or gauge.
+pub fn increment_metric(metric: u32, offset: i64) -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_increment_metric(metric, offset) })
+}
+
+/// A CAS value that no entry has: a write with it succeeds only where the key is absent.
+const ABSENT: u32 = u32::MAX;
+
+/// A shared value and its CAS; `None`: absent.
+#[cfg(target_arch = "wasm32")]
+pub fn get_shared(key: &str) -> Result<Option<(Vec<u8>, u32)>> {
+    let mut cas = 0;
+    // SAFETY: see `returned`; `cas` outlives the call.
+    match returned(|data, size| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut cas) }) {
+        Ok(value) => Ok(Some((value, cas))),
+        Err(Status::NOT_FOUND) => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// Writes a shared value if it is still what `cas` says (`None`: still absent).
+#[cfg(target_arch = "wasm32")]
+pub fn set_shared(key: &str, value: &[u8], cas: Option<u32>) -> Result<()> {
+    // SAFETY: see `log`.
+    check(unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas.unwrap_or(ABSENT)) })
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+mod shared {
+    use std::{cell::RefCell, collections::HashMap};
+
+    thread_local! {
+        /// Value and CAS by key.
+        pub(super) static SHARED: RefCell<HashMap<String, (Vec<u8>, u32)>> = RefCell::default();
+    }
+}
+
+/// A shared value and its CAS; `None`: absent.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn get_shared(key: &str) -> Result<Option<(Vec<u8>, u32)>> {
+    Ok(shared::SHARED.with_borrow(|map| map.get(key).cloned()))
+}
+
+/// Writes a shared value if it is still what `cas` says (`None`: still absent).
+#[cfg(not(target_arch = "wasm32"))]
+pub fn set_shared(key: &str, value: &[u8], cas: Option<u32>) -> Result<()> {
+    shared::SHARED.with_borrow_mut(|map| {
+        let (cas, have) = (cas.unwrap_or(ABSENT), map.get(key).map(|(_, have)| *have));
+        if cas != 0 && have.is_some_and(|have| have != cas) {
+            return Err(Status::CAS_MISMATCH);
+        }
+        map.insert(key.to_owned(), (value.to_vec(), have.unwrap_or(0).saturating_add(1)));
+        Ok(())
+    })
+}
+
+/// Writes a shared value, whatever is there.
+pub fn put_shared(key: &str, value: &[u8]) -> Result<()> {
+    set_shared(key, value, Some(0))
+}
+
+/// The ABI's form of a header map: count, lengths, then names and values, each followed by NUL; little endian.
+fn serialize(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let length = |value: usize| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
+    let mut out = Vec::with_capacity(256);
+    out.extend_from_slice(&length(pairs.len()));
+    for (name, value) in pairs {
+        out.extend_from_slice(&length(name.len()));
+        out.extend_from_slice(&length(value.len()));
+    }
+    for (name, value) in pairs {
+        out.extend_from_slice(name.as_bytes());
+        out.push(0);
+        out.extend_from_slice(value.as_bytes());
+        out.push(0);
+    }
+    out
+}

@@ -1,0 +1,282 @@
+//! One HTTP request and its response; this file holds the request's half, `response.rs` the other.
+
+use crate::{
+    dispatch::SharedWorker,
+    head::{Head, without_port},
+    host::Envoy,
+    problem,
+    raw::{self, Buffer, Level, Map},
+    response::Response,
+    worker::Active,
+};
+use doorward_policy::{
+    code::{Code, Denial},
+    dialect::Rewrite,
+    engine::{self, Begin, Outcome, Pending, Verdict},
+    request::HttpRequest,
+};
+
+/// What the host does next with the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow(pub u32);
+
+impl Flow {
+    /// It goes on.
+    pub const CONTINUE: Flow = Flow(0);
+    /// Headers wait while the body arrives, or the body is buffered.
+    pub const STOP: Flow = Flow(1);
+    /// Everything of this direction waits for `continue_stream`.
+    pub const STOP_ALL: Flow = Flow(4);
+}
+
+/// Removed where no service's own list says what to remove: nobody but the filter says who is calling.
+const IDENTITY_PREFIX: &str = "x-doorward-";
+
+enum Phase {
+    Head,
+    Body { limit: usize, pending: Pending, head: Head, source: String, size: usize, decided_nanos: u64 },
+    Passing,
+    Ended,
+}
+
+/// A stream context.
+pub struct Stream {
+    /// Its number.
+    pub(crate) id: u32,
+    /// Its root's number.
+    root: u32,
+    /// Its root.
+    pub(crate) worker: SharedWorker,
+    phase: Phase,
+    /// Id of the decision, once there is one.
+    pub(crate) decision_id: String,
+    /// What has to happen to the response.
+    pub(crate) response: Response,
+}
+
+impl Stream {
+    /// The stream of a request whose head has not come yet.
+    #[must_use]
+    pub fn new(id: u32, root: u32, worker: SharedWorker) -> Self {
+        Stream { id, root, worker, phase: Phase::Head, decision_id: String::new(), response: Response::Untouched }
+    }
+
+    /// The head of the request is there.
+    pub fn request_headers(&mut self, end: bool) -> Flow {
+        let host = Envoy::now();
+        let head = raw::get_headers(Map::RequestHeaders).ok().and_then(Head::parse).unwrap_or_default();
+        let source = raw::get_property("source\0address").ok().and_then(|value| String::from_utf8(value).ok());
+        let source = without_port(source.as_deref().unwrap_or("")).to_owned();
+        let shared = std::rc::Rc::clone(&self.worker);
+        let Ok(mut worker) = shared.try_borrow_mut() else {
+            return self.closed("The filter is busy with itself; this is a defect.");
+        };
+        let Some(active) = worker.active.as_deref_mut() else {
+            return self.closed("The filter's configuration is not valid; the proxy's log says why.");
+        };
+        let headers = head.headers();
+        let Some(request) = head.request(&headers, None, &source) else {
+            let blank = HttpRequest {
+                method: "",
+                authority: "",
+                path: "",
+                headers: &headers,
+                body: None,
+                source_address: &source,
+            };
+            let denial = Denial::new(Code::Unparsable, "The head of the request is incomplete, or not text.");
+            let verdict = engine::unavailable(&host, &blank, denial);
+            return self.conclude(active, &host, verdict, &head, None, 0);
+        };
+        match active.begin(&host, &request) {
+            Begin::Done(verdict) => self.conclude(active, &host, *verdict, &head, None, 0),
+            Begin::Body { pending, .. } if end => {
+                let whole = HttpRequest { body: Some(&[]), ..request };
+                let verdict = active.finish(&host, pending, &whole, true);
+                self.conclude(active, &host, verdict, &head, None, 0)
+            }
+            Begin::Body { limit, pending } => {
+                let decided_nanos = raw::now_nanos().saturating_sub(host.now_nanos);
+                drop(headers);
+                self.phase = Phase::Body { limit, pending, head, source, size: 0, decided_nanos };
+                Flow::STOP
+            }
+        }
+    }
+
+    /// More of the body is there: `size` bytes so far.
+    pub fn request_body(&mut self, so_far: usize, end: bool) -> Flow {
+        match &mut self.phase {
+            Phase::Body { limit, size, .. } => {
+                *size = so_far;
+                if end || so_far > *limit { self.body_is_whole() } else { Flow::STOP }
+            }
+            Phase::Passing => Flow::CONTINUE,
+            Phase::Head | Phase::Ended => Flow::STOP,
+        }
+    }
+
+    /// Trailers are there, so the body is whole: no body callback said so.
+    pub fn request_trailers(&mut self) -> Flow {
+        match &self.phase {
+            Phase::Body { .. } => self.body_is_whole(),
+            Phase::Passing => Flow::CONTINUE,
+            Phase::Head | Phase::Ended => Flow::STOP,
+        }
+    }
+
+    fn body_is_whole(&mut self) -> Flow {
+        let Phase::Body { limit, pending, head, source, size, decided_nanos } =
+            std::mem::replace(&mut self.phase, Phase::Ended)
+        else {
+            return Flow::STOP;
+        };
+        let host = Envoy::now();
+        let shared = std::rc::Rc::clone(&self.worker);
+        let Ok(mut worker) = shared.try_borrow_mut() else {
+            return self.closed("The filter is busy with itself; this is a defect.");
+        };
+        let Some(active) = worker.active.as_deref_mut() else {
+            return self.closed("The filter's configuration is not valid; the proxy's log says why.");
+        };
+        let fits = size <= limit;
+        let body = if fits && size > 0 { raw::get_buffer(Buffer::RequestBody, 0, size) } else { Ok(Vec::new()) };
+        let headers = head.headers();
+        let verdict = match (&body, head.request(&headers, body.as_deref().ok(), &source)) {
+            (Ok(body), Some(request)) if !fits || body.len() == size => active.finish(&host, pending, &request, fits),
+            (_, request) => {
+                let denial = Denial::new(Code::Unparsable, "The body of the request could not be read.");
+                let blank = HttpRequest {
+                    method: "",
+                    authority: "",
+                    path: "",
+                    headers: &[],
+                    body: None,
+                    source_address: &source,
+                };
+                engine::unavailable(&host, request.as_ref().unwrap_or(&blank), denial)
+            }
+        };
+        self.conclude(active, &host, verdict, &head, Some(size), decided_nanos)
+    }
+
+    /// Records a verdict and carries it out. `body`: the size of the buffered body, if there is one.
+    fn conclude(
+        &mut self,
+        active: &mut Active,
+        host: &Envoy,
+        mut verdict: Verdict,
+        head: &Head,
+        body: Option<usize>,
+        before_nanos: u64,
+    ) -> Flow {
+        let nanos = raw::now_nanos().saturating_sub(host.now_nanos).saturating_add(before_nanos);
+        if let Some(decision) = &mut verdict.record.decision {
+            decision.duration_nanos = nanos;
+        }
+        active.metrics.decided_in(nanos);
+        self.decision_id = std::mem::take(&mut verdict.decision_id);
+        if let Outcome::Allow(rewrite) = &verdict.outcome {
+            // Carried out first, recorded then: a record must not say that a request went out that could not be changed.
+            if !apply(rewrite, head, body) {
+                raw::log(Level::Error, "doorward: Envoy refused a change to a request, which is therefore denied.");
+                let detail = "The proxy could not put the policy's constraints into the request.";
+                let denial = Denial::new(Code::Unsupported, detail);
+                if let Some(decision) = &mut verdict.record.decision {
+                    "deny".clone_into(&mut decision.outcome);
+                    denial.code.as_str().clone_into(&mut decision.code);
+                    decision.status = u32::from(denial.code.status());
+                    detail.clone_into(&mut decision.detail);
+                }
+                verdict.record.sent = None;
+                verdict.outcome = Outcome::Deny(denial);
+            }
+        }
+        let sequence = active.emitter.offer(verdict.record);
+        if verdict.audit_required && sequence.is_none() && !matches!(verdict.outcome, Outcome::Deny(_)) {
+            let detail = "The record of this decision cannot be queued, and the policy requires one.";
+            verdict.outcome = Outcome::Deny(Denial::new(Code::AuditUnavailable, detail));
+        }
+        if (verdict.audit_required || active.emitter.is_eager()) && raw::set_effective_context(self.root).is_ok() {
+            active.flush(host);
+            let _ = raw::set_effective_context(self.id);
+        }
+        match verdict.outcome {
+            Outcome::Deny(denial) => {
+                active.metrics.denied(denial.code);
+                problem::deny(&denial, &self.decision_id);
+                self.phase = Phase::Ended;
+                Flow::STOP
+            }
+            Outcome::Pass => {
+                active.metrics.passed();
+                for (name, _) in head.iter().filter(|(name, _)| name.starts_with(IDENTITY_PREFIX)) {
+                    let _ = raw::remove_header(Map::RequestHeaders, name);
+                }
+                self.phase = Phase::Passing;
+                Flow::CONTINUE
+            }
+            Outcome::Allow(rewrite) => {
+                active.metrics.allowed();
+                self.response = Response::planned(rewrite.response, sequence.filter(|_| verdict.audit_required));
+                self.phase = Phase::Passing;
+                Flow::CONTINUE
+            }
+        }
+    }
+
+    /// Denies where not even a record can be made.
+    fn closed(&mut self, detail: &'static str) -> Flow {
+        problem::deny(&Denial::new(Code::PolicyUnavailable, detail), "");
+        self.phase = Phase::Ended;
+        Flow::STOP
+    }
+
+    /// The stream is gone.
+    pub fn delete(&mut self) {
+        if matches!(self.response, Response::Waiting(..)) {
+            if let Ok(mut worker) = self.worker.try_borrow_mut() {
+                if let Some(active) = worker.active.as_deref_mut() {
+                    active.emitter.forget(self.id);
+                }
+            }
+        }
+    }
+}
+
+/// Changes the request that waits at the host. False: a change could not be made, and the request must not go on.
+fn apply(rewrite: &Rewrite, head: &Head, body: Option<usize>) -> bool {
+    let set = |name: &str, value: &str| {
+        head.get(name) == Some(value.as_bytes())
+            || raw::replace_header(Map::RequestHeaders, name, value.as_bytes()).is_ok()
+    };
+    // Each call into the host costs more than looking: only what is there is removed.
+    for name in &rewrite.remove_headers {
+        if head.get(name).is_some() && raw::remove_header(Map::RequestHeaders, name).is_err() {
+            return false;
+        }
+    }
+    for (name, value) in &rewrite.set_headers {
+        // What was removed above is set again, so what the head says does not count.
+        if raw::replace_header(Map::RequestHeaders, name, value.as_bytes()).is_err() {
+            return false;
+        }
+    }
+    if let Some(path) = &rewrite.path {
+        if !set(":path", path) {
+            return false;
+        }
+    }
+    if !rewrite.response.is_passthrough() && !set("accept-encoding", "identity") {
+        return false;
+    }
+    match (&rewrite.body, body) {
+        (None, _) => true,
+        // In the headers phase there is no buffer to put a body in.
+        (Some(new), None) => new.is_empty(),
+        (Some(new), Some(size)) => {
+            raw::set_buffer(Buffer::RequestBody, size, new).is_ok()
+                && (head.get("content-length").is_none() || set("content-length", &new.len().to_string()))
+        }
+    }
+}

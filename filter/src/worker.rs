@@ -1,0 +1,351 @@
+//! The root context: one per worker VM. Holds the policy in force and the streams to the control plane.
+
+use crate::{
+    audit::{Emitter, Limits},
+    config::{Bodies, Choice, Config, MeshIdentity, OnStale, TOKENIZATION_KEY},
+    host::Envoy,
+    leader::Lease,
+    metrics::Metrics,
+    policy_store::{Policy, Rejection, Store, Trust},
+    problem,
+    raw::{self, Direction, Level},
+    subscribe::{Proxy, Subscription, seconds},
+};
+use doorward_policy::{
+    code::{Code, Denial},
+    engine::{self, Begin, Pending, Settings, Verdict},
+    identity::{self, TokenCache},
+    request::HttpRequest,
+};
+use doorward_proto::v1::StoredPolicy;
+
+/// Policy that another worker stored is taken up after at most this long.
+const TICK_MILLIS: u32 = 100;
+/// Responses wait for their record at most this long.
+const ACKNOWLEDGE_MILLIS: u64 = 10_000;
+
+/// A worker that is configured.
+pub struct Active {
+    config: Config,
+    settings: Settings,
+    tokenization_key: Option<Vec<u8>>,
+    trust: Trust,
+    store: Store,
+    policy: Option<Policy>,
+    cache: TokenCache,
+    lease: Lease,
+    proxy: Proxy,
+    subscription: Subscription,
+    /// Records on their way.
+    pub emitter: Emitter,
+    /// Figures.
+    pub metrics: Metrics,
+    complained: bool,
+    was_leading: bool,
+}
+
+/// A root context.
+pub struct Worker {
+    id: u32,
+    /// `None`: not configured, or not validly: the filter is closed.
+    pub active: Option<Box<Active>>,
+}
+
+impl Worker {
+    /// A root context that is not configured yet.
+    #[must_use]
+    pub fn new(id: u32) -> Self {
+        Worker { id, active: None }
+    }
+
+    /// The root context's id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Reads the configuration. One that is not valid closes the filter.
+    pub fn configure(&mut self, size: usize) {
+        let json = raw::get_buffer(raw::Buffer::PluginConfiguration, 0, size).unwrap_or_default();
+        match Active::new(&json) {
+            Ok(active) => {
+                self.active = Some(Box::new(active));
+                if raw::set_tick_period(TICK_MILLIS).is_err() {
+                    raw::log(Level::Error, "doorward: no ticks here, so policy will never come.");
+                }
+            }
+            Err(reason) => {
+                self.active = None;
+                let message = format!("doorward: every request is denied, because of the configuration. {reason}");
+                raw::log(Level::Error, &message);
+            }
+        }
+    }
+
+    /// Takes up policy, keeps the streams alive, sends records, hands over figures.
+    pub fn tick(&mut self) {
+        let now = Envoy::now().now_nanos / 1_000_000;
+        if let Some(active) = &mut self.active {
+            active.tick(now);
+            for context in active.emitter.take_overdue(now) {
+                if raw::set_effective_context(context).is_ok() {
+                    let detail = "The record of this decision was not acknowledged as durable in time.";
+                    problem::deny(&Denial::new(Code::AuditUnavailable, detail), "");
+                    active.metrics.denied(Code::AuditUnavailable);
+                }
+            }
+            let _ = raw::set_effective_context(self.id);
+        }
+    }
+
+    /// A message came on one of the streams.
+    pub fn grpc_receive(&mut self, token: u32, size: usize) {
+        let now = Envoy::now().now_nanos / 1_000_000;
+        let Some(active) = &mut self.active else { return };
+        let message = raw::get_buffer(raw::Buffer::GrpcReceive, 0, size).unwrap_or_default();
+        if active.subscription.is(token) {
+            active.policy_message(&message, now);
+        } else if active.emitter.is(token) {
+            let released = active.emitter.receive(&message, now);
+            active.emitter.flush(&active.config.control_plane.cluster, now);
+            for context in released {
+                if raw::set_effective_context(context).is_ok() {
+                    let _ = raw::continue_stream(Direction::Response);
+                }
+            }
+            let _ = raw::set_effective_context(self.id);
+        }
+    }
+
+    /// The other side closed one of the streams.
+    pub fn grpc_close(&mut self, token: u32) {
+        let now = Envoy::now().now_nanos / 1_000_000;
+        if let Some(active) = &mut self.active {
+            if active.subscription.is(token) {
+                active.subscription.close(now);
+            } else if active.emitter.is(token) {
+                active.emitter.closed(now);
+            }
+        }
+    }
+
+    /// The VM ends.
+    pub fn done(&mut self) {
+        let now = Envoy::now().now_nanos / 1_000_000;
+        if let Some(active) = &mut self.active {
+            active.lease.release();
+            active.emitter.end(&active.config.control_plane.cluster, now);
+        }
+    }
+}
+
+impl Active {
+    fn new(json: &[u8]) -> Result<Self, String> {
+        let (config, keys) = Config::parse(json)?;
+        let mut boot = [0_u8; 16];
+        getrandom::fill(&mut boot).map_err(|_| "There is no source of randomness.".to_owned())?;
+        let hex: String = boot.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let property =
+            |path| raw::get_property(path).ok().and_then(|value| String::from_utf8(value).ok()).unwrap_or_default();
+        let node = config.node.clone().unwrap_or_else(|| property("node\0id"));
+        if node.is_empty() || node.contains('/') {
+            return Err(format!(
+                "The proxy's name is {node:?}; give node.id in Envoy's bootstrap, or node here, \
+                without a slash."
+            ));
+        }
+        let tokenization_key =
+            std::env::var(TOKENIZATION_KEY).ok().filter(|key| !key.is_empty()).map(String::into_bytes);
+        let workers = number_of_this_worker();
+        let limits = Limits {
+            records: usize::try_from(config.audit.max_records).unwrap_or(usize::MAX),
+            bytes: usize::try_from(config.audit.max_bytes).unwrap_or(usize::MAX),
+        };
+        let mut active = Active {
+            settings: settings(&config, tokenization_key.is_some()),
+            tokenization_key,
+            trust: Trust { keys, scope: config.scope.clone(), on_stale: config.on_stale },
+            store: Store::new(&config.scope),
+            policy: None,
+            cache: TokenCache::default(),
+            lease: Lease::new(&config.scope, boot),
+            emitter: Emitter::new(&node, workers, &hex, limits),
+            proxy: Proxy { node, cluster: property("node\0cluster"), boot: hex, workers },
+            subscription: Subscription::default(),
+            metrics: Metrics::new(&config.metrics_prefix),
+            complained: false,
+            was_leading: false,
+            config,
+        };
+        // A worker that comes after a crash has policy at once.
+        active.take_stored(Envoy::now().now_nanos / 1_000_000);
+        Ok(active)
+    }
+
+    fn tick(&mut self, now: u64) {
+        self.take_stored(now);
+        let leads = self.lease.hold(now);
+        if leads {
+            self.subscription.tick(&self.config, &self.proxy, self.policy.as_ref(), now);
+        } else if self.subscription.is_open() {
+            self.subscription.close(now);
+        }
+        self.emitter.flush(&self.config.control_plane.cluster, now);
+        if leads {
+            self.metrics.gauge("stream.connected", u64::from(self.subscription.is_open()));
+            if let Some(policy) = &self.policy {
+                let age = seconds(now).saturating_sub(policy.issued_at);
+                self.metrics.gauge("policy.epoch", policy.epoch);
+                self.metrics.gauge("policy.age_seconds", u64::try_from(age).unwrap_or(0));
+                self.metrics.gauge("policy.stale", u64::from(policy.is_stale(seconds(now))));
+            }
+            if !self.was_leading {
+                raw::log(Level::Info, "doorward: this worker holds the policy stream.");
+            }
+        }
+        self.was_leading = leads;
+        self.metrics.flush(std::mem::take(&mut self.emitter.counts), self.emitter.depth());
+    }
+
+    /// Takes up what another worker, or an earlier VM, stored.
+    fn take_stored(&mut self, now: u64) {
+        let Some(stored) = self.store.take_new() else { return };
+        if let Err(rejection) = self.put_in_force(&stored, now) {
+            raw::log(Level::Warn, &format!("doorward: a stored policy is ignored. {}", rejection.message));
+        }
+    }
+
+    fn put_in_force(&mut self, stored: &StoredPolicy, now: u64) -> Result<(), Rejection> {
+        let policy = self.trust.verify(stored, self.policy.as_ref(), seconds(now))?;
+        if self.policy.as_ref().is_none_or(|current| current.epoch != policy.epoch) {
+            // Keys, revocations and claim mappings may have changed.
+            self.cache = TokenCache::default();
+            self.complained = false;
+        }
+        self.policy = Some(policy);
+        Ok(())
+    }
+
+    fn policy_message(&mut self, message: &[u8], now: u64) {
+        let Some((nonce, stored)) = self.subscription.receive(message, now) else { return };
+        let result = self.put_in_force(&stored, now);
+        match &result {
+            Ok(()) => {
+                self.store.put(&stored);
+                if let Some(policy) = &self.policy {
+                    raw::log(Level::Info, &format!("doorward: policy epoch {} is in force.", policy.epoch));
+                }
+            }
+            Err(rejection) => {
+                let message = format!("doorward: a policy is rejected at {}. {}", rejection.path, rejection.message);
+                raw::log(Level::Warn, &message);
+            }
+        }
+        self.subscription.answer(nonce, result.as_ref().map(|_| ()), self.policy.as_ref(), now);
+    }
+
+    /// The policy that decides, or the reason why none does.
+    fn deciding(&mut self, now: u64) -> Result<(&Policy, bool), Denial> {
+        let Some(policy) = &self.policy else {
+            let detail = "No verified policy has reached this proxy yet.";
+            return Err(Denial::new(Code::PolicyUnavailable, detail));
+        };
+        let stale = policy.is_stale(seconds(now));
+        if stale && !self.complained {
+            self.complained = true;
+            raw::log(Level::Warn, "doorward: the policy in force has expired and no newer one came.");
+        }
+        if stale && self.config.on_stale == OnStale::Deny {
+            let detail = "The policy of this proxy has expired and no newer one has reached it.";
+            return Err(Denial::new(Code::PolicyUnavailable, detail));
+        }
+        Ok((policy, stale))
+    }
+
+    /// Decides on the head of a request.
+    pub fn begin(&mut self, host: &Envoy, request: &HttpRequest<'_>) -> Begin {
+        let (tables, stale) = match self.deciding(host.now_nanos / 1_000_000) {
+            Ok((policy, stale)) => (std::rc::Rc::clone(&policy.tables), stale),
+            Err(denial) => return Begin::Done(Box::new(engine::unavailable(host, request, denial))),
+        };
+        let mut begun = engine::begin(&tables, host, &self.settings, &mut self.cache, request);
+        if let Begin::Done(verdict) = &mut begun {
+            verdict.record.policy_stale = stale;
+        }
+        begun
+    }
+
+    /// Decides on a request whose body is whole (`fits`), or went over its limit.
+    pub fn finish(&mut self, host: &Envoy, pending: Pending, request: &HttpRequest<'_>, fits: bool) -> Verdict {
+        let (tables, stale) = match self.deciding(host.now_nanos / 1_000_000) {
+            Ok((policy, stale)) => (std::rc::Rc::clone(&policy.tables), stale),
+            Err(denial) => return engine::unavailable(host, request, denial),
+        };
+        let decide = if fits { engine::finish } else { engine::too_large };
+        let mut verdict = decide(&tables, host, &self.settings, pending, request);
+        verdict.record.policy_stale = stale;
+        verdict
+    }
+
+    /// Sends records now. The effective context must be the root's.
+    pub fn flush(&mut self, host: &Envoy) {
+        self.emitter.flush(&self.config.control_plane.cluster, host.now_nanos / 1_000_000);
+    }
+
+    /// Makes the response of `context` wait for its record.
+    pub fn wait(&mut self, sequence: u64, context: u32) {
+        let now = Envoy::now().now_nanos / 1_000_000;
+        self.emitter.wait(sequence, context, now.saturating_add(ACKNOWLEDGE_MILLIS));
+    }
+
+    /// The key of tokenising masks.
+    #[must_use]
+    pub fn tokenization_key(&self) -> Option<&[u8]> {
+        self.tokenization_key.as_deref()
+    }
+}
+
+/// Counts the VMs of this proxy in shared data; the count is this one's number.
+fn number_of_this_worker() -> u32 {
+    for _ in 0..64 {
+        let Ok(present) = raw::get_shared("doorward/workers") else { break };
+        let (count, cas) = match present {
+            Some((bytes, cas)) => (bytes.as_slice().try_into().map_or(0, u32::from_le_bytes), Some(cas)),
+            None => (0, None),
+        };
+        let mine = count.saturating_add(1);
+        if raw::set_shared("doorward/workers", &mine.to_le_bytes(), cas).is_ok() {
+            return mine;
+        }
+    }
+    0
+}
+
+fn settings(config: &Config, tokenization_key: bool) -> Settings {
+    Settings {
+        identity: identity_settings(config),
+        unmatched: config.unmatched(),
+        max_body_bytes: usize::try_from(config.max_body_bytes).unwrap_or(usize::MAX),
+        bodies: config.bodies == Bodies::StopIteration,
+        tokenization_key,
+    }
+}
+
+fn identity_settings(config: &Config) -> identity::Settings {
+    let mut settings = identity::Settings {
+        mesh: match config.mesh_identity {
+            MeshIdentity::Ignore => identity::Mesh::Ignore,
+            MeshIdentity::Record => identity::Mesh::Record,
+            MeshIdentity::Agent => identity::Mesh::Agent,
+        },
+        unidentified: match config.unidentified {
+            Choice::Deny => identity::Unidentified::Deny,
+            Choice::Allow => identity::Unidentified::Allow,
+        },
+        ..identity::Settings::default()
+    };
+    if let Some(headers) = &config.key_headers {
+        settings.key_headers.clone_from(headers);
+    }
+    settings
+}
