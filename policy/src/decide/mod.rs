@@ -2,7 +2,7 @@
 
 use crate::{
     Name,
-    bundle::{FieldSet, Service, Tables},
+    bundle::{FieldSet, Key, Service, Tables, roles::Role},
     code::{Code, Denial},
     identity::Principal,
     limit::LimitRule,
@@ -11,9 +11,18 @@ use crate::{
     transform::MaskRule,
     value::Literal,
 };
-use std::sync::Arc;
+use doorward_proto::v1::{AuditMode, Enforcement};
+use std::{cell::Cell, sync::Arc};
 
+mod candidates;
+mod combine;
+mod permit;
+mod restrict;
 mod trace;
+mod writes;
+
+pub use restrict::revoked;
+use trace::Tracer;
 pub use trace::{Step, Trace, Verdict};
 
 /// What was decided about one request.
@@ -74,7 +83,33 @@ pub struct OperationConstraints {
     pub check: Option<Resolved>,
 }
 
+/// Everything that one decision is about.
+struct Question<'a> {
+    tables: &'a Tables,
+    service: &'a Service,
+    principal: &'a Principal,
+    key: Option<&'a Key>,
+    request: &'a DataRequest,
+    requested_role: Option<&'a str>,
+    now: i64,
+    /// Documents in shadow mode count.
+    with_shadow: bool,
+    /// A document in shadow mode would have counted.
+    saw_shadow: Cell<bool>,
+}
+
+/// An answer, before shadow mode is looked at.
+struct Answer<'a> {
+    outcome: Result<Constraints, Denial>,
+    role: Option<&'a Role>,
+    audit_required: bool,
+    limits: Vec<LimitRule>,
+}
+
 /// Decides one request. `requested_role` is the caller's `x-doorward-role`; `now_seconds` is Unix time.
+///
+/// One role decides for each party: the person, the tool (API key) and every agent. All must permit, and their
+/// constraints intersect, so that a delegated request never reaches more than the person alone would.
 #[must_use]
 pub fn decide(
     tables: &Tables,
@@ -85,20 +120,145 @@ pub fn decide(
     now_seconds: i64,
     trace: Option<&mut Trace>,
 ) -> Decision {
-    let _ = (tables, service, principal, request, requested_role, now_seconds, trace);
-    Decision {
-        outcome: Err(Denial::new(Code::RoleNone, "No role is bound to this caller.")),
-        role: None,
-        department: None,
-        audit_required: true,
-        would: None,
-        limits: Vec::new(),
+    let mut tracer = Tracer(trace);
+    let key = principal.key.and_then(|at| tables.keys().get(at));
+    let question = |with_shadow| Question {
+        tables,
+        service,
+        principal,
+        key,
+        request,
+        requested_role,
+        now: now_seconds,
+        with_shadow,
+        saw_shadow: Cell::new(false),
+    };
+    let enforcing = question(false);
+    let answer = enforcing.answer(&mut tracer);
+    let shadowing = question(true);
+    let full = enforcing.saw_shadow.get().then(|| shadowing.answer(&mut Tracer(None)));
+    let decision = |answer: Answer<'_>, would| Decision {
+        outcome: answer.outcome,
+        role: answer.role.map(|role| role.name.clone()),
+        department: answer.role.and_then(|role| role.department.clone()),
+        audit_required: answer.audit_required,
+        would,
+        limits: answer.limits,
+    };
+    let decision = if service.enforcement == Enforcement::Shadow && !binding_denial(&answer.outcome) {
+        let Answer { outcome, role, audit_required, .. } = full.unwrap_or(answer);
+        let would = match outcome {
+            Err(denial) => Some(Would::Deny(denial)),
+            Ok(constraints) => constraints.restrict_anything().then_some(Would::Rewrite),
+        };
+        let outcome = Ok(Constraints::none(service, request));
+        decision(Answer { outcome, role, audit_required, limits: Vec::new() }, would)
+    } else {
+        let would = full.and_then(|full| match (&answer.outcome, full.outcome) {
+            (Ok(_), Err(denial)) => Some(Would::Deny(denial)),
+            (Err(_), Ok(_)) => Some(Would::Allow),
+            (Ok(have), Ok(other)) => (*have != other).then_some(Would::Rewrite),
+            (Err(_), Err(_)) => None,
+        });
+        decision(answer, would)
+    };
+    if let Some(would) = &decision.would {
+        tracer.step("shadow", "DataService", &service.name, String::new, Verdict::Note, || match would {
+            Would::Deny(denial) => format!("Documents in shadow mode would have denied: {denial}"),
+            Would::Rewrite => "Documents in shadow mode would have set other constraints.".to_owned(),
+            Would::Allow => "Documents in shadow mode would have let the request through.".to_owned(),
+        });
+    }
+    decision
+}
+
+/// Denials that a service in shadow mode does not lift: identity failures, and persons cut back whatever roles say.
+fn binding_denial(outcome: &Result<Constraints, Denial>) -> bool {
+    let Err(denial) = outcome else { return false };
+    matches!(
+        denial.code,
+        Code::CredentialMissing
+            | Code::CredentialInvalid
+            | Code::CredentialExpired
+            | Code::CredentialRevoked
+            | Code::CredentialLocked
+            | Code::Restricted
+    )
+}
+
+impl Constraints {
+    /// No constraint at all: what a service in shadow mode gets.
+    fn none(service: &Service, request: &DataRequest) -> Self {
+        let operation = |operation: &crate::request::Operation| OperationConstraints {
+            rows: None,
+            visible: service
+                .component(&operation.component)
+                .map(|component| Arc::clone(&component.all_fields))
+                .unwrap_or_default(),
+            sees_all: true,
+            omitted: Vec::new(),
+            masks: Arc::default(),
+            set: Vec::new(),
+            max_rows: None,
+            arguments: Vec::new(),
+            check: None,
+        };
+        Constraints { operations: request.operations.iter().map(operation).collect() }
+    }
+
+    fn restrict_anything(&self) -> bool {
+        self.operations.iter().any(|operation| {
+            operation.rows.is_some()
+                || !operation.sees_all
+                || !operation.omitted.is_empty()
+                || !operation.masks.is_empty()
+                || !operation.set.is_empty()
+                || operation.max_rows.is_some()
+                || !operation.arguments.is_empty()
+        })
     }
 }
 
-/// The denial of a principal whose credential was revoked by a restriction.
-#[must_use]
-pub fn revoked(tables: &Tables, principal: &Principal, now_seconds: i64) -> Option<Denial> {
-    let _ = (tables, principal, now_seconds);
-    None
+impl<'a> Question<'a> {
+    fn answer(&self, tracer: &mut Tracer<'_>) -> Answer<'a> {
+        let mut role = None;
+        let mut audit_required = self.service.audit == AuditMode::AuditRequired;
+        let outcome = self.permitted(tracer, &mut role, &mut audit_required);
+        let (outcome, limits) = match outcome {
+            Ok((constraints, limits)) => (Ok(constraints), limits),
+            Err(denial) => (Err(denial), Vec::new()),
+        };
+        Answer { outcome, role, audit_required, limits }
+    }
+
+    fn permitted(
+        &self,
+        tracer: &mut Tracer<'_>,
+        role: &mut Option<&'a Role>,
+        audit_required: &mut bool,
+    ) -> Result<(Constraints, Vec<LimitRule>), Denial> {
+        if self.principal.key.is_some() && self.key.is_none() {
+            return Err(Denial::new(Code::CredentialInvalid, "The API key is not known any more."));
+        }
+        if self.request.operations.is_empty() {
+            return Err(Denial::new(Code::Unparsable, "The request asks for nothing that can be decided."));
+        }
+        let cap = self.restricted(tracer)?;
+        let mut chosen = Vec::new();
+        for party in self.parties(tracer)? {
+            let result = self.choose(&party, cap, tracer);
+            // The first party (the person, or the tool that stands alone) names the role of the record.
+            let decided = match &result {
+                Ok(permit) => Some(permit.role),
+                Err((_, role)) => *role,
+            };
+            *audit_required |= decided.is_some_and(|role| role.audit_required);
+            if role.is_none() {
+                *role = decided;
+            }
+            chosen.push(result.map_err(|(denial, _)| denial)?);
+        }
+        let limits = chosen.iter().flat_map(|permit| self.limits(permit.role)).collect();
+        Ok((self.combine(chosen)?, limits))
+    }
 }

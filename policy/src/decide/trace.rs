@@ -51,3 +51,22 @@ impl Verdict {
         }
     }
 }
+
+/// Collects steps where someone wants them, and costs nothing where not.
+pub(super) struct Tracer<'a>(pub(super) Option<&'a mut Trace>);
+
+impl Tracer<'_> {
+    pub(super) fn step(
+        &mut self,
+        step: &'static str,
+        kind: &'static str,
+        name: &Name,
+        path: impl FnOnce() -> String,
+        verdict: Verdict,
+        sentence: impl FnOnce() -> String,
+    ) {
+        if let Some(trace) = &mut self.0 {
+            trace.steps.push(Step { step, kind, name: name.clone(), path: path(), verdict, sentence: sentence() });
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Restrictions: applied first, and no role outweighs them.
+
+use super::{Question, Tracer, Verdict};
+use crate::{
+    bundle::{Tables, subjects::Restriction},
+    code::{Code, Denial},
+    identity::Principal,
+};
+use doorward_proto::v1::RestrictionEffect;
+
+/// The denial of a principal whose credential was revoked by a restriction.
+#[must_use]
+pub fn revoked(tables: &Tables, principal: &Principal, now_seconds: i64) -> Option<Denial> {
+    let key = principal.key.and_then(|at| tables.keys().get(at)).map(|key| &key.name);
+    let matches = tables.restricted().anyone(principal, key);
+    let mut restrictions = matches.iter().filter_map(|at| tables.restriction(*at));
+    restrictions
+        .any(|each| !each.shadow && each.period.holds(now_seconds) && each.revokes(principal))
+        .then(revoked_denial)
+}
+
+fn revoked_denial() -> Denial {
+    Denial::new(Code::CredentialRevoked, "This credential was revoked: sign in again, or ask for a new one.")
+}
+
+impl Restriction {
+    /// True if it revokes the principal's credential: all that match, or tokens issued before a time.
+    fn revokes(&self, principal: &Principal) -> bool {
+        self.effect == RestrictionEffect::RestrictRevoke
+            && match (self.issued_before, &principal.token) {
+                (None, _) => true,
+                (Some(before), Some(token)) => token.issued_at < before,
+                (Some(_), None) => false,
+            }
+    }
+
+    /// Why it denies, if it does.
+    fn denial(&self, question: &Question<'_>) -> Option<Denial> {
+        let named = self.services.contains(&question.service.name);
+        let denied = match self.effect {
+            RestrictionEffect::RestrictRevoke => {
+                return self.revokes(question.principal).then(revoked_denial);
+            }
+            RestrictionEffect::RestrictDeny => named || self.services.is_empty(),
+            RestrictionEffect::RestrictAllowOnly => {
+                let verb = |verb| self.verbs.is_empty() || self.verbs.contains(verb);
+                // One that names nothing leaves nothing open.
+                let nothing = self.services.is_empty() && self.verbs.is_empty() && self.max_rows.is_none();
+                nothing
+                    || !self.services.is_empty() && !named
+                    || !question.request.operations.iter().all(|operation| verb(&operation.verb))
+            }
+            RestrictionEffect::Unspecified => true,
+        };
+        denied.then(|| Denial::new(Code::Restricted, "This caller's access is restricted at present."))
+    }
+}
+
+impl Question<'_> {
+    /// The row cap that restrictions set, unless one denies.
+    pub(super) fn restricted(&self, tracer: &mut Tracer<'_>) -> Result<Option<u32>, Denial> {
+        let mut cap: Option<u32> = None;
+        let mut denial: Option<Denial> = None;
+        for at in self.tables.restricted().anyone(self.principal, self.key.map(|key| &key.name)) {
+            let Some(restriction) = self.tables.restriction(at).filter(|each| each.period.holds(self.now)) else {
+                continue;
+            };
+            if restriction.shadow {
+                self.saw_shadow.set(true);
+                if !self.with_shadow {
+                    continue;
+                }
+            }
+            let found = restriction.denial(self);
+            let verdict = if found.is_some() { Verdict::Deny } else { Verdict::Pass };
+            tracer.step("restriction", "AccessRestriction", &restriction.name, String::new, verdict, || match &found {
+                Some(denial) => denial.detail.to_string(),
+                None => "The restriction matches the caller and leaves this request open.".to_owned(),
+            });
+            // A revoked credential is the more fundamental denial.
+            if found.as_ref().is_some_and(|found| denial.is_none() || found.code == Code::CredentialRevoked) {
+                denial = found;
+            }
+            cap = least(cap, restriction.max_rows);
+        }
+        denial.map_or(Ok(cap), Err)
+    }
+}
+
+/// The smaller of two caps; `None` is no cap.
+pub(super) fn least(left: Option<u32>, right: Option<u32>) -> Option<u32> {
+    match (left, right) {
+        (Some(left), Some(right)) => Some(left.min(right)),
+        (one, None) | (None, one) => one,
+    }
+}
