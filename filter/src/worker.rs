@@ -145,9 +145,14 @@ impl Active {
         let mut boot = [0_u8; 16];
         getrandom::fill(&mut boot).map_err(|_| "There is no source of randomness.".to_owned())?;
         let hex: String = boot.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let property =
-            |path| raw::get_property(path).ok().and_then(|value| String::from_utf8(value).ok()).unwrap_or_default();
-        let node = config.node.clone().unwrap_or_else(|| property("node\0id"));
+        // Envoy calls it `xds.node`; before 1.29 it was `node`.
+        let property = |name: &str| {
+            ["xds\0node\0", "node\0"]
+                .iter()
+                .find_map(|path| String::from_utf8(raw::get_property(&format!("{path}{name}")).ok()?).ok())
+                .unwrap_or_default()
+        };
+        let node = config.node.clone().unwrap_or_else(|| property("id"));
         if node.is_empty() || node.contains('/') {
             return Err(format!(
                 "The proxy's name is {node:?}; give node.id in Envoy's bootstrap, or node here, \
@@ -170,7 +175,7 @@ impl Active {
             cache: TokenCache::default(),
             lease: Lease::new(&config.scope, boot),
             emitter: Emitter::new(&node, workers, &hex, limits),
-            proxy: Proxy { node, cluster: property("node\0cluster"), boot: hex, workers },
+            proxy: Proxy { node, cluster: property("cluster"), boot: hex, workers },
             subscription: Subscription::default(),
             metrics: Metrics::new(&config.metrics_prefix),
             complained: false,
