@@ -208,10 +208,10 @@ impl Emitter {
     /// The VM ends: says so, so that the control plane knows that nothing is missing.
     pub fn end(&mut self, cluster: &str, now: u64) {
         self.flush(cluster, now);
-        if self.link.is_open() {
-            if let Some(batch) = self.next_batch(true) {
-                self.link.send(&batch.encode_to_vec(), now);
-            }
+        if self.link.is_open()
+            && let Some(batch) = self.next_batch(true)
+        {
+            self.link.send(&batch.encode_to_vec(), now);
         }
     }
 

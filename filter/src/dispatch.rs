@@ -45,10 +45,10 @@ fn with_worker(root: u32, act: impl FnOnce(&mut Worker)) {
 }
 
 fn with_stream(context: u32, act: impl FnOnce(&mut Stream) -> Flow) -> Flow {
-    if let Some(stream) = STREAMS.with_borrow(|map| map.get(&context).cloned()) {
-        if let Ok(mut stream) = stream.try_borrow_mut() {
-            return act(&mut stream);
-        }
+    if let Some(stream) = STREAMS.with_borrow(|map| map.get(&context).cloned())
+        && let Ok(mut stream) = stream.try_borrow_mut()
+    {
+        return act(&mut stream);
     }
     let _ = raw::send_local_response(503, "policy_unavailable", &[], &[]);
     Flow::STOP

@@ -55,10 +55,10 @@ impl Lease {
     /// Gives an own lease back, so that another worker need not wait.
     pub fn release(&mut self) {
         if self.until > 0 {
-            if let Ok(Some((value, cas))) = raw::get_shared(&self.key) {
-                if value.get(..16) == Some(self.me.as_slice()) {
-                    let _ = raw::set_shared(&self.key, &[], Some(cas));
-                }
+            if let Ok(Some((value, cas))) = raw::get_shared(&self.key)
+                && value.get(..16) == Some(self.me.as_slice())
+            {
+                let _ = raw::set_shared(&self.key, &[], Some(cas));
             }
             self.until = 0;
         }

@@ -70,10 +70,10 @@ impl Metrics {
     }
 
     fn count(&mut self, name: &str, more: u64) {
-        if more > 0 {
-            if let Some(id) = self.id(Metric::Counter, name) {
-                let _ = raw::increment_metric(id, i64::try_from(more).unwrap_or(i64::MAX));
-            }
+        if more > 0
+            && let Some(id) = self.id(Metric::Counter, name)
+        {
+            let _ = raw::increment_metric(id, i64::try_from(more).unwrap_or(i64::MAX));
         }
     }
 

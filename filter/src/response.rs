@@ -62,16 +62,14 @@ impl Stream {
                 Err(flow) => return flow,
             }
         }
-        if let Some(sequence) = sequence {
-            if let Ok(mut worker) = self.worker.try_borrow_mut() {
-                if let Some(active) = worker.active.as_deref_mut() {
-                    if !active.emitter.is_durable(sequence) {
-                        active.wait(sequence, self.id);
-                        self.response = Response::Waiting(transformer);
-                        return Flow::STOP_ALL;
-                    }
-                }
-            }
+        if let Some(sequence) = sequence
+            && let Ok(mut worker) = self.worker.try_borrow_mut()
+            && let Some(active) = worker.active.as_deref_mut()
+            && !active.emitter.is_durable(sequence)
+        {
+            active.wait(sequence, self.id);
+            self.response = Response::Waiting(transformer);
+            return Flow::STOP_ALL;
         }
         self.response = transformer.map_or(Response::Untouched, Response::Transforming);
         Flow::CONTINUE

@@ -234,12 +234,11 @@ impl Stream {
 
     /// The stream is gone.
     pub fn delete(&mut self) {
-        if matches!(self.response, Response::Waiting(..)) {
-            if let Ok(mut worker) = self.worker.try_borrow_mut() {
-                if let Some(active) = worker.active.as_deref_mut() {
-                    active.emitter.forget(self.id);
-                }
-            }
+        if matches!(self.response, Response::Waiting(..))
+            && let Ok(mut worker) = self.worker.try_borrow_mut()
+            && let Some(active) = worker.active.as_deref_mut()
+        {
+            active.emitter.forget(self.id);
         }
     }
 }
@@ -262,10 +261,10 @@ fn apply(rewrite: &Rewrite, head: &Head, body: Option<usize>) -> bool {
             return false;
         }
     }
-    if let Some(path) = &rewrite.path {
-        if !set(":path", path) {
-            return false;
-        }
+    if let Some(path) = &rewrite.path
+        && !set(":path", path)
+    {
+        return false;
     }
     if !rewrite.response.is_passthrough() && !set("accept-encoding", "identity") {
         return false;

@@ -78,6 +78,7 @@ macro_rules! host_functions {
         #[link(wasm_import_module = "env")]
         unsafe extern "C" { $(fn $name($($argument: $kind),*) -> u32;)* }
         #[cfg(not(target_arch = "wasm32"))]
+        #[allow(clippy::too_many_arguments, reason = "the ABI")]
         mod absent { $(pub(super) unsafe fn $name($(_: $kind),*) -> u32 { super::Status::UNIMPLEMENTED.0 })* }
         #[cfg(not(target_arch = "wasm32"))]
         use absent::*;
