@@ -26,11 +26,16 @@ pub struct Limits {
 }
 
 /// A response that waits for its record to be durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Waiter {
-    sequence: u64,
-    context: u32,
-    deadline: u64,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    /// Number of the record.
+    pub sequence: u64,
+    /// Context of the response.
+    pub context: u32,
+    /// Id of the decision, for the answer if it waits in vain.
+    pub decision_id: String,
+    /// Unix milliseconds until which it waits.
+    pub deadline: u64,
 }
 
 /// One ordered sequence of records.
@@ -141,9 +146,9 @@ impl Emitter {
         sequence <= self.acknowledged
     }
 
-    /// Makes the response of `context` wait for a record.
-    pub fn wait(&mut self, sequence: u64, context: u32, deadline: u64) {
-        self.waiters.push(Waiter { sequence, context, deadline });
+    /// Makes a response wait for its record.
+    pub fn wait(&mut self, waiter: Waiter) {
+        self.waiters.push(waiter);
     }
 
     /// The stream of `context` is gone.
@@ -151,15 +156,15 @@ impl Emitter {
         self.waiters.retain(|waiter| waiter.context != context);
     }
 
-    /// Contexts that waited too long.
-    pub fn take_overdue(&mut self, now: u64) -> Vec<u32> {
+    /// Responses that waited too long.
+    pub fn take_overdue(&mut self, now: u64) -> Vec<Waiter> {
         self.take_waiters(|waiter| waiter.deadline <= now)
     }
 
-    fn take_waiters(&mut self, due: impl Fn(&Waiter) -> bool) -> Vec<u32> {
-        let contexts = self.waiters.iter().filter(|waiter| due(waiter)).map(|waiter| waiter.context).collect();
-        self.waiters.retain(|waiter| !due(waiter));
-        contexts
+    fn take_waiters(&mut self, due: impl FnMut(&Waiter) -> bool) -> Vec<Waiter> {
+        let (taken, kept) = std::mem::take(&mut self.waiters).into_iter().partition(due);
+        self.waiters = kept;
+        taken
     }
 
     /// The next batch of unsent records; empty: there are none.
@@ -227,8 +232,8 @@ impl Emitter {
         self.sent = 0;
     }
 
-    /// An acknowledgement came. Gives the contexts whose responses may go on.
-    pub fn receive(&mut self, message: &[u8], now: u64) -> Vec<u32> {
+    /// An acknowledgement came. Gives the responses that may go on.
+    pub fn receive(&mut self, message: &[u8], now: u64) -> Vec<Waiter> {
         self.heard_at = now;
         let Ok(ack) = AuditAck::decode(message) else {
             self.closed(now);
@@ -342,12 +347,13 @@ mod tests {
     fn responses_go_on_when_their_record_is_durable_and_not_before() {
         let mut emitter = emitter(10);
         let (a, b) = (emitter.offer(record("a")).unwrap(), emitter.offer(record("b")).unwrap());
-        emitter.wait(a, 11, 500);
-        emitter.wait(b, 12, 500);
-        assert_eq!(emitter.receive(&ack(&emitter, 1, ""), 0), [11]);
+        let waiter = |sequence, context| Waiter { sequence, context, decision_id: String::new(), deadline: 500 };
+        emitter.wait(waiter(a, 11));
+        emitter.wait(waiter(b, 12));
+        assert_eq!(emitter.receive(&ack(&emitter, 1, ""), 0), [waiter(a, 11)]);
         assert!(emitter.is_durable(a) && !emitter.is_durable(b));
         assert!(emitter.take_overdue(499).is_empty());
-        assert_eq!(emitter.take_overdue(500), [12]);
+        assert_eq!(emitter.take_overdue(500), [waiter(b, 12)]);
         let foreign = AuditAck { emitter: "other".into(), sequence: 9, error: String::new() }.encode_to_vec();
         assert!(emitter.receive(&foreign, 0).is_empty());
         assert_eq!(emitter.depth(), 1);
@@ -360,7 +366,7 @@ mod tests {
             emitter.offer(record(text));
         }
         emitter.receive(&ack(&emitter, 1, ""), 0);
-        emitter.wait(3, 7, 500);
+        emitter.wait(Waiter { sequence: 3, context: 7, decision_id: String::new(), deadline: 500 });
         for _ in 0..3 {
             emitter.receive(&ack(&emitter, 0, "hole"), 0);
         }
@@ -369,7 +375,8 @@ mod tests {
         let first = AuditRecord::decode(batch.records[0].as_slice()).unwrap();
         assert_eq!((first.sequence, first.decision_id.as_str()), (1, "b"));
         assert!(!emitter.is_durable(2));
-        assert_eq!(emitter.receive(&ack(&emitter, 2, ""), 0), [7]);
+        let released = emitter.receive(&ack(&emitter, 2, ""), 0);
+        assert_eq!(released.iter().map(|waiter| waiter.context).collect::<Vec<_>>(), [7]);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Stream {
             && let Some(active) = worker.active.as_deref_mut()
             && !active.emitter.is_durable(sequence)
         {
-            active.wait(sequence, self.id);
+            active.wait(sequence, self.id, &self.decision_id);
             self.response = Response::Waiting(transformer);
             return Flow::STOP_ALL;
         }

@@ -1,7 +1,7 @@
 //! The root context: one per worker VM. Holds the policy in force and the streams to the control plane.
 
 use crate::{
-    audit::{Emitter, Limits},
+    audit::{Emitter, Limits, Waiter},
     config::{Bodies, Choice, Config, MeshIdentity, OnStale, TOKENIZATION_KEY},
     host::Envoy,
     leader::Lease,
@@ -87,10 +87,10 @@ impl Worker {
         let now = Envoy::now().now_nanos / 1_000_000;
         if let Some(active) = &mut self.active {
             active.tick(now);
-            for context in active.emitter.take_overdue(now) {
-                if raw::set_effective_context(context).is_ok() {
+            for waiter in active.emitter.take_overdue(now) {
+                if raw::set_effective_context(waiter.context).is_ok() {
                     let detail = "The record of this decision was not acknowledged as durable in time.";
-                    problem::deny(&Denial::new(Code::AuditUnavailable, detail), "");
+                    problem::deny(&Denial::new(Code::AuditUnavailable, detail), &waiter.decision_id);
                     active.metrics.denied(Code::AuditUnavailable);
                 }
             }
@@ -108,8 +108,8 @@ impl Worker {
         } else if active.emitter.is(token) {
             let released = active.emitter.receive(&message, now);
             active.emitter.flush(&active.config.control_plane.cluster, now);
-            for context in released {
-                if raw::set_effective_context(context).is_ok() {
+            for waiter in released {
+                if raw::set_effective_context(waiter.context).is_ok() {
                     let _ = raw::continue_stream(Direction::Response);
                 }
             }
@@ -298,9 +298,9 @@ impl Active {
     }
 
     /// Makes the response of `context` wait for its record.
-    pub fn wait(&mut self, sequence: u64, context: u32) {
-        let now = Envoy::now().now_nanos / 1_000_000;
-        self.emitter.wait(sequence, context, now.saturating_add(ACKNOWLEDGE_MILLIS));
+    pub fn wait(&mut self, sequence: u64, context: u32, decision_id: &str) {
+        let deadline = (Envoy::now().now_nanos / 1_000_000).saturating_add(ACKNOWLEDGE_MILLIS);
+        self.emitter.wait(Waiter { sequence, context, decision_id: decision_id.to_owned(), deadline });
     }
 
     /// The key of tokenising masks.
