@@ -8,6 +8,8 @@ mod json;
 mod jws;
 mod mesh;
 mod signature;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use crate::Name;

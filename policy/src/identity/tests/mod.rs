@@ -1,0 +1,5 @@
+//! What must never authenticate, and what must: each attack by its name.
+
+mod attacks;
+mod fixture;
+mod principals;
