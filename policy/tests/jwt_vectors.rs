@@ -1,0 +1,375 @@
+//! Public test vectors through every pure-Rust verifier. Expected results come from the files.
+//!
+//! The files are read from the folder in `DOORWARD_CORPORA`; where it is not set, the tests say so and pass.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use doorward_policy::{
+    host::Host,
+    identity::{
+        Algorithm, KeyMaterial, VerificationKey, algorithm_from_name, verify_compact, verify_signature, weakness,
+    },
+};
+use hmac::{Hmac, Mac};
+use p256::ecdsa::signature::Verifier;
+use rsa::{BigUint, RsaPublicKey};
+use serde_json::Value;
+use sha2::{Sha256, Sha384, Sha512};
+use std::path::PathBuf;
+
+fn corpus(name: &str) -> Option<Value> {
+    let Some(folder) = std::env::var_os("DOORWARD_CORPORA") else {
+        println!("skipped {name}: DOORWARD_CORPORA is not set to the folder of public test vectors");
+        return None;
+    };
+    let path = PathBuf::from(folder).join("jwt").join(name);
+    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Some(serde_json::from_slice(&bytes).unwrap())
+}
+
+/// Every (group, test) of a Wycheproof file.
+fn each(name: &str, mut run: impl FnMut(&Value, &Value)) {
+    let Some(file) = corpus(name) else { return };
+    let mut count = 0;
+    for group in file["testGroups"].as_array().unwrap() {
+        for test in group["tests"].as_array().unwrap() {
+            run(group, test);
+            count += 1;
+        }
+    }
+    assert_eq!(Some(count), file["numberOfTests"].as_u64(), "{name}");
+    println!("{name}: {count} vectors");
+}
+
+fn hex(value: &Value) -> Vec<u8> {
+    let text = value.as_str().unwrap().as_bytes();
+    text.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+fn stripped(bytes: Vec<u8>) -> Vec<u8> {
+    bytes.into_iter().skip_while(|byte| *byte == 0).collect()
+}
+fn fixed<const N: usize>(bytes: Vec<u8>) -> Option<[u8; N]> {
+    let bytes = stripped(bytes);
+    let mut all = [0; N];
+    all.get_mut(N.checked_sub(bytes.len())?..)?.copy_from_slice(&bytes);
+    Some(all)
+}
+fn key(material: KeyMaterial) -> VerificationKey {
+    VerificationKey { kid: None, algorithm: None, material, spki: Vec::new() }
+}
+
+/// What a file expects: `acceptable` may go either way, but all verifiers the same.
+fn judge(name: &str, test: &Value, verdicts: &[(&str, bool)]) {
+    let agreed = verdicts.iter().all(|(_, verdict)| *verdict == verdicts[0].1);
+    assert!(agreed, "{name} {}: verifiers disagree: {verdicts:?}", test["tcId"]);
+    match test["result"].as_str().unwrap() {
+        "valid" => assert!(verdicts[0].1, "{name} {} refused: {}", test["tcId"], test["comment"]),
+        "invalid" => assert!(!verdicts[0].1, "{name} {} accepted: {}", test["tcId"], test["comment"]),
+        "acceptable" => {}
+        other => panic!("unknown result {other}"),
+    }
+}
+
+#[test]
+fn wycheproof_rsa_pkcs1() {
+    for (name, algorithm) in [
+        ("rsa_signature_2048_sha256_test.json", Algorithm::Rs256),
+        ("rsa_signature_2048_sha384_test.json", Algorithm::Rs384),
+        ("rsa_signature_2048_sha512_test.json", Algorithm::Rs512),
+        ("rsa_signature_3072_sha256_test.json", Algorithm::Rs256),
+        ("rsa_signature_4096_sha256_test.json", Algorithm::Rs256),
+    ] {
+        each(&format!("wycheproof/{name}"), |group, test| {
+            let (modulus, exponent) = (hex(&group["publicKey"]["modulus"]), hex(&group["publicKey"]["publicExponent"]));
+            let second =
+                RsaPublicKey::new(BigUint::from_bytes_be(&modulus), BigUint::from_bytes_be(&exponent)).unwrap();
+            let ours = key(KeyMaterial::Rsa { modulus: stripped(modulus), exponent: stripped(exponent) });
+            let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
+            let other =
+                rsa::pkcs1v15::Signature::try_from(signature.as_slice()).is_ok_and(|signature| match algorithm {
+                    Algorithm::Rs256 => {
+                        rsa::pkcs1v15::VerifyingKey::<Sha256>::new(second).verify(&message, &signature).is_ok()
+                    }
+                    Algorithm::Rs384 => {
+                        rsa::pkcs1v15::VerifyingKey::<Sha384>::new(second).verify(&message, &signature).is_ok()
+                    }
+                    _ => rsa::pkcs1v15::VerifyingKey::<Sha512>::new(second).verify(&message, &signature).is_ok(),
+                });
+            judge(name, test, &[("ours", verify_signature(algorithm, &ours, &message, &signature)), ("rsa", other)]);
+        });
+    }
+}
+
+#[test]
+fn wycheproof_rsa_pss() {
+    let name = "rsa_pss_2048_sha256_mgf1_32_test.json";
+    each(&format!("wycheproof/{name}"), |group, test| {
+        let (modulus, exponent) = (hex(&group["publicKey"]["modulus"]), hex(&group["publicKey"]["publicExponent"]));
+        let second = RsaPublicKey::new(BigUint::from_bytes_be(&modulus), BigUint::from_bytes_be(&exponent)).unwrap();
+        let ours = key(KeyMaterial::Rsa { modulus: stripped(modulus), exponent: stripped(exponent) });
+        let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
+        let other = rsa::pss::Signature::try_from(signature.as_slice()).is_ok_and(|signature| {
+            rsa::pss::VerifyingKey::<Sha256>::new_with_salt_len(second, 32).verify(&message, &signature).is_ok()
+        });
+        judge(name, test, &[("ours", verify_signature(Algorithm::Ps256, &ours, &message, &signature)), ("rsa", other)]);
+    });
+    // Other hashes and salts: never PS256, whatever the file says, unless they are its very parameters.
+    for name in
+        ["rsa_pss_misc_test.json", "rsa_pss_2048_sha384_mgf1_48_test.json", "rsa_pss_4096_sha512_mgf1_64_test.json"]
+    {
+        each(&format!("wycheproof/{name}"), |group, test| {
+            let ours = key(KeyMaterial::Rsa {
+                modulus: stripped(hex(&group["publicKey"]["modulus"])),
+                exponent: stripped(hex(&group["publicKey"]["publicExponent"])),
+            });
+            let verdict = verify_signature(Algorithm::Ps256, &ours, &hex(&test["msg"]), &hex(&test["sig"]));
+            if group["sha"] == "SHA-256" && group["mgfSha"] == "SHA-256" && group["sLen"] == 32 {
+                judge(name, test, &[("ours", verdict)]);
+            } else {
+                assert!(!verdict, "{name} {}", test["tcId"]);
+            }
+        });
+    }
+}
+
+#[test]
+fn wycheproof_ecdsa_p1363() {
+    let name = "ecdsa_secp256r1_sha256_p1363_test.json";
+    each(&format!("wycheproof/{name}"), |group, test| {
+        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
+        let second = p256::ecdsa::VerifyingKey::from_sec1_bytes(&hex(&group["publicKey"]["uncompressed"])).unwrap();
+        let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
+        let other = p256::ecdsa::Signature::from_slice(&signature)
+            .is_ok_and(|signature| second.verify(&message, &signature).is_ok());
+        let ours = key(KeyMaterial::P256 { x, y });
+        assert_eq!(weakness(&ours), None);
+        judge(
+            name,
+            test,
+            &[("ours", verify_signature(Algorithm::Es256, &ours, &message, &signature)), ("p256", other)],
+        );
+    });
+    let name = "ecdsa_secp384r1_sha384_p1363_test.json";
+    each(&format!("wycheproof/{name}"), |group, test| {
+        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
+        let second = p384::ecdsa::VerifyingKey::from_sec1_bytes(&hex(&group["publicKey"]["uncompressed"])).unwrap();
+        let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
+        let other = p384::ecdsa::Signature::from_slice(&signature)
+            .is_ok_and(|signature| second.verify(&message, &signature).is_ok());
+        let ours = key(KeyMaterial::P384 { x, y });
+        judge(
+            name,
+            test,
+            &[("ours", verify_signature(Algorithm::Es384, &ours, &message, &signature)), ("p384", other)],
+        );
+    });
+    // The same signatures in DER are not signatures in JWS, where r‖s has a fixed width.
+    let name = "ecdsa_secp256r1_sha256_test.json";
+    each(&format!("wycheproof/{name}"), |group, test| {
+        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
+        let ours = key(KeyMaterial::P256 { x, y });
+        assert!(!verify_signature(Algorithm::Es256, &ours, &hex(&test["msg"]), &hex(&test["sig"])), "{}", test["tcId"]);
+    });
+    // Points of other curves are not points of ours.
+    let name = "ecdsa_secp256k1_sha256_p1363_test.json";
+    each(&format!("wycheproof/{name}"), |group, test| {
+        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
+        let ours = key(KeyMaterial::P256 { x, y });
+        assert!(weakness(&ours).is_some());
+        assert!(!verify_signature(Algorithm::Es256, &ours, &hex(&test["msg"]), &hex(&test["sig"])), "{}", test["tcId"]);
+    });
+}
+
+#[test]
+fn wycheproof_ed25519() {
+    let name = "ed25519_test.json";
+    each(&format!("wycheproof/{name}"), |group, test| {
+        let bytes: [u8; 32] = hex(&group["publicKey"]["pk"]).try_into().unwrap();
+        judge(name, test, &ed25519(bytes, &hex(&test["msg"]), &hex(&test["sig"])));
+    });
+}
+
+/// Ours, and the library behind it called directly, at once and piece by piece.
+fn ed25519(bytes: [u8; 32], message: &[u8], signature: &[u8]) -> [(&'static str, bool); 3] {
+    let public = ed25519_compact::PublicKey::new(bytes);
+    let parsed = ed25519_compact::Signature::from_slice(signature);
+    let direct = parsed.as_ref().is_ok_and(|signature| public.verify(message, signature).is_ok());
+    let streamed = parsed.as_ref().is_ok_and(|signature| {
+        public.verify_incremental(signature).is_ok_and(|mut state| {
+            message.chunks(3).for_each(|chunk| state.absorb(chunk));
+            state.verify().is_ok()
+        })
+    });
+    let ours = verify_signature(Algorithm::Eddsa, &key(KeyMaterial::Ed25519(bytes)), message, signature);
+    [("ours", ours), ("ed25519-compact", direct), ("streamed", streamed)]
+}
+
+#[test]
+fn cctv_ed25519_edge_cases_follow_the_documented_rule() {
+    let Some(file) = corpus("cctv_ed25519vectors.json") else { return };
+    let vectors = file.as_array().unwrap();
+    assert_eq!(vectors.len(), 914);
+    for vector in vectors {
+        let none = Vec::new();
+        let flags = vector["flags"].as_array().unwrap_or(&none);
+        let refused = ["low_order_A", "low_order_R", "non_canonical_A", "non_canonical_R"];
+        let expected = !flags.iter().any(|flag| refused.iter().any(|name| flag == name));
+        let bytes: [u8; 32] = hex(&vector["key"]).try_into().unwrap();
+        for (who, verdict) in ed25519(bytes, vector["msg"].as_str().unwrap().as_bytes(), &hex(&vector["sig"])) {
+            assert_eq!(verdict, expected, "{who} on vector {}: {flags:?}", vector["number"]);
+        }
+        let weak = flags.iter().any(|flag| flag == "low_order_A" || flag == "non_canonical_A");
+        assert_eq!(weakness(&key(KeyMaterial::Ed25519(bytes))).is_some(), weak, "vector {}", vector["number"]);
+    }
+}
+
+#[test]
+fn wycheproof_hmac() {
+    for (name, algorithm, size) in [
+        ("hmac_sha256_test.json", Algorithm::Hs256, 32),
+        ("hmac_sha384_test.json", Algorithm::Hs384, 48),
+        ("hmac_sha512_test.json", Algorithm::Hs512, 64),
+    ] {
+        each(&format!("wycheproof/{name}"), |_, test| {
+            let (secret, message, tag) = (hex(&test["key"]), hex(&test["msg"]), hex(&test["tag"]));
+            let ours = verify_signature(algorithm, &key(KeyMaterial::Secret(secret.clone())), &message, &tag);
+            // JWS has neither truncated tags nor keys shorter than the hash, so those are refused though good HMACs.
+            if secret.len() < size || tag.len() != size {
+                assert!(!ours, "{name} {}", test["tcId"]);
+                return;
+            }
+            let other = match algorithm {
+                Algorithm::Hs256 => {
+                    Hmac::<Sha256>::new_from_slice(&secret).unwrap().chain_update(&message).verify_slice(&tag)
+                }
+                Algorithm::Hs384 => {
+                    Hmac::<Sha384>::new_from_slice(&secret).unwrap().chain_update(&message).verify_slice(&tag)
+                }
+                _ => Hmac::<Sha512>::new_from_slice(&secret).unwrap().chain_update(&message).verify_slice(&tag),
+            };
+            judge(name, test, &[("ours", ours), ("hmac", other.is_ok())]);
+        });
+    }
+}
+
+/// A host without native verification.
+struct Bare;
+
+impl Host for Bare {
+    fn now_millis(&self) -> u64 {
+        0
+    }
+    fn random(&self, _: &mut [u8]) -> bool {
+        false
+    }
+    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
+        false
+    }
+}
+
+/// A public or symmetric JWK as far as signatures need it; `None` for what this product does not take.
+fn jwk(jwk: &Value) -> Option<VerificationKey> {
+    let part = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str()?).ok();
+    let material = match (jwk["kty"].as_str()?, jwk["crv"].as_str()) {
+        ("RSA", None) => KeyMaterial::Rsa { modulus: stripped(part("n")?), exponent: stripped(part("e")?) },
+        ("EC", Some("P-256")) => KeyMaterial::P256 { x: part("x")?.try_into().ok()?, y: part("y")?.try_into().ok()? },
+        ("EC", Some("P-384")) => KeyMaterial::P384 { x: part("x")?.try_into().ok()?, y: part("y")?.try_into().ok()? },
+        ("OKP", Some("Ed25519")) => KeyMaterial::Ed25519(part("x")?.try_into().ok()?),
+        ("oct", None) => KeyMaterial::Secret(part("k")?),
+        _ => return None,
+    };
+    if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
+        return None;
+    }
+    if jwk.get("key_ops").and_then(Value::as_array).is_some_and(|ops| !ops.iter().any(|op| op == "verify")) {
+        return None;
+    }
+    let algorithm = match jwk.get("alg").and_then(Value::as_str) {
+        Some(name) => Some(algorithm_from_name(name)?),
+        None => None,
+    };
+    let key = VerificationKey { kid: jwk["kid"].as_str().map(Into::into), algorithm, material, spki: Vec::new() };
+    weakness(&key).is_none().then_some(key)
+}
+
+const ALL: [Algorithm; 10] = [
+    Algorithm::Hs256,
+    Algorithm::Hs384,
+    Algorithm::Hs512,
+    Algorithm::Rs256,
+    Algorithm::Rs384,
+    Algorithm::Rs512,
+    Algorithm::Ps256,
+    Algorithm::Es256,
+    Algorithm::Es384,
+    Algorithm::Eddsa,
+];
+
+/// Algorithms that exist and are not offered: valid vectors of theirs are refused, which is counted.
+fn unsupported(keys: &Value) -> bool {
+    let keys = keys["keys"].as_array().cloned().unwrap_or_else(|| vec![keys.clone()]);
+    keys.iter().any(|key| matches!(key["alg"].as_str(), Some("PS384" | "PS512" | "ES512" | "ES521")))
+}
+
+#[test]
+fn wycheproof_jws_and_jwk() {
+    for name in ["json_web_signature_test.json", "json_web_key_test.json", "json_web_crypto_test.json"] {
+        let mut left_out = 0;
+        each(&format!("wycheproof/{name}"), |group, test| {
+            let Some(token) = test.get("jws").map(|jws| jws.as_str().map_or_else(|| jws.to_string(), str::to_owned))
+            else {
+                return;
+            };
+            // A private JWK holds the public members too.
+            let source = group.get("public").unwrap_or(&group["private"]);
+            let keys: Vec<VerificationKey> = match source["keys"].as_array() {
+                Some(keys) => keys.iter().filter_map(jwk).collect(),
+                None => jwk(source).into_iter().collect(),
+            };
+            let accepted = verify_compact(&ALL, &keys, &Bare, &token).is_ok();
+            let flagged =
+                |name: &str| test["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == name));
+            if unsupported(source) && test["result"] == "valid" {
+                assert!(!accepted);
+                left_out += 1;
+            } else if flagged("MixedKeySet") || test["comment"] == "rejectsValid" {
+                // A set of symmetric and asymmetric keys is a policy's choice; the type of the key decides.
+                left_out += 1;
+            } else {
+                judge(name, test, &[("ours", accepted)]);
+            }
+        });
+        println!("{name}: {left_out} vectors of algorithms or policies that are not offered");
+    }
+}
+
+#[test]
+fn cookbook_examples_verify_and_their_variants_that_we_refuse_do_not() {
+    for (name, good) in [
+        ("jws_4_1.rsa_v15_signature.json", true),
+        ("jws_4_2.rsa-pss_signature.json", false), // PS384
+        ("jws_4_3.ecdsa_signature.json", false),   // ES512
+        ("jws_4_4.hmac-sha2_integrity_protection.json", true),
+        ("curve25519_jws.json", true),
+        ("rfc7797_hmac-sha2_b64_false.json", false), // b64
+    ] {
+        let Some(file) = corpus(&format!("cookbook/{name}")) else { return };
+        let keys: Vec<VerificationKey> = jwk(&file["input"]["key"]).into_iter().collect();
+        let Some(token) = file["output"]["compact"].as_str() else {
+            assert!(!good, "{name} has no compact form");
+            continue;
+        };
+        let payload = verify_compact(&ALL, &keys, &Bare, token);
+        assert_eq!(payload.is_ok(), good, "{name}: {payload:?}");
+        if let Ok(payload) = payload {
+            assert_eq!(std::str::from_utf8(&payload).ok(), file["input"]["payload"].as_str());
+        }
+        // Detached, JSON and multi-signature forms are not tokens.
+        for form in ["json", "json_flat"] {
+            assert!(verify_compact(&ALL, &keys, &Bare, &file["output"][form].to_string()).is_err());
+        }
+        let signed = token.rsplit_once('.').unwrap().0;
+        assert!(verify_compact(&ALL, &keys, &Bare, &format!("{signed}.")).is_err());
+    }
+}
