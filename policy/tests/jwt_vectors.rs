@@ -306,10 +306,11 @@ const ALL: [Algorithm; 10] = [
     Algorithm::Eddsa,
 ];
 
-/// Algorithms that exist and are not offered: valid vectors of theirs are refused, which is counted.
-fn unsupported(keys: &Value) -> bool {
-    let keys = keys["keys"].as_array().cloned().unwrap_or_else(|| vec![keys.clone()]);
-    keys.iter().any(|key| matches!(key["alg"].as_str(), Some("PS384" | "PS512" | "ES512" | "ES521")))
+/// True if the token's own header names an algorithm that exists and is not offered.
+fn unsupported(token: &str) -> bool {
+    let header = token.split('.').next().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok()).unwrap_or_default();
+    let header: Value = serde_json::from_slice(&header).unwrap_or_default();
+    matches!(header["alg"].as_str(), Some("PS384" | "PS512" | "ES512"))
 }
 
 #[test]
@@ -330,7 +331,11 @@ fn wycheproof_jws_and_jwk() {
             let accepted = verify_compact(&ALL, &keys, &Bare, &token).is_ok();
             let flagged =
                 |name: &str| test["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == name));
-            if unsupported(source) && test["result"] == "valid" {
+            if unsupported(&token) && test["result"] == "valid" {
+                assert!(!accepted);
+                left_out += 1;
+            } else if test["comment"].as_str().is_some_and(|text| text.starts_with("InvalidCharacterInserted")) {
+                // The file has lenient base64 as valid; RFC 7515 section 2 allows the alphabet and nothing else.
                 assert!(!accepted);
                 left_out += 1;
             } else if flagged("MixedKeySet") || test["comment"] == "rejectsValid" {
@@ -340,7 +345,7 @@ fn wycheproof_jws_and_jwk() {
                 judge(name, test, &[("ours", accepted)]);
             }
         });
-        println!("{name}: {left_out} vectors of algorithms or policies that are not offered");
+        println!("{name}: {left_out} vectors of algorithms or leniencies that are not offered");
     }
 }
 

@@ -63,13 +63,13 @@ impl<'a> Compact<'a> {
         };
         let (algorithm, kid, typ) = (text_of("alg")?, text_of("kid")?, text_of("typ")?);
         let algorithm = algorithm.ok_or_else(|| invalid("The token's header names no algorithm."))?;
+        let payload = decode(payload)?;
+        let signature = decode(signature)?;
         // A second, independent parser must read the same token; where two differ, someone is being fooled.
         let second = UntrustedToken::new(text).map_err(|_| malformed())?;
         if second.algorithm() != algorithm || second.header().key_id != kid {
             return Err(malformed());
         }
-        let payload = decode(payload)?;
-        let signature = decode(signature)?;
         if second.signature_bytes() != signature {
             return Err(malformed());
         }
