@@ -4,7 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine, alphabet,
+    engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD},
+};
 use doorward_policy::{
     host::Host,
     identity::{
@@ -270,7 +273,9 @@ impl Host for Bare {
 
 /// A public or symmetric JWK as far as signatures need it; `None` for what this product does not take.
 fn jwk(jwk: &Value) -> Option<VerificationKey> {
-    let part = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str()?).ok();
+    // One key of the files has stray bits at its end; it must count, so that the set is ambiguous as the file means it.
+    let lenient = GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
+    let part = |name: &str| lenient.decode(jwk[name].as_str()?).ok();
     let material = match (jwk["kty"].as_str()?, jwk["crv"].as_str()) {
         ("RSA", None) => KeyMaterial::Rsa { modulus: stripped(part("n")?), exponent: stripped(part("e")?) },
         ("EC", Some("P-256")) => KeyMaterial::P256 { x: part("x")?.try_into().ok()?, y: part("y")?.try_into().ok()? },
@@ -313,6 +318,11 @@ fn unsupported(token: &str) -> bool {
     matches!(header["alg"].as_str(), Some("PS384" | "PS512" | "ES512"))
 }
 
+fn is_valid_elsewhere(group: &Value, test: &Value) -> bool {
+    let tests = group["tests"].as_array().unwrap();
+    tests.iter().any(|other| other["result"] == "valid" && other["jws"] == test["jws"])
+}
+
 #[test]
 fn wycheproof_jws_and_jwk() {
     for name in ["json_web_signature_test.json", "json_web_key_test.json", "json_web_crypto_test.json"] {
@@ -337,6 +347,10 @@ fn wycheproof_jws_and_jwk() {
             } else if test["comment"].as_str().is_some_and(|text| text.starts_with("InvalidCharacterInserted")) {
                 // The file has lenient base64 as valid; RFC 7515 section 2 allows the alphabet and nothing else.
                 assert!(!accepted);
+                left_out += 1;
+            } else if test["result"] == "invalid" && is_valid_elsewhere(group, test) {
+                // 367 and 370 ("invalidBase64Padding") are byte for byte the group's "ValidMac": the file contradicts itself.
+                assert!(accepted);
                 left_out += 1;
             } else if flagged("MixedKeySet") || test["comment"] == "rejectsValid" {
                 // A set of symmetric and asymmetric keys is a policy's choice; the type of the key decides.
