@@ -56,6 +56,7 @@ fn envelope() -> ResponsePlan {
         sites: vec![resource, orders],
         remove_keys: vec!["query".into()],
         replace_keys: vec![("next".into(), "/p?x=1".into())],
+        remove_headers: Vec::new(),
         hide_error_bodies: true,
     }
 }
