@@ -18,6 +18,8 @@ mod candidates;
 mod combine;
 mod permit;
 mod restrict;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod writes;
 
