@@ -1,28 +1,38 @@
-//! Placeholder.
-use crate::{
-    bundle::Service,
-    code::{Code, Denial},
-    decide::Constraints,
-    dialect::{BodyNeed, Parsed, Rewrite},
-    request::{DataRequest, HttpRequest},
-};
-/// Syntax tree.
-#[derive(Clone, Debug)]
-pub struct Request;
-/// Body need.
-#[must_use]
-pub fn body_need(_: &HttpRequest<'_>) -> BodyNeed {
-    BodyNeed::None
+//! DreamFactory's data API: tables, procedures, functions, schemas and file services.
+//!
+//! DreamFactory joins filters as text, resolves `{lookups}` inside every literal, lets a `POST` act as any other method and
+//! creates rows on updates by key where its service allows upserts. This dialect therefore reads a request into a tree
+//! of its own, and writes a new request from that tree: every string literal becomes a named parameter, every option is
+//! written once under its canonical name, and whatever is not understood completely is denied.
+//!
+//! | module | does |
+//! | --- | --- |
+//! | `path` | splits and strictly decodes the request target |
+//! | `filter` | the filter grammar: client text → tree, policy predicate → tree, tree → text |
+//! | `body` | JSON bodies without duplicate keys, typed records |
+//! | `parse` | request → tree and `DataRequest` |
+//! | `emit` | tree and constraints → request and response plan |
+
+pub(in crate::dialect) mod body;
+mod emit;
+mod filter;
+mod parse;
+pub(in crate::dialect) mod path;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use emit::emit;
+pub use parse::{body_need, parse};
+pub use tree::Request;
+
+use crate::code::{Code, Denial};
+use std::borrow::Cow;
+
+fn unparsable(detail: impl Into<Cow<'static, str>>) -> Denial {
+    Denial::new(Code::Unparsable, detail)
 }
-/// Parse.
-/// # Errors
-/// `unsupported`
-pub fn parse(_: &Service, _: &str, _: &HttpRequest<'_>) -> Result<Parsed, Denial> {
-    Err(Denial::new(Code::Unsupported, "not yet"))
-}
-/// Emit.
-/// # Errors
-/// `unsupported`
-pub fn emit(_: &Service, _: &str, _: &Request, _: &DataRequest, _: &Constraints) -> Result<Rewrite, Denial> {
-    Err(Denial::new(Code::Unsupported, "not yet"))
+
+fn unsupported(detail: impl Into<Cow<'static, str>>) -> Denial {
+    Denial::new(Code::Unsupported, detail)
 }

@@ -1,0 +1,415 @@
+//! Syntax tree and constraints → request and response plan.
+
+use super::{
+    body,
+    filter::Filter,
+    parse::{OVERRIDES, parse, plain},
+    path,
+    tree::{Column, Order, Request, Rows, Table, Target},
+    unsupported,
+};
+use crate::{
+    Name,
+    bundle::{Component, FieldSet, Service},
+    code::{Code, Denial},
+    decide::{Constraints, OperationConstraints},
+    dialect::{Rewrite, Syntax},
+    request::{DataRequest, Header, HttpRequest, Verb, verb_name},
+    transform::{PathStep, ResponsePlan, RowShape, RowSite},
+};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// Headers that make a response depend on what the caller has already, or take another form than the one that is checked.
+const CONDITIONAL: [&str; 6] =
+    ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"];
+const CREDENTIALS: [&str; 2] = ["x-dreamfactory-api-key", "x-dreamfactory-session-token"];
+
+/// Re-emits a request with its constraints inside it.
+///
+/// # Errors
+/// `row_denied`, `field_denied` or `unsupported`, if a constraint cannot be expressed or the output does not parse back.
+pub fn emit(
+    service: &Service,
+    prefix: &str,
+    syntax: &Request,
+    request: &DataRequest,
+    constraints: &Constraints,
+) -> Result<Rewrite, Denial> {
+    if constraints.operations.len() != request.operations.len() {
+        return Err(unsupported("The decision does not fit the request."));
+    }
+    let Some(first) = constraints.operations.first() else {
+        return Err(unsupported("The decision is empty."));
+    };
+    let mut constrained = syntax.clone();
+    let mut response = ResponsePlan::default();
+    match &mut constrained.target {
+        Target::List(_) | Target::File(_) => no_rows(first)?,
+        Target::Schema(_) => {
+            no_rows(first)?;
+            if !constraints.operations.get(1).is_some_and(|table| table.sees_all && table.masks.is_empty()) {
+                return Err(Denial::new(Code::FieldDenied, "The schema shows fields that the role may not see."));
+            }
+        }
+        Target::Call(call) => {
+            no_rows(first)?;
+            for (name, value) in &first.arguments {
+                let value = body::to_json(value);
+                match call.arguments.iter_mut().find(|(have, _)| have == name) {
+                    Some((_, have)) => *have = value,
+                    None => call.arguments.push((name.clone(), value)),
+                }
+            }
+            if call.arguments.iter().any(|(_, value)| body::has_lookup(value)) {
+                return Err(unsupported("An argument has braces, in which DreamFactory would look values up."));
+            }
+            let declared =
+                service.component(&format!("{}/{}", call.kind, call.name)).is_some_and(|c| !c.fields.is_empty());
+            if declared && (!first.sees_all || !first.masks.is_empty()) {
+                response.sites.push(site(Vec::new(), first, &[], Vec::new()));
+            }
+        }
+        Target::Table(table) => {
+            let component = service.component(&format!("_table/{}", table.name)).map(AsRef::as_ref);
+            constrain(syntax.verb, table, component, constraints)?;
+            sites(syntax.verb, table, constraints, &mut response);
+            response.hide_error_bodies = constraints.operations.iter().any(|c| c.rows.is_some() || !c.sees_all);
+        }
+    }
+    let mut rewrite = write(prefix, &constrained)?;
+    prove(service, prefix, &constrained, &rewrite)?;
+    rewrite.response = response;
+    for name in OVERRIDES.iter().chain(&CONDITIONAL) {
+        if !rewrite.set_headers.iter().any(|(have, _)| have == name) {
+            rewrite.remove_headers.push((*name).to_owned());
+        }
+    }
+    if !service.upstream.forward_token {
+        rewrite.remove_headers.extend(CREDENTIALS.map(str::to_owned));
+    }
+    Ok(rewrite)
+}
+
+fn no_rows(constraints: &OperationConstraints) -> Result<(), Denial> {
+    if constraints.rows.is_some() {
+        return Err(row_denied("The rows of this kind of request cannot be limited."));
+    }
+    Ok(())
+}
+
+fn row_denied(detail: &'static str) -> Denial {
+    Denial::new(Code::RowDenied, detail)
+}
+
+/// Puts the constraints into the tree.
+fn constrain(
+    verb: Verb,
+    table: &mut Table,
+    component: Option<&Component>,
+    constraints: &Constraints,
+) -> Result<(), Denial> {
+    let Some((own, nested)) = constraints.operations.split_first() else {
+        return Err(unsupported("The decision is empty."));
+    };
+    let cap = own.max_rows.map(u64::from);
+    let list = verb == Verb::Get && !table.count_only;
+    if verb != Verb::Post {
+        // Updates and deletes by ids become filters, because by ids they may create.
+        let too_many = |ids: usize| cap.is_some_and(|cap| u64::try_from(ids).unwrap_or(u64::MAX) > cap);
+        if let Rows::Ids(ids) = &table.rows
+            && (own.rows.is_some() || verb != Verb::Get || too_many(ids.len()))
+        {
+            let key = component.and_then(|component| component.key.first());
+            let key = key.ok_or_else(|| unsupported("ids need a declared key of one field."))?;
+            let test = super::filter::Test::In { negated: false, values: ids.clone() };
+            table.rows = Rows::Filter(Filter::Test(key.clone(), test));
+        }
+        if let Some(rows) = &own.rows {
+            let any = component.and_then(|component| component.fields.first()).map(|field| &field.name);
+            if let Some(policy) = Filter::from_policy(rows, any)? {
+                table.rows = match std::mem::take(&mut table.rows) {
+                    Rows::Filter(client) => Rows::Filter(client.and(policy)),
+                    Rows::All if verb == Verb::Get => Rows::Filter(policy),
+                    _ => {
+                        return Err(row_denied(
+                            "Rows named by key cannot be limited by the role's row filter: name them by ids or filter.",
+                        ));
+                    }
+                };
+            }
+        }
+        if list && matches!(table.rows, Rows::All | Rows::Filter(_)) {
+            table.limit = match (table.limit, cap) {
+                (Some(asked), Some(cap)) => Some(asked.min(cap)),
+                (asked, cap) => asked.or(cap),
+            };
+        }
+    }
+    for record in &mut table.records {
+        for (field, value, overrides) in &own.set {
+            if *overrides || !record.contains_key(&**field) {
+                record.insert(field.to_string(), body::to_json(value));
+            }
+        }
+        if record.values().any(body::has_lookup) {
+            return Err(unsupported("A preset value has braces, in which DreamFactory would look values up."));
+        }
+    }
+    if list || table.fields.is_some() {
+        table.fields = Some(narrow(table.fields.take(), own)?);
+    }
+    if nested.len() != table.related.len() {
+        return Err(unsupported("The decision does not fit the request."));
+    }
+    for (related, constraints) in table.related.iter_mut().zip(nested) {
+        if constraints.rows.is_some() {
+            return Err(row_denied("DreamFactory cannot filter related rows, and the role limits the related rows."));
+        }
+        related.fields = Some(narrow(related.fields.take(), constraints)?);
+        if let Some(cap) = constraints.max_rows.map(u64::from) {
+            related.limit = Some(related.limit.map_or(cap, |asked| asked.min(cap)));
+        }
+    }
+    Ok(())
+}
+
+/// The columns to ask for: those asked for less the omitted ones, or all that are visible.
+fn narrow(asked: Option<Vec<Column>>, constraints: &OperationConstraints) -> Result<Vec<Column>, Denial> {
+    let columns: Vec<Column> = match asked {
+        None => constraints.visible.iter().cloned().map(Column::Field).collect(),
+        Some(mut columns) => {
+            columns.retain(|column| !matches!(column, Column::Field(field) if constraints.omitted.contains(field)));
+            columns
+        }
+    };
+    let hidden = |column: &Column| match column {
+        Column::Field(field) | Column::Aggregate(_, Some(field)) => !constraints.visible.contains(field),
+        Column::Aggregate(_, None) => false,
+    };
+    if columns.is_empty() || columns.iter().any(hidden) {
+        return Err(Denial::new(
+            Code::FieldDenied,
+            "None of the fields asked for may be seen, or the component declares no fields.",
+        ));
+    }
+    Ok(columns)
+}
+
+/// Second net: where rows are in the response, and what may be in them.
+fn sites(verb: Verb, table: &Table, constraints: &Constraints, plan: &mut ResponsePlan) {
+    let Some((own, nested)) = constraints.operations.split_first() else { return };
+    if table.count_only {
+        return;
+    }
+    let aliases: Vec<Name> = table
+        .fields
+        .iter()
+        .flatten()
+        .filter_map(|column| match column {
+            Column::Field(_) => None,
+            Column::Aggregate(function, Some(field)) => Some(format!("{function}_{field}").into()),
+            Column::Aggregate(function, None) => Some(format!("{function}_ALL").into()),
+        })
+        .collect();
+    let mut root = Vec::new();
+    if !matches!(table.rows, Rows::One(_)) {
+        root.push(PathStep::Member("resource".into()));
+        root.push(PathStep::Elements);
+    }
+    let names = table.related.iter().map(|related| related.name.clone()).collect();
+    plan.sites.push(site(root.clone(), own, &aliases, names));
+    if verb == Verb::Get {
+        for (related, constraints) in table.related.iter().zip(nested) {
+            let mut path = root.clone();
+            path.push(PathStep::Member(related.name.clone()));
+            plan.sites.push(site(path, constraints, &[], Vec::new()));
+        }
+    }
+}
+
+fn site(path: Vec<PathStep>, constraints: &OperationConstraints, aliases: &[Name], nested: Vec<Name>) -> RowSite {
+    let visible = if aliases.is_empty() {
+        Arc::clone(&constraints.visible)
+    } else {
+        Arc::new(FieldSet::new(constraints.visible.iter().chain(aliases).cloned().collect()))
+    };
+    RowSite { path, shape: RowShape::Object, visible, masks: Arc::clone(&constraints.masks), nested }
+}
+
+/// Writes the tree.
+fn write(prefix: &str, request: &Request) -> Result<Rewrite, Denial> {
+    let mut rewrite = Rewrite::default();
+    let mut target = prefix.to_owned();
+    let segment = |target: &mut String, text: &str| {
+        target.push('/');
+        path::encode(target, text);
+    };
+    let mut json = None;
+    match &request.target {
+        Target::List(kind) => segment(&mut target, kind),
+        Target::Schema(name) => {
+            segment(&mut target, "_schema");
+            segment(&mut target, name);
+        }
+        Target::File(file) => {
+            file.segments.iter().for_each(|name| segment(&mut target, name));
+            if file.folder {
+                target.push('/');
+            }
+        }
+        Target::Call(call) => {
+            segment(&mut target, call.kind);
+            segment(&mut target, &call.name);
+            if request.verb == Verb::Get {
+                for (name, value) in &call.arguments {
+                    path::push_parameter(&mut target, name, &plain(value));
+                }
+            } else {
+                let argument = |(name, value): &(Name, Value)| {
+                    Value::Object(Map::from_iter([
+                        ("name".to_owned(), Value::from(&**name)),
+                        ("value".to_owned(), value.clone()),
+                    ]))
+                };
+                let all = call.arguments.iter().map(argument).collect();
+                json = Some(Value::Object(Map::from_iter([("params".to_owned(), Value::Array(all))])));
+            }
+        }
+        Target::Table(table) => {
+            segment(&mut target, "_table");
+            segment(&mut target, &table.name);
+            if let Rows::One(id) = &table.rows {
+                segment(&mut target, id);
+            }
+            query(&mut target, table)?;
+            json = match (&table.rows, table.records.as_slice()) {
+                (_, []) => None,
+                (Rows::One(_), [record]) => Some(Value::Object(record.clone())),
+                (_, records) => {
+                    let all = records.iter().cloned().map(Value::Object).collect();
+                    Some(Value::Object(Map::from_iter([("resource".to_owned(), Value::Array(all))])))
+                }
+            };
+        }
+    }
+    if target.len() > path::MAX_TARGET {
+        return Err(unsupported("The request, with the policy's part, is too long for a request target."));
+    }
+    rewrite.path = Some(target);
+    if !matches!(request.target, Target::File(_)) {
+        if let Some(json) = json {
+            rewrite.body = Some(json.to_string().into_bytes());
+            rewrite.set_headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        } else if request.verb != Verb::Get || request.tunnelled {
+            // Whatever the body said is in the query now.
+            rewrite.body = Some(Vec::new());
+        }
+        rewrite.set_headers.push(("accept".to_owned(), "application/json".to_owned()));
+    }
+    if request.tunnelled {
+        rewrite.set_headers.push(("x-http-method".to_owned(), verb_name(request.verb).to_owned()));
+    }
+    Ok(rewrite)
+}
+
+fn query(target: &mut String, table: &Table) -> Result<(), Denial> {
+    let columns = |columns: &[Column]| {
+        let text = |column: &Column| match column {
+            Column::Field(field) => field.to_string(),
+            Column::Aggregate(function, field) => format!("{function}({})", field.as_deref().unwrap_or("*")),
+        };
+        columns.iter().map(text).collect::<Vec<_>>().join(",")
+    };
+    let orders = |orders: &[Order]| {
+        let text = |order: &Order| {
+            let direction = if order.descending { " desc" } else { " asc" };
+            let nulls = match order.nulls_first {
+                None => "",
+                Some(true) => " nulls first",
+                Some(false) => " nulls last",
+            };
+            format!("{}{direction}{nulls}", order.field)
+        };
+        orders.iter().map(text).collect::<Vec<_>>().join(",")
+    };
+    let mut push = |name: &str, value: &str| path::push_parameter(target, name, value);
+    match &table.rows {
+        Rows::All | Rows::One(_) => {}
+        Rows::Ids(ids) => {
+            let text = |literal: &super::filter::Literal| match literal {
+                super::filter::Literal::Text(text) | super::filter::Literal::Number(text) => text.clone(),
+            };
+            push("ids", &ids.iter().map(text).collect::<Vec<_>>().join(","));
+        }
+        Rows::Filter(filter) => {
+            let (text, parameters) = filter.write()?;
+            push("filter", &text);
+            for (index, value) in parameters.iter().enumerate() {
+                // PHP reads this as the member `:pN` of the list `params`. JSON text in its place would not be decoded, and
+                // DreamFactory would compare with the parameter's name.
+                push(&format!("params[:p{index}]"), value);
+            }
+        }
+    }
+    if let Some(fields) = &table.fields {
+        push("fields", &columns(fields));
+    }
+    if !table.group.is_empty() {
+        push("group", &table.group.join(","));
+    }
+    if !table.order.is_empty() {
+        push("order", &orders(&table.order));
+    }
+    for (name, value) in [("limit", table.limit), ("offset", table.offset)] {
+        if let Some(value) = value {
+            push(name, &value.to_string());
+        }
+    }
+    let flags = [
+        ("include_count", table.include_count),
+        ("count_only", table.count_only),
+        ("continue", table.go_on),
+        ("rollback", table.rollback),
+        ("force", table.force),
+    ];
+    for (name, _) in flags.into_iter().filter(|(_, set)| *set) {
+        push(name, "true");
+    }
+    if !table.related.is_empty() {
+        push("related", &table.related.iter().map(|related| &*related.name).collect::<Vec<_>>().join(","));
+    }
+    for related in &table.related {
+        if let Some(fields) = &related.fields {
+            push(&format!("{}.fields", related.name), &columns(fields));
+        }
+        if !related.order.is_empty() {
+            push(&format!("{}.order", related.name), &orders(&related.order));
+        }
+        if let Some(limit) = related.limit {
+            push(&format!("{}.limit", related.name), &limit.to_string());
+        }
+    }
+    Ok(())
+}
+
+/// Parses what was written: it must be exactly the constrained tree.
+fn prove(service: &Service, prefix: &str, expected: &Request, rewrite: &Rewrite) -> Result<(), Denial> {
+    let headers: Vec<Header<'_>> = rewrite
+        .set_headers
+        .iter()
+        .map(|(name, value)| Header { name: name.as_str(), value: value.as_bytes() })
+        .collect();
+    let request = HttpRequest {
+        method: if expected.tunnelled { "POST" } else { verb_name(expected.verb) },
+        authority: "",
+        path: rewrite.path.as_deref().unwrap_or_default(),
+        headers: &headers,
+        body: rewrite.body.as_deref(),
+        source_address: "",
+    };
+    match parse(service, prefix, &request)?.syntax {
+        Syntax::DreamFactory(found) if found == *expected => Ok(()),
+        _ => Err(unsupported("The rewritten request does not say what was decided.")),
+    }
+}

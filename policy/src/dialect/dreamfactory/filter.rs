@@ -1,0 +1,564 @@
+//! The filter grammar: client text and policy predicates become one tree, and the tree becomes text again.
+//!
+//! Trees are in negation normal form, because DreamFactory reads `NOT (…)` only at the very start of a filter. All that
+//! is written is `field OP value`, `(x) AND (y)` and `(x) OR (y)`, with every string as a named parameter: DreamFactory splits
+//! filters at `) AND (` wherever it stands, also inside a quoted string.
+
+use super::{unparsable, unsupported};
+use crate::{
+    Name,
+    bundle::Component,
+    code::{Code, Denial},
+    predicate::{CompareOp, MAX_DEPTH, Predicate, Resolved},
+    value,
+};
+
+/// Most nodes in a filter.
+const MAX_NODES: usize = 400;
+/// Most string parameters in a filter.
+const MAX_PARAMETERS: usize = 200;
+/// Longest filter text that is read.
+const MAX_TEXT: usize = 16 * 1024;
+
+/// A filter in negation normal form.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Filter {
+    And(Vec<Filter>),
+    Or(Vec<Filter>),
+    Test(Name, Test),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Test {
+    Compare(CompareOp, Literal),
+    In { negated: bool, values: Vec<Literal> },
+    Like { negated: bool, pattern: Literal },
+    IsNull { negated: bool },
+}
+
+/// A literal: strings travel as parameters, numbers inline.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Literal {
+    Text(String),
+    Number(String),
+}
+
+impl Literal {
+    /// A string literal, if DreamFactory takes it as it is.
+    pub(super) fn text(text: &str) -> Result<Literal, Denial> {
+        if carries(text) {
+            Ok(Literal::Text(text.to_owned()))
+        } else {
+            Err(unsupported(
+                "A literal has braces, control characters, outer blanks, or is wrapped in quotes or parentheses: DreamFactory would interpret it.",
+            ))
+        }
+    }
+
+    fn bare(text: String) -> Result<Literal, Denial> {
+        if is_number(&text) { Ok(Literal::Number(text)) } else { Literal::text(&text) }
+    }
+}
+
+/// True if DreamFactory binds this text unchanged: it resolves `{lookups}`, strips quotes, and takes `(…)` for SQL.
+pub(super) fn carries(text: &str) -> bool {
+    let wrapped = |open: char, close: char| text.starts_with(open) && text.ends_with(close);
+    text.len() <= 4096
+        && text.trim() == text
+        && !text.is_empty()
+        && !text.chars().any(|c| c.is_control() || matches!(c, '{' | '}'))
+        && !wrapped('(', ')')
+        && !wrapped('\'', '\'')
+        && !wrapped('"', '"')
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = |text: &str| (1..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let text = text.strip_prefix('-').unwrap_or(text);
+    match text.split_once('.') {
+        Some((whole, fraction)) => digits(whole) && digits(fraction),
+        None => digits(text),
+    }
+}
+
+impl Filter {
+    /// Conjunction of both.
+    pub(super) fn and(self, other: Filter) -> Filter {
+        Filter::And(vec![self, other])
+    }
+
+    /// Every field that is tested.
+    pub(super) fn fields(&self, out: &mut Vec<Name>) {
+        match self {
+            Filter::And(all) | Filter::Or(all) => all.iter().for_each(|filter| filter.fields(out)),
+            Filter::Test(field, _) => out.push(field.clone()),
+        }
+    }
+
+    fn nodes(&self) -> usize {
+        match self {
+            Filter::And(all) | Filter::Or(all) => all.iter().map(Filter::nodes).sum::<usize>() + 1,
+            Filter::Test(_, Test::In { values, .. }) => values.len() + 1,
+            Filter::Test(..) => 1,
+        }
+    }
+
+    fn negate(self) -> Filter {
+        match self {
+            Filter::And(all) => Filter::Or(all.into_iter().map(Filter::negate).collect()),
+            Filter::Or(all) => Filter::And(all.into_iter().map(Filter::negate).collect()),
+            Filter::Test(field, test) => Filter::Test(
+                field,
+                match test {
+                    Test::Compare(op, value) => Test::Compare(opposite(op), value),
+                    Test::In { negated, values } => Test::In { negated: !negated, values },
+                    Test::Like { negated, pattern } => Test::Like { negated: !negated, pattern },
+                    Test::IsNull { negated } => Test::IsNull { negated: !negated },
+                },
+            ),
+        }
+    }
+
+    /// A policy's predicate as a filter; `None`: all rows. `any` is some field of the component, for a predicate that is
+    /// false.
+    pub(super) fn from_policy(rows: &Resolved, any: Option<&Name>) -> Result<Option<Filter>, Denial> {
+        match convert(rows, false, 0)? {
+            Known::Constant(true) => Ok(None),
+            Known::Constant(false) => {
+                let field =
+                    any.ok_or_else(|| inexpressible("it permits no row and the component declares no field"))?;
+                let test = |negated| Filter::Test(field.clone(), Test::IsNull { negated });
+                Ok(Some(test(false).and(test(true))))
+            }
+            Known::Filter(filter) => Ok(Some(filter)),
+        }
+    }
+
+    /// Writes the filter, and its parameters in the order of their numbers.
+    pub(super) fn write(&self) -> Result<(String, Vec<String>), Denial> {
+        let (mut out, mut parameters) = (String::new(), Vec::new());
+        if self.nodes() > MAX_NODES {
+            return Err(unsupported("The filter, with the policy's part, has too many terms."));
+        }
+        self.write_to(&mut out, &mut parameters)?;
+        if parameters.len() > MAX_PARAMETERS {
+            return Err(unsupported("The filter, with the policy's part, has more than 200 string literals."));
+        }
+        Ok((out, parameters))
+    }
+
+    fn write_to(&self, out: &mut String, parameters: &mut Vec<String>) -> Result<(), Denial> {
+        let mut literal = |out: &mut String, literal: &Literal| match literal {
+            Literal::Number(text) => out.push_str(text),
+            Literal::Text(text) => {
+                out.push_str(&format!(":p{}", parameters.len()));
+                parameters.push(text.clone());
+            }
+        };
+        match self {
+            Filter::And(all) | Filter::Or(all) => {
+                for (index, filter) in all.iter().enumerate() {
+                    if index > 0 {
+                        out.push_str(if matches!(self, Filter::And(_)) { " AND " } else { " OR " });
+                    }
+                    out.push('(');
+                    filter.write_to(out, parameters)?;
+                    out.push(')');
+                }
+            }
+            Filter::Test(field, test) => {
+                if !is_field(field) {
+                    return Err(inexpressible("a field's name is not a plain identifier"));
+                }
+                out.push_str(field);
+                match test {
+                    Test::Compare(op, value) => {
+                        out.push(' ');
+                        out.push_str(symbol(*op)?);
+                        out.push(' ');
+                        literal(out, value);
+                    }
+                    Test::In { negated, values } => {
+                        out.push_str(if *negated { " NOT IN (" } else { " IN (" });
+                        for (index, value) in values.iter().enumerate() {
+                            if index > 0 {
+                                out.push(',');
+                            }
+                            literal(out, value);
+                        }
+                        out.push(')');
+                    }
+                    Test::Like { negated, pattern } => {
+                        out.push_str(if *negated { " NOT LIKE " } else { " LIKE " });
+                        literal(out, pattern);
+                    }
+                    Test::IsNull { negated } => out.push_str(if *negated { " IS NOT NULL" } else { " IS NULL" }),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn inexpressible(why: &str) -> Denial {
+    Denial::new(Code::RowDenied, format!("The row filter cannot be written as a DreamFactory filter: {why}."))
+}
+
+fn opposite(op: CompareOp) -> CompareOp {
+    match op {
+        CompareOp::Eq => CompareOp::Ne,
+        CompareOp::Ne => CompareOp::Eq,
+        CompareOp::Lt => CompareOp::Ge,
+        CompareOp::Ge => CompareOp::Lt,
+        CompareOp::Gt => CompareOp::Le,
+        CompareOp::Le => CompareOp::Gt,
+        CompareOp::Unspecified => CompareOp::Unspecified,
+    }
+}
+
+fn symbol(op: CompareOp) -> Result<&'static str, Denial> {
+    Ok(match op {
+        CompareOp::Eq => "=",
+        CompareOp::Ne => "!=",
+        CompareOp::Lt => "<",
+        CompareOp::Le => "<=",
+        CompareOp::Gt => ">",
+        CompareOp::Ge => ">=",
+        CompareOp::Unspecified => return Err(inexpressible("an operator is unknown to this build")),
+    })
+}
+
+enum Known {
+    Constant(bool),
+    Filter(Filter),
+}
+
+fn convert(rows: &Resolved, negate: bool, depth: usize) -> Result<Known, Denial> {
+    if depth > MAX_DEPTH {
+        return Err(inexpressible("it is nested too deeply"));
+    }
+    let literal = |value: &value::Literal| -> Result<Literal, Denial> {
+        let number = |text: String| {
+            if is_number(&text) { Ok(Literal::Number(text)) } else { Err(inexpressible("a number is too long")) }
+        };
+        match value {
+            value::Literal::String(text) => {
+                Literal::text(text).map_err(|_| inexpressible("a value would be interpreted by DreamFactory"))
+            }
+            value::Literal::Integer(value) => number(value.to_string()),
+            value::Literal::Number(value) => number(value.to_string()),
+            value::Literal::Boolean(value) => Ok(Literal::Number(u8::from(*value).to_string())),
+        }
+    };
+    let test = |field: &Name, test| {
+        let filter = Filter::Test(field.clone(), test);
+        Ok(Known::Filter(if negate { filter.negate() } else { filter }))
+    };
+    match rows {
+        Predicate::Constant(value) => Ok(Known::Constant(*value != negate)),
+        Predicate::Not(inner) => convert(inner, !negate, depth + 1),
+        Predicate::And(all) | Predicate::Or(all) => {
+            let conjunction = matches!(rows, Predicate::And(_)) != negate;
+            let mut filters = Vec::with_capacity(all.len());
+            for inner in all {
+                match convert(inner, negate, depth + 1)? {
+                    Known::Constant(value) if value == conjunction => {}
+                    Known::Constant(value) => return Ok(Known::Constant(value)),
+                    Known::Filter(filter) => filters.push(filter),
+                }
+            }
+            Ok(match join(conjunction, filters) {
+                Some(filter) => Known::Filter(filter),
+                None => Known::Constant(conjunction),
+            })
+        }
+        Predicate::Compare { field, op, value, .. } => test(field, Test::Compare(*op, literal(value)?)),
+        // An empty list makes the test false, also when negated; a surrounding NOT still applies.
+        Predicate::In { values, .. } if values.is_empty() => Ok(Known::Constant(negate)),
+        Predicate::In { field, negated, values, .. } => {
+            let values = values.iter().map(literal).collect::<Result<_, _>>()?;
+            test(field, Test::In { negated: *negated, values })
+        }
+        // MySQL and PostgreSQL take a backslash in a pattern for an escape; policies have none.
+        Predicate::Like { pattern, .. } if pattern.contains('\\') => Err(inexpressible("a pattern has a backslash")),
+        Predicate::Like { field, negated, pattern } => {
+            let pattern = literal(&value::Literal::String(pattern.clone()))?;
+            test(field, Test::Like { negated: *negated, pattern })
+        }
+        Predicate::IsNull { field, negated } => test(field, Test::IsNull { negated: *negated }),
+    }
+}
+
+fn join(conjunction: bool, mut filters: Vec<Filter>) -> Option<Filter> {
+    if filters.len() < 2 {
+        return filters.pop();
+    }
+    Some(if conjunction { Filter::And(filters) } else { Filter::Or(filters) })
+}
+
+/// True for a plain identifier that is not a word of the grammar.
+pub(super) fn is_field(name: &str) -> bool {
+    name.len() <= 128
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
+        && !WORDS.iter().any(|word| word.eq_ignore_ascii_case(name))
+}
+
+const WORDS: [&str; 20] = [
+    "AND", "OR", "NOR", "XOR", "NOT", "IN", "ALL", "LIKE", "CONTAINS", "STARTS", "ENDS", "WITH", "IS", "NULL", "EQ",
+    "NE", "GT", "GTE", "LT", "LTE",
+];
+
+#[derive(Debug, PartialEq)]
+enum Token {
+    Open,
+    Close,
+    Comma,
+    /// A comparison in symbols, `&&` or `||`.
+    Symbol(&'static str),
+    Word(String),
+    Quoted(String),
+    /// `:name`
+    Parameter(String),
+}
+
+/// Parses a client's filter. Fields are resolved against `component`; parameters are replaced by their values.
+pub(super) fn parse(
+    text: &str,
+    parameters: &[(String, Literal)],
+    component: Option<&Component>,
+) -> Result<Filter, Denial> {
+    if text.len() > MAX_TEXT {
+        return Err(unparsable("The filter is longer than 16 KiB."));
+    }
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, parameters, component };
+    let filter = parser.or(0)?;
+    if parser.at < parser.tokens.len() {
+        return Err(unparsable("The filter goes on after its end: check parentheses and operators."));
+    }
+    Ok(filter)
+}
+
+fn tokens(text: &str) -> Result<Vec<Token>, Denial> {
+    let mut tokens = Vec::new();
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        let mut follows = |wanted: char| rest.next_if_eq(&wanted).is_some();
+        tokens.push(match c {
+            ' ' => continue,
+            '(' => Token::Open,
+            ')' => Token::Close,
+            ',' => Token::Comma,
+            '=' => Token::Symbol("="),
+            '!' if follows('=') => Token::Symbol("!="),
+            '<' if follows('=') => Token::Symbol("<="),
+            '<' if follows('>') => Token::Symbol("!="),
+            '<' => Token::Symbol("<"),
+            '>' if follows('=') => Token::Symbol(">="),
+            '>' => Token::Symbol(">"),
+            '&' if follows('&') => Token::Symbol("AND"),
+            '|' if follows('|') => Token::Symbol("OR"),
+            '\'' | '"' => {
+                let mut value = String::new();
+                loop {
+                    match rest.next() {
+                        None => return Err(unparsable("The filter has an unbalanced quote.")),
+                        Some(next) if next == c && rest.next_if_eq(&c).is_none() => break,
+                        Some(next) => value.push(next),
+                    }
+                }
+                Token::Quoted(value)
+            }
+            ':' => {
+                let mut name = String::from(':');
+                while let Some(next) = rest.next_if(|next| next.is_ascii_alphanumeric() || *next == '_') {
+                    name.push(next);
+                }
+                Token::Parameter(name)
+            }
+            c if c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '%') => {
+                let mut word = String::from(c);
+                let inside =
+                    |c: &char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '%' | ':' | '@' | '/' | '+');
+                while let Some(next) = rest.next_if(inside) {
+                    word.push(next);
+                }
+                Token::Word(word)
+            }
+            _ => {
+                return Err(unparsable("The filter has a character that has no meaning there; quote string literals."));
+            }
+        });
+    }
+    Ok(tokens)
+}
+
+struct Parser<'a> {
+    tokens: Vec<Token>,
+    at: usize,
+    parameters: &'a [(String, Literal)],
+    component: Option<&'a Component>,
+}
+
+impl Parser<'_> {
+    fn word(&mut self, word: &str) -> bool {
+        let found = match self.tokens.get(self.at) {
+            Some(Token::Word(have)) => have.eq_ignore_ascii_case(word),
+            Some(Token::Symbol(have)) => *have == word,
+            _ => false,
+        };
+        self.at += usize::from(found);
+        found
+    }
+
+    fn take(&mut self, token: &Token) -> bool {
+        let found = self.tokens.get(self.at) == Some(token);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn or(&mut self, depth: usize) -> Result<Filter, Denial> {
+        let first = self.xor(depth)?;
+        if self.word("NOR") {
+            let second = self.xor(depth)?;
+            return Ok(Filter::Or(vec![first, second]).negate());
+        }
+        let mut all = vec![first];
+        while self.word("OR") {
+            all.push(self.xor(depth)?);
+        }
+        join(false, all).ok_or_else(|| unparsable("The filter is empty."))
+    }
+
+    fn xor(&mut self, depth: usize) -> Result<Filter, Denial> {
+        let mut left = self.and(depth)?;
+        while self.word("XOR") {
+            let right = self.and(depth)?;
+            let (not_left, not_right) = (left.clone().negate(), right.clone().negate());
+            left = Filter::Or(vec![left, right]).and(Filter::Or(vec![not_left, not_right]));
+            // Each XOR doubles what is before it.
+            if left.nodes() > MAX_NODES {
+                return Err(unparsable("The filter has too many terms."));
+            }
+        }
+        Ok(left)
+    }
+
+    fn and(&mut self, depth: usize) -> Result<Filter, Denial> {
+        let mut all = vec![self.unary(depth)?];
+        while self.word("AND") {
+            all.push(self.unary(depth)?);
+        }
+        join(true, all).ok_or_else(|| unparsable("The filter is empty."))
+    }
+
+    fn unary(&mut self, depth: usize) -> Result<Filter, Denial> {
+        if depth > MAX_DEPTH {
+            return Err(unparsable("The filter is nested too deeply."));
+        }
+        if self.at > MAX_NODES * 8 {
+            return Err(unparsable("The filter has too many terms."));
+        }
+        if self.word("NOT") {
+            return Ok(self.unary(depth + 1)?.negate());
+        }
+        if self.take(&Token::Open) {
+            let filter = self.or(depth + 1)?;
+            if !self.take(&Token::Close) {
+                return Err(unparsable("The filter has unbalanced parentheses."));
+            }
+            return Ok(filter);
+        }
+        self.test()
+    }
+
+    fn test(&mut self) -> Result<Filter, Denial> {
+        let name = match self.tokens.get(self.at) {
+            Some(Token::Word(name)) if is_field(name) => name.as_str(),
+            _ => return Err(unparsable("The filter has no field where one must be.")),
+        };
+        let field: Name = match self.component.and_then(|component| component.field_ignoring_case(name)) {
+            Some(field) => field.name.clone(),
+            None => name.into(),
+        };
+        self.at += 1;
+        if self.word("IS") {
+            let negated = self.word("NOT");
+            if !self.word("NULL") {
+                return Err(unparsable("IS in the filter must be followed by NULL or NOT NULL."));
+            }
+            return Ok(Filter::Test(field, Test::IsNull { negated }));
+        }
+        let negated = self.word("NOT");
+        let test = if self.word("IN") {
+            Test::In { negated, values: self.list()? }
+        } else if self.word("LIKE") {
+            Test::Like { negated, pattern: self.value()? }
+        } else if self.word("CONTAINS") {
+            Test::Like { negated, pattern: self.pattern("%", "%")? }
+        } else if self.word("STARTS") && self.word("WITH") {
+            Test::Like { negated, pattern: self.pattern("", "%")? }
+        } else if self.word("ENDS") && self.word("WITH") {
+            Test::Like { negated, pattern: self.pattern("%", "")? }
+        } else if self.word("ALL") {
+            return Err(unsupported("The filter operator ALL is not supported: use IN, or tests joined by AND."));
+        } else {
+            let op = self.comparison()?;
+            Test::Compare(if negated { opposite(op) } else { op }, self.value()?)
+        };
+        Ok(Filter::Test(field, test))
+    }
+
+    fn comparison(&mut self) -> Result<CompareOp, Denial> {
+        const OPERATORS: [(&str, &str, CompareOp); 6] = [
+            ("=", "EQ", CompareOp::Eq),
+            ("!=", "NE", CompareOp::Ne),
+            (">", "GT", CompareOp::Gt),
+            (">=", "GTE", CompareOp::Ge),
+            ("<", "LT", CompareOp::Lt),
+            ("<=", "LTE", CompareOp::Le),
+        ];
+        for (symbol, word, op) in OPERATORS {
+            if self.word(symbol) || self.word(word) {
+                return Ok(op);
+            }
+        }
+        Err(unparsable("The filter has no operator after a field."))
+    }
+
+    fn value(&mut self) -> Result<Literal, Denial> {
+        let value = match self.tokens.get(self.at) {
+            Some(Token::Quoted(text)) => Literal::text(text)?,
+            Some(Token::Parameter(name)) => match self.parameters.iter().find(|(have, _)| have == name) {
+                Some((_, value)) => value.clone(),
+                None => return Err(unparsable("The filter uses a parameter that params does not give.")),
+            },
+            Some(Token::Word(word)) if !WORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word)) => {
+                Literal::bare(word.clone())?
+            }
+            _ => return Err(unparsable("The filter has no value after an operator.")),
+        };
+        self.at += 1;
+        Ok(value)
+    }
+
+    fn pattern(&mut self, before: &str, after: &str) -> Result<Literal, Denial> {
+        match self.value()? {
+            Literal::Text(text) | Literal::Number(text) => Literal::text(&format!("{before}{text}{after}")),
+        }
+    }
+
+    fn list(&mut self) -> Result<Vec<Literal>, Denial> {
+        if !self.take(&Token::Open) {
+            return Err(unparsable("IN in the filter must be followed by a list in parentheses."));
+        }
+        let mut values = vec![self.value()?];
+        while self.take(&Token::Comma) {
+            values.push(self.value()?);
+        }
+        if !self.take(&Token::Close) || values.len() > MAX_NODES {
+            return Err(unparsable("A list in the filter is not closed, or is too long."));
+        }
+        Ok(values)
+    }
+}

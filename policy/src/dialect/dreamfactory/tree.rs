@@ -1,0 +1,101 @@
+//! The syntax tree of a request, in the one form in which it is written again.
+
+use super::filter::{Filter, Literal};
+use crate::Name;
+use doorward_proto::v1::Verb;
+use serde_json::{Map, Value};
+
+/// Syntax tree of one DreamFactory request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// As meant, after method overrides.
+    pub(super) verb: Verb,
+    /// The verb was tunnelled through `POST`.
+    pub(super) tunnelled: bool,
+    pub(super) target: Target,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Target {
+    /// `_table`, `_proc`, `_func`, `_schema`: a list of names.
+    List(&'static str),
+    /// `_schema/NAME`
+    Schema(Name),
+    Table(Table),
+    Call(Call),
+    File(File),
+}
+
+/// `_table/NAME`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) rows: Rows,
+    /// `None`: nothing said, or `*`.
+    pub(super) fields: Option<Vec<Column>>,
+    pub(super) order: Vec<Order>,
+    pub(super) group: Vec<Name>,
+    pub(super) limit: Option<u64>,
+    pub(super) offset: Option<u64>,
+    pub(super) include_count: bool,
+    pub(super) count_only: bool,
+    pub(super) go_on: bool,
+    pub(super) rollback: bool,
+    pub(super) force: bool,
+    pub(super) related: Vec<Related>,
+    pub(super) records: Vec<Map<String, Value>>,
+}
+
+/// Which rows an operation is about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Rows {
+    /// All of them; for an update, those whose key is in the body.
+    #[default]
+    All,
+    /// `_table/NAME/ID`
+    One(String),
+    /// `ids=`
+    Ids(Vec<Literal>),
+    Filter(Filter),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Column {
+    Field(Name),
+    /// `SUM(x)`; `COUNT(*)` has no field.
+    Aggregate(&'static str, Option<Name>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Order {
+    pub(super) field: Name,
+    pub(super) descending: bool,
+    /// `NULLS FIRST` (true) or `LAST`
+    pub(super) nulls_first: Option<bool>,
+}
+
+/// One relation that is fetched with each row.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Related {
+    pub(super) name: Name,
+    pub(super) component: Name,
+    pub(super) fields: Option<Vec<Column>>,
+    pub(super) order: Vec<Order>,
+    pub(super) limit: Option<u64>,
+}
+
+/// `_proc/NAME` and `_func/NAME`
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Call {
+    pub(super) kind: &'static str,
+    pub(super) name: String,
+    pub(super) arguments: Vec<(Name, Value)>,
+}
+
+/// A path of a file service.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct File {
+    pub(super) segments: Vec<String>,
+    /// The path ends in a slash.
+    pub(super) folder: bool,
+}
