@@ -55,6 +55,7 @@ macro_rules! kinds {
         /// A document's content by kind.
         #[derive(Clone, Debug, PartialEq)]
         #[allow(missing_docs, reason = "each kind is documented at its type")]
+        #[allow(clippy::large_enum_variant, reason = "documents are few, and matching without a box reads better")]
         pub enum Spec { $($kind($kind)),* }
 
         impl Spec {

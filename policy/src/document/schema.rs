@@ -103,6 +103,13 @@ fn type_text(schema: &Value, definitions: &Value) -> String {
         };
     }
     if let Some(choices) = schema.get("anyOf").and_then(Value::as_array) {
+        // "One or a list of them" is said as such.
+        if let [many, one] = &choices[..] {
+            let one = type_text(one, definitions);
+            if type_text(many, definitions) == format!("list of {one}") {
+                return format!("{one}, or a list");
+            }
+        }
         let mut names = Vec::new();
         for choice in choices.iter().filter(|choice| choice.get("type") != Some(&Value::from("null"))) {
             let name = type_text(choice, definitions);

@@ -1,0 +1,296 @@
+//! Rules across documents: one table of mistakes, and what the bundle of a sound policy holds.
+use super::*;
+use crate::{
+    bundle::Tables,
+    document::{Parsed, parse_file},
+};
+use proptest::prelude::*;
+
+/// RFC 7517 appendix A.1 keys, and weak or wrong ones made from them.
+const EC: &str = r#"{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM","kid":"1"}"#;
+const RSA: &str = r#"{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw","e":"AQAB","alg":"RS256","kid":"2011-04-29"}"#;
+
+struct Keys(&'static str);
+impl KeySource for Keys {
+    fn jwks(&self, _: &str, _: KeyLocation<'_>) -> Option<String> {
+        (!self.0.is_empty()).then(|| format!("{{\"keys\":[{}]}}", self.0))
+    }
+}
+
+const BASE: &str = r#"apiVersion: doorward.dev/v1alpha1
+kind: IdentityProvider
+metadata: {name: corp}
+spec:
+  issuer: https://idp.example.com
+  audiences: [data-api]
+  algorithms: [ES256, RS256]
+  claims: {user: email, attributes: {region: region}}
+---
+kind: DataService
+metadata: {name: db}
+spec:
+  dialect: dreamfactory
+  match: [{hosts: [data.example.com], path: /api/v2/db}]
+  components:
+    _table/Customers:
+      key: [id]
+      fields: {id: integer, region: string, status: string, email: {type: string, class: pii}, ssn: string}
+      relations: {orders_by_customer_id: _table/orders}
+    _table/orders:
+      fields: {id: integer, region: string, total: number}
+    _proc/get_summary: {parameters: {year: integer, region: string}}
+    files/*: {}
+---
+kind: AccessRole
+metadata: {name: ai-support}
+spec:
+  lookups: {department: sales, years: [2023, 2024]}
+  grants:
+    - service: db
+      components: [_table/customers]
+      verbs: [GET]
+      fields: {read: [id, region, status, email], mask: {email: email}}
+      rows: region = {user.region} AND status = 'active'
+---
+kind: AccessKey
+metadata: {name: tool}
+spec: {hash: "sha256:0000000000000000000000000000000000000000000000000000000000000001", role: ai-support, attributes: {team: x}}
+---
+kind: AccessBinding
+metadata: {name: support}
+spec:
+  role: ai-support
+  subjects: [{group: support}, {user: alice@example.com}, {claim: {path: department, equals: Support}}, {key: tool}]
+"#;
+
+fn read(text: &str) -> Vec<Document> {
+    let Parsed { documents, diagnostics } = parse_file("p.yaml", text);
+    assert!(diagnostics.is_empty(), "{text}\n{}", diagnostics.iter().map(|d| format!("{d}\n")).collect::<String>());
+    documents
+}
+
+fn found(text: &str, keys: &'static str) -> String {
+    let compiled = compile(&read(text), &Keys(keys), "default");
+    compiled.diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
+}
+
+fn role(name: &str, grant: &str) -> String {
+    format!(
+        "{BASE}---\nkind: AccessRole\nmetadata: {{name: {name}}}\nspec:\n  lookups: {{regions: [w, e], year: 2024}}\n  grants:\n    - service: db\n{grant}"
+    )
+}
+
+const GET: &str = "      components: [_table/customers]\n      verbs: [GET]\n";
+
+#[test]
+fn a_sound_policy_has_no_findings_and_its_bundle_can_be_put_in_force() {
+    assert_eq!(found(BASE, EC), "");
+    let compiled = compile(&read(BASE), &Keys(EC), "default");
+    assert_eq!(compiled.accepted.len(), 5);
+    let bundle = Bundle::decode(compiled.bytes.as_slice()).unwrap();
+    assert_eq!(bundle, compiled.bundle);
+    assert!(bundle.strings.is_sorted() && bundle.strings[0].is_empty());
+    let text = |index: u32| bundle.strings[index as usize].as_str();
+    let service = &bundle.services[0];
+    let names: Vec<_> = service.components.iter().map(|component| text(component.name)).collect();
+    assert_eq!(names, ["_proc/get_summary", "_table/customers", "_table/orders", "files/*"]);
+    let role = &bundle.roles[0];
+    assert_eq!((role.max_rows, text(role.department)), (1000, "sales"));
+    let grant = &role.grants[0];
+    assert_eq!(text(grant.pattern), "_table/customers");
+    let read: Vec<_> = grant.read.as_ref().unwrap().fields.iter().map(|field| text(*field)).collect();
+    assert_eq!(read, ["email", "id", "region", "status"]);
+    assert_eq!(bundle.providers[0].keys.len(), 1);
+    assert_eq!(bundle.bindings[0].subjects.len(), 4);
+    Tables::build(&bundle, compiled.digest, 1).unwrap();
+}
+
+#[test]
+fn every_mistake_across_documents_has_its_code_path_and_line() {
+    let first = BASE.lines().count() + 1;
+    let line = |n: usize| format!("p.yaml:{}", first + n);
+    let get = |more: &str| role("app-x", &format!("{GET}{more}"));
+    let read = "      fields: {read: [id, region]}\n";
+    let cases: Vec<(String, String)> = vec![
+        (get("      fields: {read: [regoin]}\n"), format!("{}: AccessRole app-x: spec.grants[0].fields.read[0]: unknown field \"regoin\" of _table/customers; did you mean \"region\"? [unknown_field]", line(9))),
+        (get(&format!("{read}      rows: regoin = 'w'\n")), format!("{}: AccessRole app-x: spec.grants[0].rows: unknown field \"regoin\" of _table/customers; did you mean \"region\"? [unknown_field]", line(10))),
+        (get(&format!("{read}      rows: region = 7\n")), "spec.grants[0].rows: field \"region\" of type string needs a string".into()),
+        (get(&format!("{read}      rows: region =\n")), "[predicate_syntax]".into()),
+        (get(&format!("{read}      rows: 'region = {{user.regoin}}'\n")), format!("{}: AccessRole app-x: spec.grants[0].rows: {{user.regoin}} can never be filled: no provider maps the attribute \"regoin\"; did you mean \"region\"? [placeholder_unfillable]", line(10))),
+        (get(&format!("{read}      rows: 'region = {{role.nothing}}'\n")), "[placeholder_unfillable]".into()),
+        (get(&format!("{read}      rows: 'region = {{role.regions}}'\n")), "[placeholder_list]".into()),
+        (get(&format!("{read}      rows: 'id IN ({{role.regions}})'\n")), "[type_mismatch]".into()),
+        (get(&format!("{read}      rows: 'region = {{key.team}}'\n")), "no key of this role has the attribute \"team\" [placeholder_unfillable]".into()),
+        (get(&format!("{read}      rows: 'region = {{agent.region}}'\n")), "[placeholder_unfillable]".into()),
+        (get(&format!("{read}      rows: 'region = {{tenant}}'\n")), "[placeholder_unfillable]".into()),
+        (get(&format!("{read}      rows: 'TRUE'\n      check: status = 1\n")), format!("{}: AccessRole app-x: spec.grants[0].check", line(11))),
+        (get(""), format!("{}: AccessRole app-x: spec.grants[0].fields: _table/customers declares fields;", line(6))),
+        (get("      fields: {read: [id], hide: [ssn]}\n"), "[fields_conflict]".into()),
+        (get("      fields: {hide: [snn]}\n"), "unknown field \"snn\" of _table/customers; did you mean \"ssn\"? [unknown_field]".into()),
+        (get("      fields: {read: [id], mask: {email: email}}\n"), "spec.grants[0].fields.mask.email: field \"email\" is masked but not visible; add it to read [mask_hidden]".into()),
+        (get("      fields: {read: [email], mask: {email: {with: email, length: 3}}}\n"), "[invalid_mask]".into()),
+        (get("      fields: {read: [id], write: [idd]}\n"), "spec.grants[0].fields.write[0]: unknown field \"idd\"".into()),
+        (get(&format!("{read}      set: {{regoin: w}}\n")), "spec.grants[0].set.regoin: unknown field \"regoin\" of _table/customers; did you mean \"region\"? [unknown_field]".into()),
+        (get(&format!("{read}      set: {{id: w}}\n")), "spec.grants[0].set.id: the value is not of type integer [type_mismatch]".into()),
+        (get(&format!("{read}      set: {{region: '{{usr.region}}'}}\n")), "[unknown_placeholder]".into()),
+        (get(&format!("{read}      arguments: {{year: 1}}\n")), "spec.grants[0].arguments.year: _table/customers has no parameter \"year\" [unknown_parameter]".into()),
+        (get(&format!("{read}      unchecked: true\n")), format!("{}: warning: AccessRole app-x: spec.grants[0].unchecked: what cannot be limited soundly is let through; review it [unchecked]", line(10))),
+        (role("app-x", "      components: [_proc/get_summary]\n      verbs: [POST]\n      arguments: {year: x}\n"), "spec.grants[0].arguments.year: the value is not of type integer [type_mismatch]".into()),
+        (role("app-x", "      components: [_table/custmers]\n      verbs: [GET]\n"), format!("{}: AccessRole app-x: spec.grants[0].components[0]: db declares no component \"_table/custmers\"; did you mean \"_table/customers\"? [unknown_component]", line(7))),
+        (role("app-x", "      components: [_view/*]\n      verbs: [GET]\n"), "[unknown_component]".into()),
+        (role("app-x", "      components: ['_table/c*']\n      verbs: [GET]\n"), "[invalid_component]".into()),
+        (role("app-x", &format!("{GET}{read}")).replace("    - service: db\n      components: [_table/customers]\n      verbs: [GET]\n      fields: {read: [id, region]}", "    - service: bd\n      components: [_table/customers]\n      verbs: [GET]"), "spec.grants[0].service: there is no DataService \"bd\"; did you mean \"db\"? [unknown_service]".into()),
+        (role("ai-x", "      components: ['*']\n      verbs: [DELETE]\n"), "AccessRole ai-x: spec.grants[0].components[0]: a role for AI agents may not use *".into()),
+        (role("ai-x", &format!("{GET}      fields: {{read: ['*']}}\n")), "AccessRole ai-x: spec.grants[0].fields.read[0]: a role for AI agents may not use *".into()),
+        (role("app-x", &format!("{GET}{read}    - service: db\n      components: ['_table/*']\n      verbs: [DELETE, GET]\n      fields: {{hide: [ssn]}}\n")), format!("{}: AccessRole app-x: spec.grants[1]: grants[0] already decides _table/customers for the same verb", line(10))),
+        (role("app-x", "      components: ['files/*']\n      verbs: [GET]\n    - service: db\n      components: ['files/a/b']\n      verbs: [GET]\n"), "[grant_overlap]".into()),
+        (role("x", &format!("{GET}{read}")), "[role_prefix]".into()),
+        (role("app-x", "      components: [_table/customers]\n      verbs: [POST]\n"), "[write_missing]".into()),
+        (format!("{BASE}---\nkind: AccessRole\nmetadata: {{name: app-x}}\nspec: {{active: false}}\n"), format!("{}: warning: AccessRole app-x: spec.active: the role is inactive", line(3))),
+        (format!("{BASE}---\nkind: AccessRole\nmetadata: {{name: app-x}}\nspec: {{}}\n"), "[role_never_grants]".into()),
+        (role("app-x", "      components: [_table/customers]\n      verbs: []\n"), "no grant has verbs and components; the role can never allow anything [role_never_grants]".into()),
+        (format!("{BASE}---\nkind: AccessRole\nmetadata: {{name: ai-support}}\nspec: {{}}\n"), format!("{}: AccessRole ai-support: metadata.name: the name is already taken by p.yaml:25; this document is left out [duplicate_name]", line(2))),
+        (format!("{BASE}---\nkind: AccessBinding\nmetadata: {{name: b}}\nspec: {{role: ai-suport, subjects: [{{user: a}}]}}\n"), format!("{}: AccessBinding b: spec.role: there is no AccessRole \"ai-suport\"; did you mean \"ai-support\"? [unknown_role]", line(3))),
+        (format!("{}---\nkind: AccessBinding\nmetadata: {{name: b}}\nspec: {{role: app-x, subjects: [{{user: a}}]}}\n", get("")), "AccessBinding b: spec.role: AccessRole \"app-x\" is left out because of its own errors [unknown_role]".into()),
+        (format!("{BASE}---\nkind: AccessBinding\nmetadata: {{name: b}}\nspec: {{role: ai-support, subjects: [{{user: a, group: b}}]}}\n"), "spec.subjects[0]: a subject has exactly one of".into()),
+        (format!("{BASE}---\nkind: AccessBinding\nmetadata: {{name: b}}\nspec: {{role: ai-support, subjects: [{{token: a}}]}}\n"), "[invalid_subject]".into()),
+        (format!("{BASE}---\nkind: AccessBinding\nmetadata: {{name: b}}\nspec: {{role: ai-support, subjects: [{{anyUser: false}}]}}\n"), "[invalid_subject]".into()),
+        (format!("{BASE}---\nkind: AccessBinding\nmetadata: {{name: b}}\nspec: {{role: ai-support, subjects: [{{key: tol}}]}}\n"), "there is no AccessKey \"tol\"; did you mean \"tool\"? [unknown_key]".into()),
+        (format!("{BASE}---\nkind: AccessBinding\nmetadata: {{name: b}}\nspec: {{role: ai-support, subjects: []}}\n"), "[never_matches]".into()),
+        (format!("{BASE}---\nkind: AccessBinding\nmetadata: {{name: b}}\nspec: {{role: ai-support, subjects: [{{user: a}}], from: 2026-01-02T00:00:00Z, until: 2026-01-01T00:00:00Z}}\n"), "[time_range]".into()),
+        (format!("{}---\nkind: AccessBinding\nmetadata: {{name: b}}\nspec: {{role: admin-x, subjects: [{{agent: bot}}]}}\n", role("admin-x", &format!("{GET}{read}"))), "warning: AccessBinding b: spec.subjects[0]: an admin- role is bound to an agent".into()),
+        (BASE.replace("{user: email,", "{user: email, tenant: org,"), "warning: AccessBinding support: spec: the role is held in every tenant; name the tenants if that is not meant [binding_without_tenants]".into()),
+        (format!("{BASE}---\nkind: AccessKey\nmetadata: {{name: k}}\nspec: {{hash: 'sha256:{:064}', role: ai-support}}\n", 1), "[duplicate_hash]".into()),
+        (format!("{BASE}---\nkind: AccessRestriction\nmetadata: {{name: r}}\nspec: {{subjects: [{{user: a}}], effect: deny, services: [bd]}}\n"), "spec.services[0]: there is no DataService \"bd\"".into()),
+        (format!("{BASE}---\nkind: AccessRestriction\nmetadata: {{name: r}}\nspec: {{subjects: [{{user: a}}], effect: deny, verbs: [GET]}}\n"), "[effect_mismatch]".into()),
+        (format!("{BASE}---\nkind: AccessRestriction\nmetadata: {{name: r}}\nspec: {{subjects: [{{user: a}}], effect: allowOnly}}\n"), "[effect_mismatch]".into()),
+        (format!("{BASE}---\nkind: DataService\nmetadata: {{name: db2}}\nspec: {{dialect: http, match: [{{hosts: [DATA.example.com], path: /api/v2/db/}}]}}\n"), format!("{}: DataService db2: spec.match[0]: DataService \"db\" already has data.example.com with path \"/api/v2/db/\" [match_overlap]", line(3))),
+        (BASE.replace("key: [id]", "key: [idd]"), "spec.components._table/Customers.key[0]: unknown field \"idd\"".into()),
+        (BASE.replace("customer_id: _table/orders", "customer_id: _table/order"), "[unknown_component]".into()),
+        (BASE.replace("    _table/orders:", "    _table/customers:"), "[duplicate_component]".into()),
+        (BASE.replace("path: /api/v2/db}", "path: /api/../db}"), "[invalid_match]".into()),
+        (BASE.replace("  dialect: dreamfactory", "  dialect: dreamfactory\n  upstream: {headers: {Host: user}}"), "[invalid_header]".into()),
+        (BASE.replace("  dialect: dreamfactory", "  dialect: dreamfactory\n  upstream: {headers: {x-dept: {attribute: dept}}}"), "[attribute_unmapped]".into()),
+        (BASE.replace("algorithms: [ES256, RS256]", "algorithms: [ES256, HS256]"), "p.yaml:7: IdentityProvider corp: spec.algorithms: HMAC and public-key algorithms cannot be mixed".into()),
+        (BASE.replace("{region: region}", "{region: region, name: cn}"), "[attribute_reserved]".into()),
+        (BASE.replace("audiences: [data-api]", "audiences: []"), "spec.audiences: name at least one audience".into()),
+        (BASE.replace("  audiences", "  clockSkew: 11m\n  audiences"), "spec.clockSkew".into()),
+        (BASE.replace("  audiences", "  jwks: {uri: 'https://x', file: y}\n  audiences"), "[keys_source]".into()),
+        (BASE.replace("  audiences", "  jwks: {uri: 'http://x'}\n  audiences"), "[keys_insecure]".into()),
+        (format!("{BASE}---\nkind: IdentityProvider\nmetadata: {{name: twin}}\nspec: {{issuer: 'https://idp.example.com', audiences: [a], algorithms: [ES256]}}\n"), "[duplicate_issuer]".into()),
+        (format!("{BASE}---\nkind: PolicyTest\nmetadata: {{name: t}}\nspec: {{tests: [{{name: n, request: {{path: /}}, expect: {{decision: deny, code: field_denid}}}}]}}\n"), "unknown code \"field_denid\"; did you mean \"field_denied\"? [unknown_code]".into()),
+    ];
+    for (text, want) in cases {
+        let got = found(&text, EC);
+        assert!(got.contains(&want), "{}\n got {got}\nwant {want}", text.strip_prefix(BASE).unwrap_or(&text));
+    }
+}
+
+#[test]
+fn patterns_stand_for_what_is_declared_now_and_families_stay_patterns() {
+    let text = role("app-x", "      components: ['*']\n      verbs: [GET]\n      fields: {hide: [ssn, total]}\n");
+    let compiled = compile(&read(&text), &Keys(EC), "default");
+    let bundle = &compiled.bundle;
+    let name = |index: &u32| bundle.strings[*index as usize].clone();
+    let role = bundle.roles.iter().find(|role| name(&role.name) == "app-x").unwrap();
+    let show: Vec<_> = role
+        .grants
+        .iter()
+        .map(|grant| {
+            let fields = grant.read.as_ref().map(|read| read.fields.iter().map(name).collect::<Vec<_>>().join(","));
+            format!("{} {}", name(&grant.pattern), fields.unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        show,
+        ["_proc/get_summary ", "_table/customers email,id,region,status", "_table/orders id,region", "files/* "],
+        "{:?}",
+        compiled.diagnostics
+    );
+    let exact = role_patterns("      components: [files/a/b, 'files/c/*']\n      verbs: [GET]\n");
+    assert_eq!(exact, ["files/a/b", "files/c/*"]);
+}
+
+fn role_patterns(grant: &str) -> Vec<String> {
+    let compiled = compile(&read(&role("app-x", grant)), &Keys(EC), "default");
+    let name = |index: u32| compiled.bundle.strings[index as usize].clone();
+    let role = compiled.bundle.roles.iter().find(|role| name(role.name) == "app-x");
+    role.map(|role| role.grants.iter().map(|grant| name(grant.pattern)).collect()).unwrap_or_default()
+}
+
+#[test]
+fn an_error_leaves_out_its_document_and_nothing_else() {
+    let text = role("app-x", &format!("{GET}      fields: {{read: [nothing]}}\n"));
+    let compiled = compile(&read(&text), &Keys(EC), "default");
+    assert_eq!(compiled.bundle, compile(&read(BASE), &Keys(EC), "default").bundle);
+    assert_eq!(compiled.accepted.len(), 5);
+    assert!(!compiled.accepted.contains(&DocumentId { kind: Kind::AccessRole, name: "app-x".into() }));
+}
+
+#[test]
+fn weak_wrong_or_private_keys_are_not_used_and_never_quoted() {
+    let ec = |from: &str, to: &str| EC.replace(from, to);
+    let cases: Vec<(String, &str)> = vec![
+        (RSA.into(), ""),
+        (EC.into(), ""),
+        (String::new(), "the set holds no usable key"),
+        (
+            RSA.replace("0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_", ""),
+            "too weak",
+        ),
+        (RSA.replace("\"RS256\"", "\"ES256\""), "its alg does not fit its type"),
+        (RSA.replace("\"RS256\"", "\"PS256\""), "not among the provider's algorithms"),
+        (ec("\"kid\"", "\"d\":\"c2VjcmV0LXBhcnQ\",\"kid\""), "private key material"),
+        (ec("\"kid\"", "\"use\":\"enc\",\"kid\""), "its use is not sig"),
+        (ec("4Etl6SRW", "5Etl6SRW"), "its point is not on the curve"),
+        (ec("P-256", "P-384"), "its point is not on the curve"),
+        (ec("P-256", "secp256k1"), "its curve is not"),
+        (r#"{"kty":"oct","k":"c2VjcmV0LXBhcnQ"}"#.into(), "fetched from a public place"),
+        (r#"{"kty":"OKP","crv":"Ed25519","x":"c2VjcmV0LXBhcnQ"}"#.into(), "not an Ed25519 key"),
+    ];
+    for (key, want) in cases {
+        let shown = key.clone();
+        let got = found(BASE, Box::leak(format!("{key} ").into_boxed_str()));
+        assert!(if want.is_empty() { got.is_empty() } else { got.contains(want) }, "{shown}\n got {got}\nwant {want}");
+        assert!(!got.contains("c2VjcmV0"), "{got}");
+    }
+    assert!(found(BASE, "").contains("spec.issuer: the keys are not there yet"));
+}
+
+#[test]
+fn secrets_are_as_long_as_their_hash() {
+    let inline = |algorithm: &str, length: usize| {
+        use base64::Engine;
+        let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(vec![7; length]);
+        let jwks = format!("  jwks: {{inline: {{keys: [{{kty: oct, k: {secret}}}]}}}}\n  audiences");
+        found(&BASE.replace("[ES256, RS256]", &format!("[{algorithm}]")).replace("  audiences", &jwks), "")
+    };
+    for (algorithm, least) in [("HS256", 32), ("HS384", 48), ("HS512", 64)] {
+        assert_eq!(inline(algorithm, least), "", "{algorithm}");
+        assert!(inline(algorithm, least - 1).contains("[key_skipped]"), "{algorithm}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn the_same_documents_in_any_order_give_the_same_bytes(
+        order in Just((0..12usize).collect::<Vec<_>>()).prop_shuffle(),
+    ) {
+        let mut text = role("app-x", &format!("{GET}      fields: {{hide: [ssn]}}\n"));
+        text.push_str("---\nkind: AccessRole\nmetadata: {name: app-x}\nspec: {}\n");
+        for n in 0..4 {
+            let priority = n % 2;
+            text.push_str(&format!("---\nkind: AccessBinding\nmetadata: {{name: b{n}}}\nspec: {{role: app-x, priority: {priority}, subjects: [{{group: g{n}}}, {{claim: {{path: c{n}.d, equals: v}}}}]}}\n"));
+        }
+        text.push_str("---\nkind: AccessRestriction\nmetadata: {name: r}\nspec: {subjects: [{user: a}], effect: deny}\n");
+        let documents = read(&text);
+        prop_assert_eq!(documents.len(), 12);
+        let shuffled: Vec<Document> = order.iter().map(|at| documents[*at].clone()).collect();
+        let (one, two) = (compile(&documents, &Keys(EC), "default"), compile(&shuffled, &Keys(EC), "default"));
+        prop_assert_eq!(&one.bytes, &two.bytes);
+        prop_assert_eq!(one.digest, two.digest);
+        prop_assert_eq!(one.diagnostics, two.diagnostics);
+        prop_assert_eq!(one.accepted.len(), 11);
+    }
+}
