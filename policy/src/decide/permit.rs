@@ -155,11 +155,8 @@ fn check_fields(operation: &Operation, view: &View, omit: bool) -> Result<Vec<Na
                 kept += 1;
                 masked |= view.mask(field).is_some();
             }
-            Clause::Project if omit => {
-                if !omitted.contains(&used.field) {
-                    omitted.push(used.field.clone());
-                }
-            }
+            Clause::Project if omit && omitted.contains(&used.field) => {}
+            Clause::Project if omit => omitted.push(used.field.clone()),
             _ if !view.visible.contains(field) => return denied(field, "is not visible to this caller"),
             _ if view.mask(field).is_some_and(|mask| !mask.filterable) => {
                 return denied(field, "is masked: it can be shown, but not used to filter, sort, group or join");
