@@ -113,9 +113,7 @@ fn slow(predicate: &Resolved, row: &[Value]) -> u8 {
             CompareOp::Le => !less(value, &have),
             CompareOp::Unspecified => unreachable!(),
         })),
-        Predicate::In { field, negated, values, .. } => {
-            test(get(field).map(|have| values.iter().any(|value| *value == have) != *negated))
-        }
+        Predicate::In { field, negated, values, .. } => test(get(field).map(|have| values.contains(&have) != *negated)),
         Predicate::Like { field, negated, pattern } => test(get(field).map(|have| {
             let Literal::String(text) = have else { unreachable!() };
             let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());

@@ -298,7 +298,7 @@ pub fn slow(
             }
         }
     };
-    if hit.iter().any(|each| closed(each)) {
+    if hit.iter().any(closed) {
         return Err(Code::Restricted);
     }
     let caps: Vec<u32> = hit.iter().map(|each| each.max_rows).chain([model.max_rows]).filter(|cap| *cap > 0).collect();
