@@ -294,6 +294,31 @@ fn every_agent_must_permit_and_constraints_intersect() {
 }
 
 #[test]
+fn of_two_masks_the_stronger_wins_whoever_has_it() {
+    let weakest_first = [
+        MaskKind::MaskEmail,
+        MaskKind::MaskTruncate,
+        MaskKind::MaskLast,
+        MaskKind::MaskToken,
+        MaskKind::MaskFixed,
+        MaskKind::MaskNull,
+    ];
+    let role = |name, kind| {
+        let grant = GrantModel { masks: vec![("f", kind, true)], ..grant("a", Verb::Get) };
+        RoleModel { name, grants: vec![grant], ..Default::default() }
+    };
+    let bot = Principal { agents: agents(&["bot"]), ..person("eve") };
+    for (weak, strong) in weakest_first.iter().zip(&weakest_first[1..]) {
+        for (own, other) in [(*weak, *strong), (*strong, *weak)] {
+            let mut model = one(vec![]);
+            model.roles = vec![role("r", own), role("bot-role", other)];
+            model.bindings.push(bind("bot-role", SubjectKind::SubjectAgent, "bot"));
+            assert_eq!(constraints(ask(&model, &bot, read("a"))).operations[0].masks[0].kind, *strong);
+        }
+    }
+}
+
+#[test]
 fn r23_a_read_only_person_cannot_write_through_a_capable_agent_or_tool() {
     let mut model = one(vec![grant("a", Verb::Get)]);
     let all = GrantModel { verbs: vec![Verb::Get, Verb::Delete], ..grant("*", Verb::Get) };

@@ -30,11 +30,12 @@ fn maybe<T: Clone + std::fmt::Debug + 'static>(list: &[T]) -> impl Strategy<Valu
 }
 
 fn grants() -> impl Strategy<Value = GrantModel> {
-    let masks =
-        (some(&["f", "g", "h"]), some(&[MaskKind::MaskNull, MaskKind::MaskLast, MaskKind::MaskEmail]), any::<bool>());
+    let kinds = some(&[MaskKind::MaskNull, MaskKind::MaskLast, MaskKind::MaskEmail]);
+    let masks = prop::collection::btree_map(some(&["f", "g", "h"]), (kinds, any::<bool>()), 0..4)
+        .prop_map(|masks| masks.into_iter().map(|(field, (kind, filterable))| (field, kind, filterable)).collect());
     (
         (some(&["", "", "", "other"]), some(&["a", "x/1", "x/*", "*"]), some(&[Verb::Get, Verb::Post])),
-        (any::<bool>(), part(&FIELDS), prop::collection::vec(masks, 0..2)),
+        (any::<bool>(), part(&FIELDS), masks),
         (maybe(&PREDICATES), some(&[0, 0, 5, 50]), maybe(&[true, false]), prop::bool::weighted(0.2)),
     )
         .prop_map(|((service, pattern, verb), (hide, read, masks), (rows, max_rows, omit, unchecked))| {

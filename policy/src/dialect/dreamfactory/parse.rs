@@ -244,7 +244,9 @@ fn call(
                                 given.push((name, value))
                             }
                             _ => {
-                                return Err(unsupported("Each entry of params must have name and value, nothing else."));
+                                return Err(unsupported(
+                                    "Each entry of params must have name and value, nothing else.",
+                                ));
                             }
                         }
                     }
