@@ -1,0 +1,306 @@
+//! `AuditIngest`: batches from the wire, checked and handed to the log, acknowledged when durable.
+
+use std::{sync::Arc, time::Instant};
+
+use doorward_proto::v1::{AuditAck, AuditBatch, AuditRecord, RecordKind, audit_ingest_server::AuditIngest};
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    store::{Appended, Checked, Refusal, Store},
+    writer,
+};
+use crate::{clock, metrics::Metrics};
+
+/// Batches of one stream that may wait for the disk; beyond, the stream is read no further.
+const IN_FLIGHT: usize = 64;
+const MAX_RECORD_BYTES: usize = 1 << 20;
+const MAX_RECORDS: usize = 65_536;
+const MAX_EMITTER_BYTES: usize = 512;
+
+/// The service.
+pub struct Ingest {
+    /// Where records go.
+    pub store: Store,
+    /// Counts and latencies.
+    pub metrics: Arc<Metrics>,
+    /// Becomes true when the process ends.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+struct Pending {
+    emitter: String,
+    received: Instant,
+    answer: oneshot::Receiver<Appended>,
+    refusal: Option<Refusal>,
+}
+
+#[tonic::async_trait]
+impl AuditIngest for Ingest {
+    type ReportStream = ReceiverStream<Result<AuditAck, Status>>;
+
+    async fn report(&self, request: Request<Streaming<AuditBatch>>) -> Result<Response<Self::ReportStream>, Status> {
+        let batches = request.into_inner();
+        let (acks, stream) = mpsc::channel(IN_FLIGHT);
+        let (pending, waiting) = mpsc::channel(IN_FLIGHT);
+        tokio::spawn(acknowledge(waiting, acks, Arc::clone(&self.metrics)));
+        tokio::spawn(receive(batches, self.store.clone(), pending, self.shutdown.clone()));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+async fn receive(
+    mut batches: Streaming<AuditBatch>,
+    store: Store,
+    pending: mpsc::Sender<Pending>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    loop {
+        let batch = tokio::select! {
+            // What was queued is still answered; what was not read, the emitter sends again elsewhere.
+            () = clock::ended(&mut shutdown) => return,
+            batch = batches.next() => batch,
+        };
+        let batch = match batch {
+            Some(Ok(batch)) => batch,
+            Some(Err(status)) => {
+                tracing::debug!(code = ?status.code(), "an audit stream ended");
+                return;
+            }
+            None => return,
+        };
+        let received = Instant::now();
+        let (emitter, end) = (batch.emitter.clone(), batch.end);
+        let (records, refusal) = check(&batch);
+        if let Some(refusal) = refusal {
+            tracing::warn!(emitter = %printable(&emitter), code = refusal.code(), "an audit batch was refused");
+        }
+        let Some(answer) = store.submit(emitter.clone(), records, end && refusal.is_none()).await else { return };
+        if pending.send(Pending { emitter, received, answer, refusal }).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn acknowledge(
+    mut waiting: mpsc::Receiver<Pending>,
+    acks: mpsc::Sender<Result<AuditAck, Status>>,
+    metrics: Arc<Metrics>,
+) {
+    while let Some(Pending { emitter, received, answer, refusal }) = waiting.recv().await {
+        let Ok(appended) = answer.await else {
+            let _ = acks.send(Err(Status::unavailable("the audit log is shutting down; send the batch again"))).await;
+            return;
+        };
+        let refusal = appended.refusal.or(refusal);
+        match refusal {
+            Some(refusal) => {
+                metrics.batches_refused.get_or_create(&vec![("code", refusal.code().to_owned())]).inc();
+            }
+            None => metrics.ack_latency.observe(received.elapsed().as_secs_f64()),
+        }
+        let error = refusal.map(|refusal| refusal.code().to_owned()).unwrap_or_default();
+        if acks.send(Ok(AuditAck { emitter, sequence: appended.sequence, error })).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The records of a batch up to the first that is wrong, and why that one is.
+///
+/// A batch whose last hash is not the one it claims is refused whole: then either its records or its claim were changed
+/// on the way, and nobody can say which.
+pub fn check(batch: &AuditBatch) -> (Vec<Checked>, Option<Refusal>) {
+    if !is_emitter(&batch.emitter) || batch.records.len() > MAX_RECORDS {
+        return (Vec::new(), Some(Refusal::Malformed));
+    }
+    let mut checked: Vec<Checked> = Vec::with_capacity(batch.records.len());
+    for bytes in &batch.records {
+        let Some(next) = decode(&batch.emitter, bytes) else { return (checked, Some(Refusal::Malformed)) };
+        if let Some(last) = checked.last() {
+            if next.record.sequence != last.record.sequence.saturating_add(1) {
+                return (checked, Some(Refusal::Hole));
+            }
+            if next.previous != last.hash {
+                return (checked, Some(Refusal::ChainBroken));
+            }
+        }
+        checked.push(next);
+    }
+    match checked.last() {
+        Some(last) if last.hash.as_slice() != batch.last_hash.as_slice() => (Vec::new(), Some(Refusal::ChainBroken)),
+        _ => (checked, None),
+    }
+}
+
+fn decode(emitter: &str, bytes: &[u8]) -> Option<Checked> {
+    if bytes.len() > MAX_RECORD_BYTES {
+        return None;
+    }
+    let record = AuditRecord::decode(bytes).ok()?;
+    // Canonical: fields in order, defaults left out, nothing unknown. What is stored must hash to what was chained.
+    if record.encode_to_vec() != bytes || record.emitter != emitter || record.sequence == 0 {
+        return None;
+    }
+    if record.kind == i32::from(RecordKind::Unspecified) || RecordKind::try_from(record.kind).is_err() {
+        return None;
+    }
+    let previous = record.previous_hash.as_slice().try_into().ok()?;
+    let hash = writer::chain(&previous, bytes);
+    Some(Checked { previous, hash, record })
+}
+
+/// `NODE/WORKER/BOOT`; the node may itself hold slashes. The control plane's own name is nobody else's.
+fn is_emitter(name: &str) -> bool {
+    let mut parts = name.rsplitn(3, '/');
+    let parts = (parts.next(), parts.next(), parts.next());
+    name.len() <= MAX_EMITTER_BYTES
+        && name != writer::OWN
+        && !name.contains(char::is_control)
+        && matches!(parts, (Some(boot), Some(worker), Some(node)) if !boot.is_empty() && !worker.is_empty() && !node.is_empty())
+}
+
+fn printable(text: &str) -> String {
+    text.chars().take(128).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A batch of records `first..=last` that continues after `previous`.
+    pub(crate) fn batch(emitter: &str, first: u64, last: u64, mut previous: [u8; 32]) -> AuditBatch {
+        let records: Vec<Vec<u8>> = (first..=last)
+            .map(|sequence| {
+                let record = AuditRecord {
+                    emitter: emitter.into(),
+                    sequence,
+                    previous_hash: previous.to_vec(),
+                    kind: RecordKind::Decision.into(),
+                    decision_id: format!("d{sequence}"),
+                    ..Default::default()
+                };
+                let bytes = record.encode_to_vec();
+                previous = writer::chain(&previous, &bytes);
+                bytes
+            })
+            .collect();
+        AuditBatch { emitter: emitter.into(), records, last_hash: previous.to_vec(), ..Default::default() }
+    }
+
+    pub(crate) fn last(batch: &AuditBatch) -> [u8; 32] {
+        batch.last_hash.as_slice().try_into().unwrap()
+    }
+
+    fn open(dir: &std::path::Path) -> Store {
+        Store::open(&dir.join("audit.redb"), Arc::default()).unwrap().0
+    }
+
+    async fn send(store: &Store, batch: &AuditBatch) -> (u64, Option<Refusal>) {
+        let (records, refusal) = check(batch);
+        let appended = store.append(batch.emitter.clone(), records, batch.end && refusal.is_none()).await;
+        (appended.sequence, appended.refusal.or(refusal))
+    }
+
+    #[test]
+    fn bytes_that_are_not_canonical_are_malformed() {
+        let good = batch("n/0/b", 1, 1, [0; 32]);
+        assert!(check(&good).1.is_none());
+        // An unknown field, a default written out, and a record of another emitter.
+        for suffix in [&[0xf8, 0x07, 0x01][..], &[0x12, 0x00][..]] {
+            let mut bad = good.clone();
+            bad.records[0].extend_from_slice(suffix);
+            assert_eq!(check(&bad).1, Some(Refusal::Malformed));
+        }
+        assert_eq!(check(&AuditBatch { emitter: "n/1/b".into(), ..good.clone() }).1, Some(Refusal::Malformed));
+        for name in ["", "n", "n/0", "/0/b", "n//b", "n/0/", writer::OWN, "n\n/0/b"] {
+            assert!(!is_emitter(name), "{name:?}");
+        }
+        assert!(is_emitter("ns/pod/0/b"));
+    }
+
+    #[test]
+    fn a_changed_record_breaks_the_chain() {
+        let good = batch("n/0/b", 1, 5, [0; 32]);
+        let other = batch("n/0/b", 3, 3, [7; 32]);
+        let mut bad = good.clone();
+        bad.records[2] = other.records[0].clone();
+        let (kept, refusal) = check(&bad);
+        assert_eq!((kept.len(), refusal), (2, Some(Refusal::ChainBroken)));
+        let (kept, refusal) = check(&AuditBatch { last_hash: vec![1; 32], ..good });
+        assert_eq!((kept.len(), refusal), (0, Some(Refusal::ChainBroken)));
+    }
+
+    #[tokio::test]
+    async fn duplicates_are_stored_once_and_acknowledged_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let first = batch("n/0/b", 1, 3, [0; 32]);
+        let second = batch("n/0/b", 4, 5, last(&first));
+        assert_eq!(send(&store, &first).await, (3, None));
+        assert_eq!(send(&store, &first).await, (3, None));
+        // An overlap is a duplicate up to where it is new.
+        let mut both = first.clone();
+        both.records.extend(second.records.clone());
+        both.last_hash = second.last_hash.clone();
+        assert_eq!(send(&store, &both).await, (5, None));
+        assert_eq!(store.after(0, 100).unwrap().len(), 5);
+    }
+
+    #[tokio::test]
+    async fn holes_and_foreign_chains_are_refused_with_the_last_good_sequence() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        assert_eq!(send(&store, &batch("n/0/b", 2, 3, [0; 32])).await, (0, Some(Refusal::Hole)));
+        let first = batch("n/0/b", 1, 3, [0; 32]);
+        assert_eq!(send(&store, &first).await, (3, None));
+        assert_eq!(send(&store, &batch("n/0/b", 5, 6, last(&first))).await, (3, Some(Refusal::Hole)));
+        assert_eq!(send(&store, &batch("n/0/b", 4, 6, [9; 32])).await, (3, Some(Refusal::ChainBroken)));
+        assert_eq!(send(&store, &batch("n/0/b", 3, 3, [9; 32])).await, (3, Some(Refusal::ChainBroken)));
+        assert_eq!(send(&store, &batch("n/0/b", 4, 4, last(&first))).await, (4, None));
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_comes_back_without_an_end_mark_leaves_a_gap_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        send(&store, &batch("n/0/a", 1, 3, [0; 32])).await;
+        send(&store, &batch("n/1/a", 1, 1, [0; 32])).await;
+        send(&store, &batch("n/0/b", 1, 1, [0; 32])).await;
+        let gaps = |records: Vec<doorward_proto::v1::StoredRecord>| {
+            let gaps = records.into_iter().filter_map(|r| r.record).filter(|r| r.kind == i32::from(RecordKind::Gap));
+            gaps.map(|r| r.decision.unwrap_or_default().detail).collect::<Vec<_>>()
+        };
+        let found = gaps(store.after(0, 100).unwrap());
+        assert!(found.len() == 1 && found[0].contains("n/0/a") && found[0].contains("sequence 3"), "{found:?}");
+        // After an end mark there is none, and nothing can follow the mark.
+        let first = batch("n/2/a", 1, 1, [0; 32]);
+        assert_eq!(send(&store, &AuditBatch { end: true, ..first.clone() }).await, (1, None));
+        assert_eq!(send(&store, &batch("n/2/a", 2, 2, last(&first))).await, (1, Some(Refusal::ChainBroken)));
+        send(&store, &batch("n/2/b", 1, 1, [0; 32])).await;
+        assert_eq!(gaps(store.after(0, 100).unwrap()).len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_reopened_log_knows_its_emitters_and_never_uses_a_cursor_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = batch("n/0/b", 1, 3, [0; 32]);
+        {
+            let (store, end) = Store::open(&dir.path().join("audit.redb"), Arc::default()).unwrap();
+            send(&store, &first).await;
+            store.prune(i64::MAX).await;
+            assert_eq!(store.sequence("n/0/b".into()).await, 3);
+            assert!(store.after(0, 10).unwrap().is_empty());
+            drop(store);
+            end.await.unwrap();
+        }
+        let store = open(dir.path());
+        assert_eq!(send(&store, &first).await, (3, None));
+        assert_eq!(send(&store, &batch("n/0/b", 4, 4, last(&first))).await, (4, None));
+        assert_eq!(store.after(0, 10).unwrap()[0].cursor, 4);
+        assert_eq!(store.cursor_at(0).unwrap(), 3);
+        assert_eq!(store.cursor_at(i64::MAX).unwrap(), 4);
+    }
+}

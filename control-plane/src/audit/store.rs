@@ -1,0 +1,313 @@
+//! The log on disk: one redb database, read by anyone, written by one thread.
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | `records` | cursor, from 1, never used again | `StoredRecord` without its cursor |
+//! | `emitters` | `NODE/WORKER/BOOT` | sequence and hash of the last durable record, state, time last seen |
+//! | `meta` | `next_cursor` | the next cursor, so that deleting the newest records cannot bring an old cursor back |
+//!
+//! After a failed write redb refuses further work on an open database, so the writer closes and reopens it; readers take
+//! a handle for one short read at a time and do not keep it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use doorward_proto::v1::{AuditRecord, StoredRecord};
+use prost::Message as _;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::writer;
+use crate::metrics::Metrics;
+
+pub(super) const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
+pub(super) const EMITTERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("emitters");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Bytes of records that one read returns at most (one record may exceed it).
+const READ_BYTES: usize = 4 << 20;
+
+/// Why the log cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database failed.
+    #[error("the audit log {path} failed: {source}; check the disk's space and health")]
+    Database {
+        /// The database file.
+        path: PathBuf,
+        /// What redb said.
+        source: Box<redb::Error>,
+    },
+    /// The database is being reopened after a failed write.
+    #[error("the audit log is closed after a failed write and is reopened with the next batch")]
+    Closed,
+    /// A stored record does not decode.
+    #[error("the audit log holds a record at cursor {0} that does not decode; restore it from a backup")]
+    Corrupt(u64),
+}
+
+/// A record whose form and chain within its batch were checked.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The hash it names as its predecessor's.
+    pub previous: [u8; 32],
+    /// Its own hash.
+    pub hash: [u8; 32],
+    /// The record; encodes to the bytes that were hashed.
+    pub record: AuditRecord,
+}
+
+/// Why records of a batch were not stored; the stable codes of `AuditAck.error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The disk failed; send again later.
+    StorageUnavailable,
+    /// A record does not continue the chain of the one before.
+    ChainBroken,
+    /// Sequence numbers are missing.
+    Hole,
+    /// Not a canonical record of this emitter.
+    Malformed,
+}
+
+impl Refusal {
+    /// The stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::StorageUnavailable => "storage_unavailable",
+            Self::ChainBroken => "chain_broken",
+            Self::Hole => "hole",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// Answer to an append: everything up to and with `sequence` is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Last durable sequence of the emitter; 0 = none.
+    pub sequence: u64,
+    /// Why the rest was not stored.
+    pub refusal: Option<Refusal>,
+}
+
+pub(super) enum Job {
+    Append { emitter: String, records: Vec<Checked>, end: bool, reply: oneshot::Sender<Appended> },
+    Sequence { emitter: String, reply: oneshot::Sender<u64> },
+    Prune { received_before: i64 },
+}
+
+/// The log. Cheap to clone; the writer thread ends when the last clone is gone.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) jobs: mpsc::Sender<Job>,
+    pub(super) log: Arc<Log>,
+}
+
+/// What readers and the writer share.
+pub(super) struct Log {
+    path: PathBuf,
+    database: RwLock<Option<Arc<Database>>>,
+    /// Cursor of the newest durable record.
+    pub(super) head: watch::Sender<u64>,
+    healthy: AtomicBool,
+}
+
+impl Store {
+    /// Opens or creates the log and starts its writer. The receiver resolves when the writer has ended.
+    pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<(Self, oneshot::Receiver<()>), StoreError> {
+        let log = Arc::new(Log {
+            path: path.to_path_buf(),
+            database: RwLock::new(None),
+            head: watch::Sender::new(0),
+            healthy: AtomicBool::new(true),
+        });
+        let state = log.reopen()?;
+        let (jobs, queue) = mpsc::channel(1024);
+        let (ended, end) = oneshot::channel();
+        let shared = Arc::clone(&log);
+        std::thread::Builder::new()
+            .name("audit-writer".into())
+            .spawn(move || {
+                writer::Writer::new(shared, state, metrics).run(queue);
+                // The receiver is gone when nobody waits for the end.
+                let _ = ended.send(());
+            })
+            .map_err(|error| log.error(redb::Error::Io(error)))?;
+        Ok((Self { jobs, log }, end))
+    }
+
+    /// Appends records; resolves when they are durable or refused.
+    pub async fn append(&self, emitter: String, records: Vec<Checked>, end: bool) -> Appended {
+        match self.submit(emitter, records, end).await {
+            Some(reply) => reply.await.unwrap_or(LOST),
+            None => LOST,
+        }
+    }
+
+    /// Queues an append, so that one stream can have several under way. `None`: the writer has ended.
+    pub async fn submit(
+        &self,
+        emitter: String,
+        records: Vec<Checked>,
+        end: bool,
+    ) -> Option<oneshot::Receiver<Appended>> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Append { emitter, records, end, reply }).await.ok().map(|()| answer)
+    }
+
+    /// Last durable sequence of an emitter, in order with what was queued before.
+    pub async fn sequence(&self, emitter: String) -> u64 {
+        let (reply, answer) = oneshot::channel();
+        match self.jobs.send(Job::Sequence { emitter, reply }).await {
+            Ok(()) => answer.await.unwrap_or(0),
+            Err(_) => 0,
+        }
+    }
+
+    /// Deletes records received before this time (Unix microseconds), a bounded number per call.
+    pub async fn prune(&self, received_before: i64) {
+        // Without a writer the process is ending.
+        let _ = self.jobs.send(Job::Prune { received_before }).await;
+    }
+
+    /// Cursor of the newest durable record, as it grows.
+    pub fn head(&self) -> watch::Receiver<u64> {
+        self.log.head.subscribe()
+    }
+
+    /// Whether the last write succeeded.
+    pub fn healthy(&self) -> bool {
+        self.log.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Up to `limit` records after `cursor`, ascending. Blocks on the disk.
+    pub fn after(&self, cursor: u64, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
+        self.log.read(cursor.saturating_add(1), u64::MAX, limit, false)
+    }
+
+    /// Up to `limit` records before `cursor`, descending. Blocks on the disk.
+    pub fn before(&self, cursor: u64, limit: usize) -> Result<Vec<StoredRecord>, StoreError> {
+        self.log.read(0, cursor.saturating_sub(1), limit, true)
+    }
+
+    /// Cursor of the oldest record that is still there. Blocks on the disk.
+    pub fn oldest(&self) -> Result<Option<u64>, StoreError> {
+        Ok(self.after(0, 1)?.first().map(|record| record.cursor))
+    }
+
+    /// A cursor such that every record received at `micros` or later comes after it (binary search: the time received
+    /// never decreases along the log). Blocks on the disk.
+    pub fn cursor_at(&self, micros: i64) -> Result<u64, StoreError> {
+        let (mut low, mut high) = (self.oldest()?.unwrap_or(1).saturating_sub(1), *self.log.head.borrow());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.after(middle, 1)?.first() {
+                Some(record) if record.received_micros < micros => low = record.cursor,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}
+
+const LOST: Appended = Appended { sequence: 0, refusal: Some(Refusal::StorageUnavailable) };
+
+impl Log {
+    pub(super) fn error(&self, source: impl Into<redb::Error>) -> StoreError {
+        StoreError::Database { path: self.path.clone(), source: Box::new(source.into()) }
+    }
+
+    pub(super) fn database(&self) -> Result<Arc<Database>, StoreError> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)
+    }
+
+    pub(super) fn set_healthy(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Relaxed);
+    }
+
+    /// Closes the database if it is open, opens it again and reads the durable state from it.
+    pub(super) fn reopen(&self) -> Result<writer::State, StoreError> {
+        let mut slot = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut old) = slot.take() {
+            // Readers finish within one short read; the file lock is released only when the last one has.
+            for _ in 0..1_000 {
+                match Arc::try_unwrap(old) {
+                    Ok(database) => {
+                        drop(database);
+                        break;
+                    }
+                    Err(shared) => {
+                        old = shared;
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                }
+            }
+        }
+        let database = Database::create(&self.path).map_err(|e| self.error(e))?;
+        let state = self.load(&database)?;
+        *slot = Some(Arc::new(database));
+        drop(slot);
+        self.head.send_replace(state.next.saturating_sub(1));
+        Ok(state)
+    }
+
+    fn load(&self, database: &Database) -> Result<writer::State, StoreError> {
+        let begin = database.begin_read().map_err(|e| self.error(e))?;
+        let mut state = writer::State { next: 1, ..Default::default() };
+        match begin.open_table(META) {
+            Ok(meta) => {
+                if let Some(next) = meta.get("next_cursor").map_err(|e| self.error(e))? {
+                    state.next = next.value();
+                }
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(state),
+            Err(error) => return Err(self.error(error)),
+        }
+        let emitters = begin.open_table(EMITTERS).map_err(|e| self.error(e))?;
+        for row in emitters.iter().map_err(|e| self.error(e))? {
+            let (name, value) = row.map_err(|e| self.error(e))?;
+            if let Some(emitter) = writer::Emitter::decode(value.value()) {
+                state.emitters.insert(name.value().to_owned(), emitter);
+            }
+        }
+        let records = begin.open_table(RECORDS).map_err(|e| self.error(e))?;
+        if let Some((cursor, value)) = records.last().map_err(|e| self.error(e))? {
+            state.received = decode(cursor.value(), value.value())?.received_micros;
+        }
+        Ok(state)
+    }
+
+    fn read(&self, from: u64, to: u64, limit: usize, descending: bool) -> Result<Vec<StoredRecord>, StoreError> {
+        let database = self.database()?;
+        let begin = database.begin_read().map_err(|e| self.error(e))?;
+        let table = match begin.open_table(RECORDS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(self.error(error)),
+        };
+        if from > to {
+            return Ok(Vec::new());
+        }
+        let mut range = table.range(from..=to).map_err(|e| self.error(e))?;
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while found.len() < limit && bytes < READ_BYTES {
+            let Some(row) = (if descending { range.next_back() } else { range.next() }) else { break };
+            let (cursor, value) = row.map_err(|e| self.error(e))?;
+            bytes += value.value().len();
+            found.push(decode(cursor.value(), value.value())?);
+        }
+        Ok(found)
+    }
+}
+
+fn decode(cursor: u64, bytes: &[u8]) -> Result<StoredRecord, StoreError> {
+    let mut stored = StoredRecord::decode(bytes).map_err(|_| StoreError::Corrupt(cursor))?;
+    stored.cursor = cursor;
+    Ok(stored)
+}
