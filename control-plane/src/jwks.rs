@@ -1,0 +1,423 @@
+//! Key sets of identity providers: fetched, refreshed, and kept at their last good version.
+//!
+//! Compilation asks for a key set with [`KeySets::get`]; what it asks for is what is fetched. A set that changed triggers
+//! a new compilation. A fetch that fails is repeated with backoff and the last good set stays, also over a restart.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::Duration,
+};
+
+use reqwest::{Client, Url};
+use tokio::{
+    io::AsyncReadExt as _,
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    clock::{self, now_micros},
+    metrics::Metrics,
+    policies::{
+        Trigger,
+        store::{KeySet, PolicyStore, StoreError},
+    },
+};
+
+const MAX_BODY_BYTES: usize = 1 << 20;
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+const MIN_REFRESH: Duration = Duration::from_secs(5);
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// Sources at most; more providers than this are not fetched.
+const MAX_SOURCES: usize = 1_000;
+
+/// Where a key set comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// A JSON Web Key Set (RFC 7517) at this address.
+    Uri(String),
+    /// OpenID Connect Discovery 1.0 at this issuer.
+    Issuer(String),
+    /// A file of this machine; read every few seconds.
+    File(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uri(uri) => write!(f, "uri {uri}"),
+            Self::Issuer(issuer) => write!(f, "issuer {issuer}"),
+            Self::File(path) => write!(f, "file {path}"),
+        }
+    }
+}
+
+impl Source {
+    /// Host and port for logs and labels: an address may hold credentials.
+    fn host(&self) -> String {
+        let (Self::Uri(text) | Self::Issuer(text)) = self else { return "file".into() };
+        let url = Url::parse(text).ok();
+        url.and_then(|url| {
+            let host = url.host_str()?.to_owned();
+            Some(url.port().map_or(host.clone(), |port| format!("{host}:{port}")))
+        })
+        .unwrap_or_else(|| "invalid".into())
+    }
+}
+
+struct Entry {
+    refresh: Duration,
+    keys: Option<Arc<KeySet>>,
+    due: Instant,
+    failures: u32,
+    fetching: bool,
+    wanted: u64,
+    problem: Option<String>,
+}
+
+#[derive(Default)]
+struct Entries {
+    sources: BTreeMap<Source, Entry>,
+    /// Of the compilation under way.
+    generation: u64,
+}
+
+/// All key sets that the policies name.
+pub struct KeySets {
+    entries: Mutex<Entries>,
+    wake: Notify,
+    store: Arc<PolicyStore>,
+    kept: BTreeMap<String, KeySet>,
+    client: Client,
+    insecure: bool,
+    metrics: Arc<Metrics>,
+    changed: mpsc::Sender<Trigger>,
+}
+
+/// Why there is no fetcher.
+#[derive(Debug, thiserror::Error)]
+pub enum KeySetsError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The HTTP client could not be made.
+    #[error("cannot prepare to fetch key sets: {0}; check --jwks-ca")]
+    Client(#[from] reqwest::Error),
+}
+
+impl KeySets {
+    /// Starts with the sets that were fetched before. `authorities`: additional roots, PEM.
+    pub fn new(
+        store: Arc<PolicyStore>,
+        metrics: Arc<Metrics>,
+        insecure: bool,
+        authorities: Option<&[u8]>,
+        changed: mpsc::Sender<Trigger>,
+    ) -> Result<Self, KeySetsError> {
+        let mut client = Client::builder()
+            .user_agent(concat!("doorward/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(FETCH_TIMEOUT)
+            // A redirect would let one host name another as the authority over its tokens.
+            .redirect(reqwest::redirect::Policy::none());
+        if let Some(pem) = authorities {
+            for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
+                client = client.add_root_certificate(certificate);
+            }
+        }
+        let kept = store.key_sets()?;
+        Ok(Self {
+            entries: Mutex::default(),
+            wake: Notify::new(),
+            store,
+            kept,
+            client: client.build()?,
+            insecure,
+            metrics,
+            changed,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A compilation begins.
+    pub fn begin(&self) {
+        self.lock().generation += 1;
+    }
+
+    /// A compilation has ended: what it did not ask for is fetched no more.
+    pub fn end(&self) {
+        let mut entries = self.lock();
+        let generation = entries.generation;
+        entries.sources.retain(|_, entry| entry.wanted == generation);
+        drop(entries);
+        self.wake.notify_one();
+    }
+
+    /// The newest good set, or a sentence on why there is none yet. Remembers that it is wanted.
+    pub fn get(&self, source: &Source, refresh: Duration) -> Result<String, String> {
+        self.check(source)?;
+        let mut entries = self.lock();
+        let generation = entries.generation;
+        if entries.sources.len() >= MAX_SOURCES && !entries.sources.contains_key(source) {
+            return Err(format!("more than {MAX_SOURCES} key sets are named; no further one is fetched"));
+        }
+        let entry = entries.sources.entry(source.clone()).or_insert_with(|| Entry {
+            refresh,
+            keys: self.kept.get(&source.to_string()).cloned().map(Arc::new),
+            due: Instant::now(),
+            failures: 0,
+            fetching: false,
+            wanted: 0,
+            problem: None,
+        });
+        entry.wanted = generation;
+        entry.refresh = if matches!(source, Source::File(_)) { MIN_REFRESH } else { refresh.max(MIN_REFRESH) };
+        match (&entry.keys, &entry.problem) {
+            (Some(keys), _) => Ok(keys.body.clone()),
+            (None, Some(problem)) => Err(format!("its key set could not be fetched from {}: {problem}", source.host())),
+            (None, None) => Err(format!("its key set is being fetched from {}", source.host())),
+        }
+    }
+
+    fn check(&self, source: &Source) -> Result<(), String> {
+        let (Source::Uri(text) | Source::Issuer(text)) = source else { return Ok(()) };
+        let url = Url::parse(text).map_err(|_| "the address of its key set is not a URL".to_owned())?;
+        self.allowed(&url)
+    }
+
+    fn allowed(&self, url: &Url) -> Result<(), String> {
+        let host = url.host_str().unwrap_or_default();
+        let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        let loopback = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
+        match url.scheme() {
+            "https" => Ok(()),
+            "http" if loopback || self.insecure => Ok(()),
+            "http" => Err(
+                "key sets are fetched over https only (plain http is allowed from loopback, or with --insecure-jwks)"
+                    .into(),
+            ),
+            other => Err(format!("key sets are fetched over https, not `{other}`")),
+        }
+    }
+
+    /// Fetches what is due until the process ends.
+    pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+        let mut fetches = JoinSet::new();
+        loop {
+            let now = Instant::now();
+            let mut next = now + Duration::from_secs(60);
+            {
+                let mut entries = self.lock();
+                for (source, entry) in entries.sources.iter_mut().filter(|(_, entry)| !entry.fetching) {
+                    if entry.due <= now {
+                        entry.fetching = true;
+                        let (keys, source) = (Arc::clone(&self), source.clone());
+                        fetches.spawn(async move {
+                            let fetched = timeout(FETCH_TIMEOUT, keys.fetch(&source)).await;
+                            keys.fetched(
+                                &source,
+                                fetched.unwrap_or_else(|_| Err("it took longer than ten seconds".into())),
+                            );
+                        });
+                    } else {
+                        next = next.min(entry.due);
+                    }
+                    if let Some(keys) = &entry.keys {
+                        let age = (now_micros() - keys.fetched_micros) as f64 / 1e6;
+                        self.metrics.jwks_age.get_or_create(&vec![("host", source.host())]).set(age);
+                    }
+                }
+            }
+            tokio::select! {
+                () = clock::ended(&mut shutdown) => return,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(next) => {}
+                Some(_) = fetches.join_next(), if !fetches.is_empty() => {}
+            }
+        }
+    }
+
+    fn fetched(&self, source: &Source, result: Result<String, String>) {
+        let mut entries = self.lock();
+        let Some(entry) = entries.sources.get_mut(source) else { return };
+        entry.fetching = false;
+        match result {
+            Ok(body) => {
+                let changed = entry.keys.as_ref().is_none_or(|keys| keys.body != body);
+                let keys = Arc::new(KeySet { body, fetched_micros: now_micros() });
+                entry.keys = Some(Arc::clone(&keys));
+                entry.failures = 0;
+                entry.problem = None;
+                entry.due = Instant::now() + entry.refresh;
+                drop(entries);
+                if changed {
+                    tracing::info!(host = %source.host(), "a key set changed");
+                    if let Err(error) = self.store.set_key_set(&source.to_string(), &keys) {
+                        tracing::error!(%error, "a key set could not be kept for the next start");
+                    }
+                    // The engine is gone only when the process ends.
+                    let _ = self.changed.send(Trigger::Keys);
+                }
+            }
+            Err(problem) => {
+                tracing::warn!(host = %source.host(), problem, "a key set could not be fetched; the last good one stays");
+                self.metrics.jwks_failures.get_or_create(&vec![("host", source.host())]).inc();
+                entry.failures = entry.failures.saturating_add(1);
+                let backoff = Duration::from_secs(1 << entry.failures.min(9))
+                    .min(MAX_BACKOFF)
+                    .min(entry.refresh.max(MIN_REFRESH));
+                entry.due = Instant::now() + backoff.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+                let first = entry.problem.replace(problem).is_none() && entry.keys.is_none();
+                drop(entries);
+                if first {
+                    // So that the provider's diagnostic says what is wrong.
+                    let _ = self.changed.send(Trigger::Keys);
+                }
+            }
+        }
+    }
+
+    async fn fetch(&self, source: &Source) -> Result<String, String> {
+        let body = match source {
+            Source::Uri(uri) => self.get_text(uri).await?,
+            Source::File(path) => read_file(path).await?,
+            Source::Issuer(issuer) => {
+                let text = self
+                    .get_text(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))
+                    .await?;
+                let found: serde_json::Value =
+                    serde_json::from_str(&text).map_err(|_| "the discovery document is not JSON")?;
+                // OpenID Connect Discovery 1.0, 4.3: the issuer must be exactly the one that was asked.
+                if found.get("issuer").and_then(|v| v.as_str()) != Some(issuer.as_str()) {
+                    return Err("the discovery document names another issuer".into());
+                }
+                let uri =
+                    found.get("jwks_uri").and_then(|v| v.as_str()).ok_or("the discovery document has no jwks_uri")?;
+                self.get_text(uri).await?
+            }
+        };
+        let set: serde_json::Value = serde_json::from_str(&body).map_err(|_| "the key set is not JSON")?;
+        match set.get("keys").and_then(|keys| keys.as_array()) {
+            Some(keys) if !keys.is_empty() => Ok(body),
+            _ => Err("the key set has no keys".into()),
+        }
+    }
+
+    async fn get_text(&self, uri: &str) -> Result<String, String> {
+        let url = Url::parse(uri).map_err(|_| "its address is not a URL")?;
+        self.allowed(&url)?;
+        // An error's own text may repeat the address, which may hold credentials.
+        let explain = |error: reqwest::Error| {
+            let mut text = error.without_url().to_string();
+            text.truncate(text.char_indices().nth(200).map_or(text.len(), |(at, _)| at));
+            text
+        };
+        let mut response = self.client.get(url).header("accept", "application/json").send().await.map_err(explain)?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(format!("the answer was status {}", response.status().as_u16()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(explain)? {
+            if body.len() + chunk.len() > MAX_BODY_BYTES {
+                return Err(format!("the answer is longer than {MAX_BODY_BYTES} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        String::from_utf8(body).map_err(|_| "the answer is not UTF-8".into())
+    }
+}
+
+async fn read_file(path: &str) -> Result<String, String> {
+    let explain = |error: std::io::Error| format!("the file cannot be read: {error}");
+    let file = tokio::fs::File::open(path).await.map_err(explain)?;
+    let mut text = String::new();
+    file.take(MAX_BODY_BYTES as u64 + 1).read_to_string(&mut text).await.map_err(explain)?;
+    if text.len() > MAX_BODY_BYTES { Err(format!("the file is longer than {MAX_BODY_BYTES} bytes")) } else { Ok(text) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn key_sets(dir: &std::path::Path) -> (Arc<KeySets>, mpsc::Receiver<Trigger>) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let store = Arc::new(PolicyStore::open(&dir.join("policy.redb")).unwrap());
+        let (sender, receiver) = mpsc::channel();
+        (Arc::new(KeySets::new(store, Arc::default(), false, None, sender).unwrap()), receiver)
+    }
+
+    async fn identity_provider() -> (String, Arc<Mutex<String>>) {
+        let body = Arc::new(Mutex::new(r#"{"keys":[{"kid":"a"}]}"#.to_owned()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (issuer, served) = (address.clone(), Arc::clone(&body));
+        let router = axum::Router::new()
+            .route(
+                "/.well-known/openid-configuration",
+                axum::routing::get(
+                    move || async move { format!(r#"{{"issuer":"{issuer}","jwks_uri":"{issuer}/keys"}}"#) },
+                ),
+            )
+            .route("/keys", axum::routing::get(move || async move { served.lock().unwrap().clone() }))
+            .route("/huge", axum::routing::get(|| async { "x".repeat(MAX_BODY_BYTES + 1) }))
+            .route("/away", axum::routing::get(|| async { (axum::http::StatusCode::FOUND, [("location", "/keys")]) }));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (address, body)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_key_set_is_found_kept_and_never_lost_to_a_bad_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (address, body) = identity_provider().await;
+        let source = Source::Issuer(address.clone());
+        {
+            let (keys, triggers) = key_sets(dir.path());
+            let (_stop, shutdown) = watch::channel(false);
+            assert!(keys.get(&source, MIN_REFRESH).is_err());
+            let running = tokio::spawn(Arc::clone(&keys).run(shutdown));
+            let trigger =
+                tokio::task::spawn_blocking(move || triggers.recv_timeout(Duration::from_secs(5))).await.unwrap();
+            assert_eq!(trigger, Ok(Trigger::Keys));
+            assert!(keys.get(&source, MIN_REFRESH).unwrap().contains("\"a\""));
+            *body.lock().unwrap() = "<html>maintenance</html>".into();
+            let result = keys.fetch(&source).await;
+            assert!(result.is_err());
+            keys.fetched(&source, result);
+            assert!(keys.get(&source, MIN_REFRESH).unwrap().contains("\"a\""));
+            running.abort();
+            let _ = running.await;
+        }
+        let (keys, _triggers) = key_sets(dir.path());
+        assert!(keys.get(&source, MIN_REFRESH).unwrap().contains("\"a\""), "the set survives a restart");
+        for (path, expected) in [("huge", "longer"), ("away", "302"), ("none", "404")] {
+            let problem = keys.fetch(&Source::Uri(format!("{address}/{path}"))).await.unwrap_err();
+            assert!(problem.contains(expected), "{path}: {problem}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, _triggers) = key_sets(dir.path());
+        let check = |uri: &str| keys.check(&Source::Uri(uri.into())).is_ok();
+        assert!(
+            check("https://idp.example.com/k")
+                && check("http://127.0.0.1:1/k")
+                && check("http://localhost/k")
+                && check("http://[::1]/k")
+        );
+        assert!(
+            !check("http://idp.example.com/k")
+                && !check("file:///etc/passwd")
+                && !check("http://127.0.0.1.example.com/k")
+                && !check("k")
+        );
+        assert!(!Source::Uri("https://user:pw@h/k".into()).host().contains("pw"));
+    }
+}

@@ -1,0 +1,114 @@
+//! The seam to [`doorward_policy`]: documents in, a bundle and diagnostics in their wire form out.
+
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+
+use doorward_policy::{
+    compile::{KeyLocation, KeySource},
+    document::{self, Kind, Spec},
+};
+use doorward_proto::v1;
+use prost::Message as _;
+
+use crate::jwks::{KeySets, Source};
+
+pub use doorward_policy::document::Document;
+
+/// Severity of a diagnostic because of which its document is left out.
+pub const ERROR: &str = "error";
+
+/// How often a key set is fetched where its document does not say.
+const DEFAULT_REFRESH: Duration = Duration::from_secs(600);
+
+/// A compiled bundle.
+pub struct Compiled {
+    /// Canonical bytes.
+    pub bytes: Vec<u8>,
+    /// Their SHA-256.
+    pub digest: Vec<u8>,
+    /// There is nothing in it.
+    pub empty: bool,
+}
+
+/// `kind` and `metadata.name`.
+pub fn identity(document: &Document) -> (String, String) {
+    (document.kind.to_string(), document.name.clone())
+}
+
+/// Reads the text of one file.
+pub fn parse(file: &str, text: &str) -> (Vec<Document>, Vec<v1::Diagnostic>) {
+    let parsed = document::parse_file(file, text);
+    (parsed.documents, parsed.diagnostics.iter().map(diagnostic).collect())
+}
+
+/// The place of a kind in the order of reference: what others refer to comes first.
+pub fn order(kind: &str) -> usize {
+    Kind::ALL.iter().position(|known| known.as_str() == kind).unwrap_or(Kind::ALL.len())
+}
+
+/// Compiles all documents. Those with errors are left out.
+pub fn compile(documents: &[Document], keys: &KeySets, scope: &str) -> (Compiled, Vec<v1::Diagnostic>) {
+    let source = Keys { documents, keys, problems: RefCell::default() };
+    let compiled = doorward_policy::compile::compile(documents, &source, scope);
+    let mut diagnostics: Vec<_> = compiled.diagnostics.iter().map(diagnostic).collect();
+    // The compiler knows that keys are missing; why, only the fetcher knows.
+    let problems = source.problems.into_inner();
+    for found in diagnostics.iter_mut().filter(|found| found.code == "keys_missing") {
+        if let Some(problem) = problems.get(&found.name) {
+            found.message = format!("{}: {problem}", found.message);
+        }
+    }
+    let empty = is_empty_bundle(&compiled.bundle);
+    (Compiled { bytes: compiled.bytes, digest: compiled.digest.to_vec(), empty }, diagnostics)
+}
+
+struct Keys<'a> {
+    documents: &'a [Document],
+    keys: &'a KeySets,
+    problems: RefCell<BTreeMap<String, String>>,
+}
+
+impl KeySource for Keys<'_> {
+    fn jwks(&self, provider: &str, location: KeyLocation<'_>) -> Option<String> {
+        let refresh = self.documents.iter().find_map(|document| match &document.spec {
+            Spec::IdentityProvider(spec) if document.name == provider => spec.jwks.as_ref()?.refresh.as_ref(),
+            _ => None,
+        });
+        let refresh = refresh.map_or(DEFAULT_REFRESH, |refresh| Duration::from_millis(refresh.0));
+        let found = match location {
+            KeyLocation::Uri(uri) => self.keys.get(&Source::Uri(uri.to_owned()), refresh),
+            KeyLocation::Discovery(issuer) => self.keys.get(&Source::Issuer(issuer.to_owned()), refresh),
+            KeyLocation::File(path) => self.keys.get(&Source::File(path.to_owned()), refresh),
+            KeyLocation::Secret { .. } => {
+                Err("a secretRef needs Kubernetes; mount the secret and name it with jwks.file".into())
+            }
+        };
+        found.map_err(|problem| self.problems.borrow_mut().insert(provider.to_owned(), problem)).ok()
+    }
+}
+
+/// Whether an encoded bundle grants nothing and knows nothing.
+pub fn is_empty(bytes: &[u8]) -> bool {
+    v1::Bundle::decode(bytes).is_ok_and(|bundle| is_empty_bundle(&bundle))
+}
+
+fn is_empty_bundle(b: &v1::Bundle) -> bool {
+    b.services.is_empty()
+        && b.providers.is_empty()
+        && b.roles.is_empty()
+        && b.bindings.is_empty()
+        && b.keys.is_empty()
+        && b.restrictions.is_empty()
+}
+
+fn diagnostic(found: &document::Diagnostic) -> v1::Diagnostic {
+    v1::Diagnostic {
+        severity: if found.is_error() { ERROR.into() } else { "warning".into() },
+        code: found.code.to_owned(),
+        kind: found.kind.map(|kind| kind.to_string()).unwrap_or_default(),
+        name: found.name.clone(),
+        file: found.file.clone(),
+        line: u32::try_from(found.line).unwrap_or(0),
+        path: found.path.clone(),
+        message: found.message.clone(),
+    }
+}

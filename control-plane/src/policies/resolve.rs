@@ -1,0 +1,335 @@
+//! Which version of every document is in force.
+//!
+//! * A document that compiles is in force as written.
+//! * One that does not is held at its last good version; the rest goes on.
+//! * One that compiles in neither version is left out if that can only narrow access (roles, bindings, keys, identity
+//!   providers). If it is a restriction or a service, leaving it out could widen access: then nothing is published and
+//!   the whole last bundle stays in force.
+//! * One that is no longer in the directory is gone.
+
+use std::collections::BTreeSet;
+
+use doorward_proto::v1::{Diagnostic, DocumentStatus};
+
+use super::{
+    compiler::{self, Compiled, Document},
+    files::{self, Chunk, SourceFile},
+    store::{GoodDocument, GoodDocuments},
+};
+use crate::jwks::KeySets;
+
+/// Kinds that take access away: without them more would be allowed.
+const NEVER_LEFT_OUT: [&str; 2] = ["AccessRestriction", "DataService"];
+
+/// The outcome of one reading of the directory.
+pub struct Resolution {
+    /// What to publish; `Err` says why nothing is.
+    pub compiled: Result<Compiled, String>,
+    /// The documents in force, for the next time.
+    pub good: GoodDocuments,
+    /// Every document and how it fared.
+    pub documents: Vec<DocumentStatus>,
+    /// Everything that was found wrong or doubtful.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Written,
+    LastGood,
+    LeftOut,
+}
+
+struct Candidate {
+    kind: String,
+    name: String,
+    source: GoodDocument,
+    documents: Vec<Document>,
+    version: Version,
+}
+
+impl Candidate {
+    fn key(&self) -> String {
+        format!("{}/{}", self.kind, self.name)
+    }
+}
+
+fn error(code: &str, kind: &str, name: &str, file: &str, line: u32, message: String) -> Diagnostic {
+    Diagnostic {
+        severity: compiler::ERROR.into(),
+        code: code.into(),
+        kind: kind.into(),
+        name: name.into(),
+        file: file.into(),
+        line,
+        path: String::new(),
+        message,
+    }
+}
+
+struct Resolver<'a> {
+    previous: &'a GoodDocuments,
+    candidates: Vec<Candidate>,
+    diagnostics: Vec<Diagnostic>,
+    /// A document in force that compiles in no version and must not be left out.
+    blocked: Option<String>,
+}
+
+/// Chooses versions until the set compiles.
+pub fn resolve(sources: &[SourceFile], previous: &GoodDocuments, keys: &KeySets, scope: &str) -> Resolution {
+    let mut resolver = Resolver { previous, candidates: Vec::new(), diagnostics: Vec::new(), blocked: None };
+    resolver.read(sources);
+    let compiled = resolver.settle(keys, scope);
+    resolver.finish(compiled)
+}
+
+impl Resolver<'_> {
+    fn read(&mut self, sources: &[SourceFile]) {
+        let mut seen = BTreeSet::new();
+        // Files in which something stands that cannot even be named: their documents stay as they were.
+        let mut unreadable = Vec::new();
+        for source in sources {
+            let text = match &source.text {
+                Ok(text) => text,
+                Err(message) => {
+                    self.diagnostics.push(error("unreadable", "", "", &source.name, 0, message.clone()));
+                    unreadable.push(source.name.clone());
+                    continue;
+                }
+            };
+            for chunk in files::split(text) {
+                self.read_chunk(&source.name, &chunk, &mut seen, &mut unreadable);
+            }
+        }
+        for (key, good) in self.previous {
+            if unreadable.contains(&good.file)
+                && !seen.contains(key)
+                && let Some((kind, name)) = key.split_once('/')
+            {
+                let position = self.candidates.len();
+                self.candidates.push(Candidate {
+                    kind: kind.into(),
+                    name: name.into(),
+                    source: good.clone(),
+                    documents: Vec::new(),
+                    version: Version::Written,
+                });
+                self.demote(position);
+            }
+        }
+    }
+
+    fn read_chunk(&mut self, file: &str, chunk: &Chunk, seen: &mut BTreeSet<String>, unreadable: &mut Vec<String>) {
+        let (documents, diagnostics) = compiler::parse(file, &chunk.in_place());
+        let broken = diagnostics.iter().any(|d| d.severity == compiler::ERROR);
+        self.diagnostics.extend(diagnostics);
+        if documents.is_empty() && !broken {
+            return;
+        }
+        let identity = documents.first().map(compiler::identity).or_else(|| chunk.identity());
+        let Some((kind, name)) = identity else {
+            unreadable.push(file.to_owned());
+            return;
+        };
+        let source = GoodDocument { file: file.to_owned(), line: chunk.line, text: chunk.text.clone() };
+        let candidate = Candidate { kind, name, source, documents, version: Version::Written };
+        let key = candidate.key();
+        if !seen.insert(key.clone()) {
+            // Which of the two is meant, nobody can say: the last good version decides, or neither.
+            let message = format!("{key} is defined twice; remove or rename one of the two.");
+            self.diagnostics.push(error("duplicate", &candidate.kind, &candidate.name, file, chunk.line, message));
+            if let Some(first) = self.candidates.iter().position(|c| c.key() == key && c.version == Version::Written) {
+                self.demote(first);
+            }
+            self.candidates.push(Candidate { version: Version::LeftOut, ..candidate });
+            return;
+        }
+        self.candidates.push(candidate);
+        if broken {
+            self.demote(self.candidates.len() - 1);
+        }
+    }
+
+    /// Written → last good → left out.
+    fn demote(&mut self, position: usize) {
+        let Some(candidate) = self.candidates.get_mut(position) else { return };
+        let good = self.previous.get(&candidate.key());
+        if candidate.version == Version::Written
+            && let Some(good) = good
+        {
+            let (documents, diagnostics) = compiler::parse(&good.file, &files::in_place(good.line, &good.text));
+            if !diagnostics.iter().any(|d| d.severity == compiler::ERROR) {
+                candidate.version = Version::LastGood;
+                candidate.documents = documents;
+                return;
+            }
+        }
+        candidate.version = Version::LeftOut;
+        candidate.documents = Vec::new();
+        if good.is_some() && NEVER_LEFT_OUT.contains(&candidate.kind.as_str()) {
+            self.blocked = Some(format!(
+                "{} compiles neither as written nor in its last good version, and leaving it out could widen access",
+                candidate.key()
+            ));
+        }
+    }
+
+    fn settle(&mut self, keys: &KeySets, scope: &str) -> Result<Compiled, String> {
+        // Every round demotes at least one document, and each can be demoted twice.
+        for _ in 0..=self.candidates.len().saturating_mul(2) {
+            if let Some(blocked) = &self.blocked {
+                return Err(blocked.clone());
+            }
+            let documents: Vec<Document> = self.candidates.iter().flat_map(|c| c.documents.iter().cloned()).collect();
+            let (compiled, diagnostics) = compiler::compile(&documents, keys, scope);
+            // What refers to a broken document fails as well, through no fault of its own: the kind that others refer to
+            // is mended first, and the rest judged again.
+            let mut to_demote = BTreeSet::new();
+            let (mut first, mut stray) = (usize::MAX, None);
+            for diagnostic in diagnostics.iter().filter(|d| d.severity == compiler::ERROR) {
+                let named = |c: &Candidate| {
+                    c.kind == diagnostic.kind && c.name == diagnostic.name && c.version != Version::LeftOut
+                };
+                let Some(position) = self.candidates.iter().position(named) else {
+                    stray = Some(diagnostic.message.clone());
+                    continue;
+                };
+                let order = compiler::order(&diagnostic.kind);
+                if order < first {
+                    first = order;
+                    to_demote.clear();
+                }
+                if order == first {
+                    to_demote.insert(position);
+                }
+            }
+            // A round that is followed by another one has only proved its own kind wrong.
+            let proven = |d: &Diagnostic| {
+                to_demote.is_empty() || d.severity != compiler::ERROR || compiler::order(&d.kind) == first
+            };
+            let diagnostics: Vec<Diagnostic> = diagnostics.into_iter().filter(proven).collect();
+            self.diagnostics.extend(diagnostics);
+            if to_demote.is_empty() {
+                return stray.map_or(Ok(compiled), Err);
+            }
+            for position in to_demote {
+                self.demote(position);
+            }
+        }
+        Err("no set of documents compiles".into())
+    }
+
+    fn finish(self, compiled: Result<Compiled, String>) -> Resolution {
+        let documents = self.candidates.iter().map(|c| DocumentStatus {
+            kind: c.kind.clone(),
+            name: c.name.clone(),
+            file: c.source.file.clone(),
+            line: c.source.line,
+            accepted: c.version == Version::Written && compiled.is_ok(),
+            last_good: c.version == Version::LastGood,
+        });
+        let good = match &compiled {
+            Err(_) => self.previous.clone(),
+            Ok(_) => self
+                .candidates
+                .iter()
+                .filter_map(|c| match c.version {
+                    Version::Written => Some((c.key(), c.source.clone())),
+                    // A role that fits nothing today may fit again when its service is back.
+                    Version::LastGood | Version::LeftOut => {
+                        self.previous.get(&c.key()).map(|good| (c.key(), good.clone()))
+                    }
+                })
+                .collect(),
+        };
+        let mut diagnostics: Vec<Diagnostic> = Vec::new();
+        for diagnostic in self.diagnostics {
+            if !diagnostics.contains(&diagnostic) {
+                diagnostics.push(diagnostic);
+            }
+        }
+        Resolution { documents: documents.collect(), good, diagnostics, compiled }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: &str = "apiVersion: doorward.dev/v1alpha1\nkind: DataService\nmetadata: { name: shop }\nspec:\n  dialect: datasette\n  match: [{ path: /shop }]\n  components:\n    shop/orders: { key: [id], fields: { id: integer, total: number } }\n";
+    const ROLE: &str = "apiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadata: { name: ai-x }\nspec:\n  grants: [{ service: shop, components: [shop/orders], verbs: [GET], fields: { read: [FIELDS] } }]\n";
+    const RESTRICTION: &str = "apiVersion: doorward.dev/v1alpha1\nkind: AccessRestriction\nmetadata: { name: cut }\nspec: { subjects: [{ user: bob }], effect: deny, services: [shop] }\n";
+
+    fn run(files: &[(&str, &str)], previous: &GoodDocuments) -> Resolution {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, _triggers) = crate::jwks::tests::key_sets(dir.path());
+        let files: Vec<_> =
+            files.iter().map(|(name, text)| SourceFile { name: (*name).into(), text: Ok((*text).into()) }).collect();
+        resolve(&files, previous, &keys, "default")
+    }
+
+    fn fates(resolution: &Resolution) -> Vec<(String, bool, bool)> {
+        resolution.documents.iter().map(|d| (d.name.clone(), d.accepted, d.last_good)).collect()
+    }
+
+    #[test]
+    fn a_broken_service_does_not_take_a_good_edit_of_a_role_with_it() {
+        let first = run(&[("r.yaml", &ROLE.replace("FIELDS", "id")), ("s.yaml", SERVICE)], &GoodDocuments::new());
+        assert!(first.compiled.is_ok() && first.good.len() == 2, "{:?}", first.diagnostics);
+        let broken = SERVICE.replace("datasette", "datasett");
+        let second = run(&[("r.yaml", &ROLE.replace("FIELDS", "id, total")), ("s.yaml", &broken)], &first.good);
+        assert_eq!(
+            fates(&second),
+            [("ai-x".into(), true, false), ("shop".into(), false, true)],
+            "{:?}",
+            second.diagnostics
+        );
+        assert!(second.good["AccessRole/ai-x"].text.contains("total"));
+        assert_eq!(second.good["DataService/shop"], first.good["DataService/shop"]);
+        // The same over a file that cannot be read at all, and over one whose document cannot even be named.
+        let third = run(&[("r.yaml", &ROLE.replace("FIELDS", "id")), ("s.yaml", "]")], &second.good);
+        assert_eq!(
+            fates(&third),
+            [("ai-x".into(), true, false), ("shop".into(), false, true)],
+            "{:?}",
+            third.diagnostics
+        );
+    }
+
+    #[test]
+    fn a_broken_role_without_a_good_version_is_left_out_alone() {
+        let other = ROLE.replace("FIELDS", "id").replace("ai-x", "ai-y");
+        let broken = ROLE.replace("FIELDS", "nothing");
+        let found = run(&[("r.yaml", &(broken + "---\n" + &other)), ("s.yaml", SERVICE)], &GoodDocuments::new());
+        assert!(found.compiled.is_ok());
+        assert_eq!(
+            fates(&found),
+            [("ai-x".into(), false, false), ("ai-y".into(), true, false), ("shop".into(), true, false)]
+        );
+        assert!(!found.good.contains_key("AccessRole/ai-x"));
+    }
+
+    #[test]
+    fn a_restriction_in_force_never_falls_away_because_it_no_longer_compiles() {
+        let first = run(&[("c.yaml", RESTRICTION), ("s.yaml", SERVICE)], &GoodDocuments::new());
+        assert!(first.good.contains_key("AccessRestriction/cut"), "{:?}", first.diagnostics);
+        let broken = RESTRICTION.replace("shop", "gone");
+        let held = run(&[("c.yaml", &broken), ("s.yaml", SERVICE)], &first.good);
+        assert!(held.compiled.is_ok() && fates(&held)[0] == ("cut".into(), false, true), "{:?}", held.diagnostics);
+        let renamed = SERVICE.replace("name: shop", "name: store");
+        let blocked = run(&[("c.yaml", &broken), ("s.yaml", &renamed)], &first.good);
+        assert!(blocked.compiled.as_ref().is_err_and(|reason| reason.contains("AccessRestriction/cut")));
+        assert_eq!(blocked.good, first.good);
+    }
+
+    #[test]
+    fn of_two_documents_with_one_name_neither_wins() {
+        let role = |fields: &str| ROLE.replace("FIELDS", fields);
+        let first = run(&[("a.yaml", &role("id")), ("s.yaml", SERVICE)], &GoodDocuments::new());
+        let second =
+            run(&[("a.yaml", &role("total")), ("b.yaml", &role("id, total")), ("s.yaml", SERVICE)], &first.good);
+        assert!(second.compiled.is_ok() && second.diagnostics.iter().any(|d| d.code == "duplicate"));
+        assert_eq!(second.good["AccessRole/ai-x"], first.good["AccessRole/ai-x"]);
+        assert!(!fates(&second).iter().any(|(name, accepted, _)| name == "ai-x" && *accepted));
+    }
+}
