@@ -1,0 +1,138 @@
+//! `doorward serve`: the control plane as one process.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+
+use crate::server;
+
+/// Run the control plane: compile, sign and push policy; store and serve the audit log.
+///
+/// Reads every *.yaml and *.yml file under --policies, watches them, and pushes one signed bundle to all proxies within
+/// a second of an edit. A document that does not validate keeps its last good version in force and is reported by
+/// `doorward proxies`, in the log and in the metrics. All state lives in --data: the epoch, the last bundle, the last
+/// good documents, fetched key sets, and the audit log. Back that directory up as a whole.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "EXAMPLES:\n  \
+    Try it on one machine:\n    doorward serve --policies ./policies --data ./data\n  \
+    Production, with mutual TLS:\n    doorward serve --policies /etc/doorward/policies --data /var/lib/doorward \\\n      \
+    --listen 0.0.0.0:7070 --tls-cert tls.crt --tls-key tls.key --tls-client-ca ca.crt\n\n\
+    The filter trusts the public key in DATA/policy-signing.pub; put it in the plugin's configuration.")]
+pub struct Args {
+    /// Directory of policy documents, read recursively; hidden files are ignored.
+    #[arg(long, env = "DOORWARD_POLICIES", value_name = "DIR")]
+    pub policies: PathBuf,
+    /// Directory for all state; created if it does not exist. One process per directory.
+    #[arg(long, env = "DOORWARD_DATA", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address for gRPC: policy push, audit, admin, health, reflection.
+    #[arg(long, env = "DOORWARD_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7070")]
+    pub listen: SocketAddr,
+    /// Address for HTTP: /metrics, /healthz, /readyz.
+    #[arg(long, env = "DOORWARD_METRICS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7071")]
+    pub metrics_listen: SocketAddr,
+    /// Ed25519 seed (32 bytes in base64) that signs bundles [default: DATA/policy-signing.key, created on first start].
+    #[arg(long, env = "DOORWARD_SIGNING_KEY", value_name = "FILE")]
+    pub signing_key: Option<PathBuf>,
+    /// Name of the set of services that these policies govern; proxies subscribe to it by this name.
+    #[arg(long, env = "DOORWARD_SCOPE", value_name = "NAME", default_value = "default")]
+    pub scope: String,
+    /// Certificate chain (PEM) for gRPC.
+    #[arg(long, env = "DOORWARD_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of --tls-cert.
+    #[arg(long, env = "DOORWARD_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Certificate authorities (PEM); if given, a client must present a certificate of one of them (mutual TLS).
+    #[arg(long, env = "DOORWARD_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// How long a signed bundle is valid; it is renewed at half of that. Past it a proxy acts as its `onStale` says.
+    #[arg(long, env = "DOORWARD_BUNDLE_LIFETIME", value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    pub bundle_lifetime: Duration,
+    /// Publish an empty policy even if the one in force is not empty. Without it, losing all documents (an unmounted
+    /// volume, a wrong path) keeps the last policy in force.
+    #[arg(long, env = "DOORWARD_ALLOW_EMPTY")]
+    pub allow_empty: bool,
+    /// Never sign an epoch at or below this one. For a rebuilt data directory: proxies refuse lower epochs than the
+    /// one they hold.
+    #[arg(long, env = "DOORWARD_EPOCH_FLOOR", value_name = "N", default_value_t = 0)]
+    pub epoch_floor: u64,
+    /// Fetch key sets over plain HTTP from hosts other than loopback. Whoever can change that traffic can forge tokens.
+    #[arg(long, env = "DOORWARD_INSECURE_JWKS")]
+    pub insecure_jwks: bool,
+    /// Additional certificate authorities (PEM) for fetching key sets.
+    #[arg(long, env = "DOORWARD_JWKS_CA", value_name = "FILE")]
+    pub jwks_ca: Option<PathBuf>,
+    /// Delete audit records older than this, e.g. 90d [default: keep all].
+    #[arg(long, env = "DOORWARD_AUDIT_RETENTION", value_name = "DURATION", value_parser = duration)]
+    pub audit_retention: Option<Duration>,
+    /// Form of the process's own log on standard error. RUST_LOG sets its level, e.g. `doorward=debug`.
+    #[arg(long, env = "DOORWARD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// Form of the process's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Reads `500ms`, `30s`, `10m`, `24h` or `90d`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 =
+        number.parse().map_err(|_| format!("`{text}` is not a duration; write e.g. 30s, 10m, 24h, 90d"))?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(format!("`{text}` has no unit that I know; write e.g. 500ms, 30s, 10m, 24h, 90d")),
+    };
+    match number.checked_mul(milliseconds) {
+        Some(total) if total > 0 && total <= 315_576_000_000 => Ok(Duration::from_millis(total)),
+        _ => Err(format!("`{text}` is out of range; a duration lies between 1ms and ten years")),
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,doorward=info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let result = runtime.block_on(server::serve(args));
+    // Blocking reads of tail and query may be under way; they hold nothing that must be finished.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit_and_a_sane_size() {
+        assert_eq!(duration("90d"), Ok(Duration::from_secs(90 * 86_400)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "5", "s", "0s", "1w", "99999999999999999999s", "9999999999d", "-1s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        crate::cli::Cli::command().debug_assert();
+    }
+}

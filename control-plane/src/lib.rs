@@ -1,0 +1,16 @@
+//! The Doorward control plane and command line.
+//!
+//! Dependencies point inward: [`policies`] turns documents into a signed bundle and knows no gRPC; [`audit`] stores and
+//! reads records; [`push`] and [`admin`] serve both; [`server`] wires them and watches that none of its tasks dies;
+//! [`cli`] is what a person types.
+
+pub mod admin;
+pub mod audit;
+pub mod cli;
+pub mod clock;
+pub mod jwks;
+pub mod metrics;
+pub mod policies;
+pub mod push;
+pub mod server;
+pub mod signing;

@@ -1,0 +1,107 @@
+//! Prometheus metrics of the control plane. Label values are bounded: no user, record or path ever becomes one.
+
+use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// A label set of one pair.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// All metrics; cheap to share behind an `Arc`.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    /// Audit records that became durable.
+    pub records_durable: Counter,
+    /// Audit records that were sent again and already stored.
+    pub records_duplicate: Counter,
+    /// Audit batches refused, by stable code.
+    pub batches_refused: Family<Labels, Counter>,
+    /// Group commits of the audit log.
+    pub commits: Counter,
+    /// Seconds from receiving an audit batch to its acknowledgement.
+    pub ack_latency: Histogram,
+    /// Open tails.
+    pub tails: Gauge,
+    /// Connected proxies.
+    pub proxies: Gauge,
+    /// Proxies' answers to updates, by outcome.
+    pub updates: Family<Labels, Counter>,
+    /// Epoch of the policy in force.
+    pub epoch: Gauge,
+    /// Unix time at which the policy in force expires.
+    pub expires: Gauge,
+    /// Seconds that reading and compiling all documents took.
+    pub compile_seconds: Histogram,
+    /// Diagnostics of the last compilation, by severity.
+    pub diagnostics: Family<Labels, Gauge>,
+    /// Documents held at their last good version.
+    pub held_documents: Gauge,
+    /// Seconds since each key set was fetched, by its host.
+    pub jwks_age: Family<Labels, Gauge<f64, AtomicU64>>,
+    /// Failed fetches of key sets, by host.
+    pub jwks_failures: Family<Labels, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let latency =
+            || Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
+        let mut registry = Registry::with_prefix("doorward");
+        macro_rules! metric {
+            ($name:literal, $help:literal, $value:expr) => {{
+                let metric = $value;
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+        }
+        Self {
+            records_durable: metric!("audit_records_durable", "Audit records that became durable", Counter::default()),
+            records_duplicate: metric!(
+                "audit_records_duplicate",
+                "Audit records sent again and already stored",
+                Counter::default()
+            ),
+            batches_refused: metric!("audit_batches_refused", "Audit batches refused, by code", Family::default()),
+            commits: metric!("audit_commits", "Group commits of the audit log", Counter::default()),
+            ack_latency: metric!(
+                "audit_ack_latency_seconds",
+                "From receiving a batch to its acknowledgement",
+                latency()
+            ),
+            tails: metric!("audit_tails", "Open tails of the audit log", Gauge::default()),
+            proxies: metric!("proxies_connected", "Connected proxies", Gauge::default()),
+            updates: metric!("policy_results", "Answers of proxies to policy updates, by outcome", Family::default()),
+            epoch: metric!("policy_epoch", "Epoch of the policy in force", Gauge::default()),
+            expires: metric!("policy_expires_timestamp_seconds", "When the policy in force expires", Gauge::default()),
+            compile_seconds: metric!("policy_compile_seconds", "Reading and compiling all documents", latency()),
+            diagnostics: metric!(
+                "policy_diagnostics",
+                "Diagnostics of the last compilation, by severity",
+                Family::default()
+            ),
+            held_documents: metric!(
+                "policy_documents_held",
+                "Documents held at their last good version",
+                Gauge::default()
+            ),
+            jwks_age: metric!("jwks_age_seconds", "Age of each key set, by host", Family::default()),
+            jwks_failures: metric!("jwks_fetch_failures", "Failed fetches of key sets, by host", Family::default()),
+            registry: Mutex::new(registry),
+        }
+    }
+}
+
+impl Metrics {
+    /// OpenMetrics text of all metrics.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}

@@ -1,0 +1,323 @@
+//! `PolicyDiscovery`: one stream per proxy, the newest signed bundle, and what every proxy answered.
+//!
+//! A bundle is encoded, hashed and signed once per epoch (see [`crate::policies`]); a stream adds its nonce. Updates
+//! coalesce: a proxy that is slow gets the newest policy, never a queue of old ones.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use doorward_proto::v1::{
+    Hello, Outcome, PolicyUpdate, ProxyStatus, SubscribeRequest, UpdateResult,
+    policy_discovery_server::PolicyDiscovery, subscribe_request::Message,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    clock::{self, now_micros},
+    metrics::Metrics,
+    policies::Published,
+};
+
+const PROTOCOL_VERSION: u32 = 1;
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// A proxy that does not take an update within this time is cut off; it reconnects and gets the newest.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Streams end after an hour and up to a tenth more, so that load spreads over replicas.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+/// Disconnected proxies that are remembered.
+const MAX_REMEMBERED: usize = 10_000;
+const MAX_NODE_BYTES: usize = 256;
+
+/// The newest policy, or none yet.
+pub type PolicyWatch = watch::Receiver<Option<Arc<Published>>>;
+
+/// All proxies that connected, by node.
+#[derive(Default)]
+pub struct Registry {
+    proxies: Mutex<BTreeMap<String, Entry>>,
+}
+
+#[derive(Default)]
+struct Entry {
+    status: ProxyStatus,
+    /// Which stream speaks for the node: a new one replaces an old one that has not noticed its end.
+    stream: u64,
+    pushed_epoch: u64,
+    pushed_micros: i64,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connect(&self, node: &str, hello: &Hello) -> u64 {
+        let mut proxies = self.lock();
+        if proxies.len() >= MAX_REMEMBERED {
+            let oldest =
+                proxies.iter().filter(|(_, e)| !e.status.connected).min_by_key(|(_, e)| e.status.last_seen_micros);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                proxies.remove(&oldest);
+            }
+        }
+        let entry = proxies.entry(node.to_owned()).or_default();
+        entry.stream += 1;
+        entry.status = ProxyStatus {
+            proxy: hello.proxy.clone(),
+            scope: hello.scope.clone(),
+            digest: hello.digest.clone(),
+            epoch: hello.epoch,
+            connected_at_micros: now_micros(),
+            last_seen_micros: now_micros(),
+            connected: true,
+            ..std::mem::take(&mut entry.status)
+        };
+        entry.stream
+    }
+
+    fn update(&self, node: &str, stream: u64, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.lock().get_mut(node).filter(|entry| entry.stream == stream) {
+            change(entry);
+        }
+    }
+
+    /// Every known proxy, connected or not, by node; `current` says whether it enforces `newest`.
+    pub fn list(&self, newest: Option<&Published>) -> Vec<ProxyStatus> {
+        let now = now_micros();
+        let status = |entry: &Entry| {
+            let current = newest.is_some_and(|newest| entry.status.digest == newest.digest);
+            // While the newest push is unanswered, its age.
+            let waits = entry.status.connected && !current && entry.pushed_micros > 0;
+            let lag_micros =
+                if waits { u64::try_from(now - entry.pushed_micros).unwrap_or(0) } else { entry.status.lag_micros };
+            ProxyStatus { current, lag_micros, ..entry.status.clone() }
+        };
+        self.lock().values().map(status).collect()
+    }
+}
+
+/// The service.
+pub struct Push {
+    /// Name that proxies must subscribe to.
+    pub scope: String,
+    /// The newest policy.
+    pub policy: PolicyWatch,
+    /// What proxies answered.
+    pub registry: Arc<Registry>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Becomes true when the process ends.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+#[tonic::async_trait]
+impl PolicyDiscovery for Push {
+    type SubscribeStream = ReceiverStream<Result<PolicyUpdate, Status>>;
+
+    async fn subscribe(
+        &self,
+        request: Request<Streaming<SubscribeRequest>>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let (updates, stream) = mpsc::channel(2);
+        let subscription = Subscription {
+            scope: self.scope.clone(),
+            policy: self.policy.clone(),
+            registry: Arc::clone(&self.registry),
+            metrics: Arc::clone(&self.metrics),
+            shutdown: self.shutdown.clone(),
+            requests: request.into_inner(),
+            updates: updates.clone(),
+        };
+        // Response headers go out before the proxy's first message is read: Envoy may wait for them.
+        tokio::spawn(async move {
+            if let Err(status) = subscription.run().await {
+                let _ = updates.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+struct Subscription {
+    scope: String,
+    policy: PolicyWatch,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    shutdown: watch::Receiver<bool>,
+    requests: Streaming<SubscribeRequest>,
+    updates: mpsc::Sender<Result<PolicyUpdate, Status>>,
+}
+
+/// Marks the proxy disconnected whichever way its stream ends.
+struct Connection {
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    node: String,
+    stream: u64,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.metrics.proxies.dec();
+        self.registry.update(&self.node, self.stream, |entry| {
+            entry.status.connected = false;
+            entry.status.last_seen_micros = now_micros();
+        });
+        tracing::info!(node = %self.node, "proxy disconnected");
+    }
+}
+
+impl Subscription {
+    async fn hello(&mut self) -> Result<Hello, Status> {
+        let first = timeout(HELLO_TIMEOUT, self.requests.next()).await;
+        let Ok(Some(Ok(SubscribeRequest { message: Some(Message::Hello(hello)) }))) = first else {
+            return Err(Status::invalid_argument(
+                "the first message of a subscription must be a hello, within ten seconds",
+            ));
+        };
+        if hello.protocol_version != PROTOCOL_VERSION {
+            let message = format!(
+                "protocol version {} is not supported; this control plane speaks {PROTOCOL_VERSION}",
+                hello.protocol_version
+            );
+            return Err(Status::failed_precondition(message));
+        }
+        if hello.scope != self.scope {
+            return Err(Status::not_found(format!(
+                "this control plane serves scope `{}`; correct the plugin's `scope`",
+                self.scope
+            )));
+        }
+        let node = hello.proxy.as_ref().map_or("", |proxy| proxy.node.as_str());
+        if node.is_empty() || node.len() > MAX_NODE_BYTES || node.contains(char::is_control) {
+            return Err(Status::invalid_argument(
+                "the hello names no usable node; set Envoy's node.id (at most 256 bytes)",
+            ));
+        }
+        Ok(hello)
+    }
+
+    async fn run(mut self) -> Result<(), Status> {
+        let hello = self.hello().await?;
+        let node = hello.proxy.as_ref().map(|proxy| proxy.node.clone()).unwrap_or_default();
+        let stream = self.registry.connect(&node, &hello);
+        self.metrics.proxies.inc();
+        tracing::info!(%node, epoch = hello.epoch, "proxy connected");
+        let connection =
+            Connection { registry: Arc::clone(&self.registry), metrics: Arc::clone(&self.metrics), node, stream };
+
+        let mut held = (hello.digest, hello.epoch);
+        let mut nonces: u64 = 0;
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = sleep_until(Instant::now() + MAX_AGE.mul_f64(1.0 + rand::random::<f64>() / 10.0));
+        tokio::pin!(end);
+        // The first tick of an interval is immediate: it answers the hello, with the policy or with a heartbeat.
+        loop {
+            tokio::select! {
+                () = clock::ended(&mut self.shutdown) => return Ok(()),
+                () = &mut end => return Ok(()),
+                () = self.updates.closed() => return Ok(()),
+                request = self.requests.next() => match request {
+                    Some(Ok(request)) => self.answered(&connection, request)?,
+                    Some(Err(_)) | None => return Ok(()),
+                },
+                changed = self.policy.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    self.offer(&connection, &mut held, &mut nonces).await?;
+                }
+                _ = heartbeat.tick() => {
+                    if !self.offer(&connection, &mut held, &mut nonces).await? {
+                        self.send(PolicyUpdate { heartbeat: true, ..Default::default() }).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends the newest policy unless the proxy holds it or was sent it. A proxy with the same digest under an older
+    /// epoch gets it too: the newer envelope carries the later expiry.
+    async fn offer(
+        &mut self,
+        connection: &Connection,
+        held: &mut (Vec<u8>, u64),
+        nonces: &mut u64,
+    ) -> Result<bool, Status> {
+        let Some(newest) = self.policy.borrow_and_update().clone() else { return Ok(false) };
+        if held.1 == newest.epoch && held.0 == newest.digest {
+            return Ok(false);
+        }
+        if held.1 > newest.epoch {
+            tracing::warn!(node = %connection.node, holds = held.1, newest = newest.epoch,
+                "a proxy holds a newer epoch than this control plane has signed and will refuse ours; if the data directory was rebuilt, set --epoch-floor");
+        }
+        *nonces += 1;
+        let nonce = format!("{}-{nonces}", connection.stream);
+        connection.registry.update(&connection.node, connection.stream, |entry| {
+            entry.pushed_epoch = newest.epoch;
+            entry.pushed_micros = now_micros();
+        });
+        self.send(PolicyUpdate { nonce, ..newest.update.clone() }).await?;
+        *held = (newest.digest.clone(), newest.epoch);
+        Ok(true)
+    }
+
+    async fn send(&self, update: PolicyUpdate) -> Result<(), Status> {
+        match timeout(SEND_TIMEOUT, self.updates.send(Ok(update))).await {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                Err(Status::deadline_exceeded("the proxy did not take an update within thirty seconds; reconnect"))
+            }
+        }
+    }
+
+    fn answered(&self, connection: &Connection, request: SubscribeRequest) -> Result<(), Status> {
+        let result = match request.message {
+            Some(Message::Result(result)) => result,
+            _ => return Err(Status::invalid_argument("after the hello a subscription carries results only")),
+        };
+        // A nonce is valid on its own stream only.
+        if !result.nonce.starts_with(&format!("{}-", connection.stream)) {
+            return Err(Status::invalid_argument("the result names a nonce that this stream did not send"));
+        }
+        let outcome = result.outcome();
+        let label = match outcome {
+            Outcome::Accepted => "accepted",
+            Outcome::AcceptedWithWarnings => "accepted_with_warnings",
+            Outcome::Rejected => "rejected",
+            Outcome::Unspecified => return Err(Status::invalid_argument("the result has no outcome")),
+        };
+        self.metrics.updates.get_or_create(&vec![("outcome", label.to_owned())]).inc();
+        if outcome == Outcome::Rejected {
+            let UpdateResult { code, path, message, .. } = &result;
+            tracing::warn!(node = %connection.node, code, path, message, "a proxy rejected the policy and keeps its old one");
+        }
+        connection.registry.update(&connection.node, connection.stream, |entry| {
+            let now = now_micros();
+            entry.status.last_seen_micros = now;
+            entry.status.digest.clone_from(&result.digest);
+            entry.status.epoch = result.epoch;
+            if outcome == Outcome::Rejected {
+                entry.status.last_rejection = Some(result);
+                entry.status.last_rejection_micros = now;
+            } else {
+                entry.status.acknowledged_micros = now;
+                if result.epoch == entry.pushed_epoch {
+                    entry.status.lag_micros = u64::try_from(now - entry.pushed_micros).unwrap_or(0);
+                }
+            }
+        });
+        Ok(())
+    }
+}

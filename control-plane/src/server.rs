@@ -1,0 +1,264 @@
+//! Wires everything and watches it: if any task ends before it should, the process ends with an error.
+
+use std::{
+    fs,
+    future::Future,
+    os::unix::fs::DirBuilderExt as _,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use axum::{Router, http::StatusCode, routing::get};
+use doorward_proto::{
+    FILE_DESCRIPTOR_SET,
+    v1::{
+        admin_server::AdminServer, audit_ingest_server::AuditIngestServer, audit_log_server::AuditLogServer,
+        policy_discovery_server::PolicyDiscoveryServer,
+    },
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{oneshot, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig, server::TcpIncoming};
+
+use crate::{
+    admin::Admin,
+    audit::{ingest::Ingest, read::Reader, store::Store},
+    cli::serve::Args,
+    clock::{self, now_micros},
+    jwks::KeySets,
+    metrics::Metrics,
+    policies::{Engine, Settings, Trigger, store::PolicyStore},
+    push::{PolicyWatch, Push, Registry},
+    signing::Signer,
+};
+
+/// Largest audit batch, in bytes.
+const MAX_BATCH_BYTES: usize = 16 << 20;
+/// How long open streams get to end after a signal.
+const GRACE: Duration = Duration::from_secs(10);
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+
+/// Runs until SIGTERM or SIGINT, or until a part of the server fails.
+pub async fn serve(args: Args) -> anyhow::Result<()> {
+    // Fails only if a provider is installed already, which is then used.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let data = &args.data;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .with_context(|| format!("cannot create {}", data.display()))?;
+    if !args.policies.is_dir() {
+        bail!("the policy directory {} does not exist; create it or correct --policies", args.policies.display());
+    }
+    let metrics = Arc::<Metrics>::default();
+    let signer = Signer::open(data, args.signing_key.as_deref())?;
+    tracing::info!(
+        key_id = signer.key_id(),
+        public_key = signer.public_key(),
+        "bundles are signed; the filter must trust this public key"
+    );
+    let policy_store = Arc::new(PolicyStore::open(&data.join("policy.redb"))?);
+    let (audit, mut audit_ended) = Store::open(&data.join("audit.redb"), Arc::clone(&metrics))?;
+
+    let authorities =
+        args.jwks_ca.as_ref().map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())));
+    let (trigger, triggers) = mpsc::channel();
+    let keys = KeySets::new(
+        Arc::clone(&policy_store),
+        Arc::clone(&metrics),
+        args.insecure_jwks,
+        authorities.transpose()?.as_deref(),
+        trigger.clone(),
+    )?;
+    let keys = Arc::new(keys);
+    let settings = Settings {
+        directory: args.policies.clone(),
+        scope: args.scope.clone(),
+        lifetime: args.bundle_lifetime,
+        allow_empty: args.allow_empty,
+        epoch_floor: args.epoch_floor,
+    };
+    let engine = Engine::new(settings, policy_store, signer, Arc::clone(&keys), Arc::clone(&metrics))?;
+    let (policy, status) = (engine.policy(), engine.status());
+    let (stop, shutdown) = watch::channel(false);
+
+    let listen =
+        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {} (--listen)", args.listen))?;
+    let metrics_listen = TcpListener::bind(args.metrics_listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (--metrics-listen)", args.metrics_listen))?;
+    let (grpc_address, http_address) = (listen.local_addr()?, metrics_listen.local_addr()?);
+
+    let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
+    let (engine_done, engine_ended) = oneshot::channel();
+    let engine_trigger = trigger.clone();
+    std::thread::Builder::new()
+        .name("policy".into())
+        .spawn(move || drop(engine_done.send(engine.run(engine_trigger, triggers))))?;
+    tasks.spawn(async move {
+        ("policy thread", engine_ended.await.map_err(|_| anyhow!("it panicked")).and_then(|result| Ok(result?)))
+    });
+    let fetcher = Arc::clone(&keys).run(shutdown.clone());
+    tasks.spawn(async move {
+        fetcher.await;
+        ("key set fetcher", Ok(()))
+    });
+    let registry = Arc::<Registry>::default();
+    let grpc = grpc(
+        &args,
+        listen,
+        &shutdown,
+        Services {
+            push: Push {
+                scope: args.scope.clone(),
+                policy: policy.clone(),
+                registry: Arc::clone(&registry),
+                metrics: Arc::clone(&metrics),
+                shutdown: shutdown.clone(),
+            },
+            ingest: Ingest { store: audit.clone(), metrics: Arc::clone(&metrics), shutdown: shutdown.clone() },
+            reader: Reader { store: audit.clone(), metrics: Arc::clone(&metrics), shutdown: shutdown.clone() },
+            admin: Admin { policy: policy.clone(), status, registry },
+        },
+    )?;
+    tasks.spawn(async move { ("gRPC server", grpc.await) });
+    let http = http(metrics_listen, shutdown.clone(), metrics, audit.clone(), policy);
+    tasks.spawn(async move { ("metrics server", http.await) });
+    if let Some(retention) = args.audit_retention {
+        tasks.spawn(prune(audit.clone(), retention, shutdown.clone()));
+    }
+    drop(audit);
+    tracing::info!(grpc = %grpc_address, http = %http_address, "doorward serves");
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let failure = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        Some(ended) = tasks.join_next() => Some(describe(ended)),
+        _ = &mut audit_ended => Some(anyhow!("the audit writer ended unexpectedly")),
+    };
+    tracing::info!("ending");
+    stop.send_replace(true);
+    // The engine may be gone already.
+    let _ = trigger.send(Trigger::Stop);
+    let drained = timeout(GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!("some streams did not end in time and were cut");
+        tasks.abort_all();
+    }
+    // The writer ends when the last stream has let go of the log; what was acknowledged is on the disk in any case.
+    let _ = timeout(Duration::from_secs(2), audit_ended).await;
+    failure.map_or(Ok(()), Err)
+}
+
+fn describe(ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok((task, Ok(()))) => anyhow!("the {task} ended unexpectedly"),
+        Ok((task, Err(error))) => error.context(format!("the {task} failed")),
+        Err(error) => anyhow!("a task failed: {error}"),
+    }
+}
+
+struct Services {
+    push: Push,
+    ingest: Ingest,
+    reader: Reader,
+    admin: Admin,
+}
+
+fn grpc(
+    args: &Args,
+    listener: TcpListener,
+    shutdown: &watch::Receiver<bool>,
+    services: Services,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
+    let read = |path: &std::path::Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let mut builder = Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .tcp_keepalive(Some(Duration::from_secs(60)));
+    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(read(certificate)?, read(key)?));
+        if let Some(authority) = &args.tls_client_ca {
+            tls = tls.client_ca_root(Certificate::from_pem(read(authority)?));
+        }
+        builder = builder.tls_config(tls).context("the TLS certificate or key cannot be used")?;
+    } else if !args.listen.ip().is_loopback() {
+        tracing::warn!(
+            "gRPC listens beyond loopback without TLS; use --tls-cert and --tls-client-ca, or a mesh with mutual TLS"
+        );
+    }
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let router = builder
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(PolicyDiscoveryServer::new(services.push))
+        .add_service(AuditIngestServer::new(services.ingest).max_decoding_message_size(MAX_BATCH_BYTES))
+        .add_service(AuditLogServer::new(services.reader))
+        .add_service(AdminServer::new(services.admin));
+    let mut shutdown = shutdown.clone();
+    Ok(async move {
+        health.set_serving::<PolicyDiscoveryServer<Push>>().await;
+        health.set_serving::<AuditIngestServer<Ingest>>().await;
+        health.set_serving::<AuditLogServer<Reader>>().await;
+        health.set_serving::<AdminServer<Admin>>().await;
+        let ending = async move { clock::ended(&mut shutdown).await };
+        Ok(router.serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), ending).await?)
+    })
+}
+
+async fn http(
+    listener: TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+    audit: Store,
+    policy: PolicyWatch,
+) -> anyhow::Result<()> {
+    let ready = move || async move {
+        if policy.borrow().is_none() {
+            (StatusCode::SERVICE_UNAVAILABLE, "no policy has been compiled yet\n")
+        } else if !audit.healthy() {
+            (StatusCode::SERVICE_UNAVAILABLE, "the audit log cannot be written\n")
+        } else {
+            (StatusCode::OK, "ready\n")
+        }
+    };
+    let text = move || async move {
+        ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.text())
+    };
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(text));
+    axum::serve(listener, router).with_graceful_shutdown(async move { clock::ended(&mut shutdown).await }).await?;
+    Ok(())
+}
+
+async fn prune(
+    audit: Store,
+    retention: Duration,
+    mut shutdown: watch::Receiver<bool>,
+) -> (&'static str, anyhow::Result<()>) {
+    let keep = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+    let mut every = tokio::time::interval(PRUNE_EVERY);
+    loop {
+        tokio::select! {
+            () = clock::ended(&mut shutdown) => return ("audit retention", Ok(())),
+            _ = every.tick() => audit.prune(now_micros().saturating_sub(keep)).await,
+        }
+    }
+}
