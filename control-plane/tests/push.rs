@@ -1,0 +1,128 @@
+//! Policy push, seen from a proxy.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Proxy, Server, role};
+use doorward_proto::v1::{GetPolicyStatusRequest, ListProxiesRequest, Outcome};
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn an_edit_reaches_a_proxy_within_a_second_and_its_answer_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("policies")).unwrap();
+    std::fs::write(dir.path().join("policies/a.yaml"), role("a", "first")).unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    let mut proxy = Proxy::connect(&server, "node", Vec::new(), 0).await;
+    let (update, first) = proxy.policy(SOON).await.unwrap();
+    assert_eq!(first.epoch, 1);
+    proxy.answer(&update.nonce, &first, Outcome::Accepted, "").await;
+
+    let edited = Instant::now();
+    server.write("b.yaml", &role("b", "second"));
+    let (update, second) = proxy.policy(SOON).await.unwrap();
+    assert!(edited.elapsed() < Duration::from_secs(1), "{:?}", edited.elapsed());
+    assert_eq!(second.epoch, 2);
+    assert_ne!(first.digest, second.digest);
+    proxy.answer(&update.nonce, &second, Outcome::Rejected, "malformed").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+
+    let list = server.admin().await.list_proxies(ListProxiesRequest {}).await.unwrap().into_inner();
+    let status = &list.proxies[0];
+    assert_eq!((list.current_epoch, list.current_digest), (2, second.digest));
+    assert!(status.connected && status.last_rejection.as_ref().is_some_and(|r| r.code == "malformed"));
+    assert!(server.get("/readyz").contains("200 OK"));
+    assert!(server.get("/metrics").contains("doorward_policy_epoch 2"));
+}
+
+#[tokio::test]
+async fn a_broken_document_keeps_its_last_good_version_and_takes_no_other_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    let mut proxy = Proxy::connect(&server, "node", Vec::new(), 0).await;
+    server.write("a.yaml", &(role("a", "x") + "---\n" + &role("b", "x")));
+    let both = loop {
+        let (update, envelope) = proxy.policy(SOON).await.unwrap();
+        if String::from_utf8_lossy(&update.payload).contains('b') {
+            break envelope;
+        }
+    };
+    // Broken YAML in one, and a new document beside it.
+    server.write(
+        "a.yaml",
+        &(role("a", "x")
+            + "---\napiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadata: { name: b }\nspec: { grants: [ }\n"),
+    );
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    server.write("c.yaml", &role("zebra", "x"));
+    let (update, next) = proxy.policy(SOON).await.unwrap();
+    assert_eq!(next.epoch, both.epoch + 1, "the broken document itself changes nothing");
+    let bundle = <doorward_proto::v1::Bundle as prost::Message>::decode(update.payload.as_slice()).unwrap();
+    assert_eq!(bundle.roles.len(), 3, "a, the last good b, and zebra");
+    let status = server.admin().await.get_policy_status(GetPolicyStatusRequest {}).await.unwrap().into_inner();
+    let held = status.documents.iter().find(|d| d.name == "b").unwrap();
+    assert!(held.last_good && !held.accepted);
+    assert!(status.diagnostics.iter().any(|d| d.severity == "error" && d.line >= 7), "{:?}", status.diagnostics);
+    // And over a restart.
+    server.kill();
+    let server = Server::start(dir.path(), &[], None);
+    let mut proxy = Proxy::connect(&server, "node", Vec::new(), 0).await;
+    let (update, restored) = proxy.policy(SOON).await.unwrap();
+    assert_eq!((restored.epoch, restored.digest), (next.epoch, next.digest));
+    assert_eq!(
+        <doorward_proto::v1::Bundle as prost::Message>::decode(update.payload.as_slice()).unwrap().roles.len(),
+        3
+    );
+}
+
+#[tokio::test]
+async fn a_restart_serves_the_last_bundle_at_once_and_an_emptied_directory_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    let mut proxy = Proxy::connect(&server, "node", Vec::new(), 0).await;
+    server.write("a.yaml", &role("a", "x"));
+    let (_, held) = loop {
+        let next = proxy.policy(SOON).await.unwrap();
+        if String::from_utf8_lossy(&next.0.payload).contains('a') && next.0.payload.len() > 20 {
+            break next;
+        }
+    };
+    server.kill();
+    std::fs::remove_file(dir.path().join("policies/a.yaml")).unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    // It holds the newest already: a heartbeat, and nothing for as long as the directory is empty.
+    let mut proxy = Proxy::connect(&server, "node", held.digest.clone(), held.epoch).await;
+    let (update, _) = proxy.next(SOON).await.unwrap();
+    assert!(update.heartbeat);
+    assert!(proxy.policy(Duration::from_secs(2)).await.is_none());
+    let status = server.admin().await.get_policy_status(GetPolicyStatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.digest, held.digest);
+    assert!(status.diagnostics.iter().any(|d| d.message.contains("--allow-empty")), "{:?}", status.diagnostics);
+    drop(server);
+    let server = Server::start(dir.path(), &["--allow-empty"], None);
+    let mut proxy = Proxy::connect(&server, "node", held.digest, held.epoch).await;
+    assert_eq!(proxy.policy(SOON).await.unwrap().1.epoch, held.epoch + 1);
+}
+
+#[tokio::test]
+async fn a_wrong_scope_or_a_foreign_nonce_ends_the_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    server.write("a.yaml", &role("a", "x"));
+    let mut proxy = Proxy::connect(&server, "node", Vec::new(), 0).await;
+    let (_, envelope) = proxy.policy(SOON).await.unwrap();
+    proxy.answer("77-1", &envelope, Outcome::Accepted, "").await;
+    use tokio_stream::StreamExt as _;
+    let ended = tokio::time::timeout(SOON, async {
+        loop {
+            match proxy.updates.next().await {
+                Some(Ok(_)) => {}
+                other => break other,
+            }
+        }
+    });
+    assert!(matches!(ended.await.unwrap(), Some(Err(status)) if status.code() == tonic::Code::InvalidArgument));
+}
