@@ -1,5 +1,13 @@
 //! What SQLite returns for a rewritten Datasette request is what the slow evaluator allows, whatever the client sends.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails"
+)]
+
 use doorward_policy::{
     Name,
     bundle::{Component, Field, FieldSet, Service, Upstream},
@@ -126,8 +134,7 @@ fn selected(db: &Connection, path: &str) -> Vec<i64> {
     let mut statement = db.prepare(&sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     let bound: Vec<(&str, &dyn rusqlite::ToSql)> =
         params.iter().map(|(name, value)| (name.as_str(), value as _)).collect();
-    let ids = statement.query_map(bound.as_slice(), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    ids
+    statement.query_map(bound.as_slice(), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
 fn rewritten(client: &str, rows: &Resolved) -> Result<String, doorward_policy::code::Denial> {

@@ -58,7 +58,6 @@ fn envelope() -> ResponsePlan {
         replace_keys: vec![("next".into(), "/p?x=1".into())],
         remove_headers: Vec::new(),
         hide_error_bodies: true,
-        ..ResponsePlan::default()
     }
 }
 
