@@ -67,13 +67,13 @@ pub fn emit(
             let declared =
                 service.component(&format!("{}/{}", call.kind, call.name)).is_some_and(|c| !c.fields.is_empty());
             if declared && (!first.sees_all || !first.masks.is_empty()) {
-                response.sites.push(site(Vec::new(), first, &[], Vec::new()));
+                response.sites.push(site(vec![PathStep::Elements], first, &[], Vec::new()));
             }
         }
         Target::Table(table) => {
             let component = service.component(&format!("_table/{}", table.name)).map(AsRef::as_ref);
             constrain(syntax.verb, table, component, constraints)?;
-            sites(syntax.verb, table, constraints, &mut response);
+            sites(syntax.verb, table, component, constraints, &mut response);
             response.hide_error_bodies = constraints.operations.iter().any(|c| c.rows.is_some() || !c.sees_all);
         }
     }
@@ -197,7 +197,7 @@ fn narrow(asked: Option<Vec<Column>>, constraints: &OperationConstraints) -> Res
 }
 
 /// Second net: where rows are in the response, and what may be in them.
-fn sites(verb: Verb, table: &Table, constraints: &Constraints, plan: &mut ResponsePlan) {
+fn sites(verb: Verb, table: &Table, component: Option<&Component>, constraints: &Constraints, plan: &mut ResponsePlan) {
     let Some((own, nested)) = constraints.operations.split_first() else { return };
     if table.count_only {
         return;
@@ -223,6 +223,14 @@ fn sites(verb: Verb, table: &Table, constraints: &Constraints, plan: &mut Respon
         for (related, constraints) in table.related.iter().zip(nested) {
             let mut path = root.clone();
             path.push(PathStep::Member(related.name.clone()));
+            // DreamFactory names relations TABLE_by_FIELD. With a field of this table there is one related row, else there
+            // is a list; a response of the other form is refused.
+            let own_field = related.name.rsplit_once("_by_").is_some_and(|(_, field)| {
+                component.is_some_and(|component| component.field_ignoring_case(field).is_some())
+            });
+            if !own_field {
+                path.push(PathStep::Elements);
+            }
             plan.sites.push(site(path, constraints, &[], Vec::new()));
         }
     }
