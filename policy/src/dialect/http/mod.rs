@@ -1,28 +1,22 @@
-//! Placeholder.
-use crate::{
-    bundle::Service,
-    code::{Code, Denial},
-    decide::Constraints,
-    dialect::{BodyNeed, Parsed, Rewrite},
-    request::{DataRequest, HttpRequest},
-};
-/// Syntax tree.
-#[derive(Clone, Debug)]
-pub struct Request;
-/// Body need.
-#[must_use]
-pub fn body_need(_: &HttpRequest<'_>) -> BodyNeed {
-    BodyNeed::None
-}
-/// Parse.
-/// # Errors
-/// `unsupported`
-pub fn parse(_: &Service, _: &str, _: &HttpRequest<'_>) -> Result<Parsed, Denial> {
-    Err(Denial::new(Code::Unsupported, "not yet"))
-}
-/// Emit.
-/// # Errors
-/// `unsupported`
-pub fn emit(_: &Service, _: &str, _: &Request, _: &DataRequest, _: &Constraints) -> Result<Rewrite, Denial> {
-    Err(Denial::new(Code::Unsupported, "not yet"))
-}
+//! Plain REST: path templates with verbs, declared parameters, JSON bodies.
+//!
+//! What a path template does not match and what its operation does not declare is denied. Rows can be limited only through
+//! parameters that the service declares as filters (`filters: FIELD`): each conjunct of the row predicate must already hold
+//! for the values that were given, or be an equality that an unused filter parameter can be set to. The number of
+//! rows can be limited only through a declared integer parameter named `limit`, `per_page` or `page_size`.
+//!
+//! The body of a write is a row or a list of rows. Where an operation declares body parameters (JSON pointers), the body holds
+//! these and nothing else.
+
+mod emit;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use emit::emit;
+pub use parse::{Request, body_need, parse};
+
+/// Query parameters that are understood to limit the number of rows.
+const LIMITS: [&str; 3] = ["limit", "per_page", "page_size"];
+/// Headers that frameworks take for another method.
+const OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];

@@ -1,0 +1,257 @@
+//! Parameters and constraints → request and response plan.
+
+use super::parse::{Request, is_limit, parse, placeholder, text_of, unsupported};
+use crate::{
+    Name,
+    bundle::{Operation as Template, Service},
+    code::{Code, Denial},
+    decide::{Constraints, OperationConstraints},
+    dialect::{
+        Rewrite, Syntax,
+        dreamfactory::{body, path},
+    },
+    predicate::{CompareOp, Predicate, Resolved, Truth, eval, parse::parse_literal},
+    request::{DataRequest, Header, HttpRequest, Verb, verb_name},
+    transform::{PathStep, RowShape, RowSite},
+    value::{Literal, Value as Typed},
+};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+const CONDITIONAL: [&str; 6] =
+    ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"];
+
+/// Re-emits a request with its constraints inside it.
+///
+/// # Errors
+/// `row_denied` or `unsupported`, if a constraint cannot be expressed or the output does not parse back.
+pub fn emit(
+    service: &Service,
+    prefix: &str,
+    syntax: &Request,
+    _request: &DataRequest,
+    constraints: &Constraints,
+) -> Result<Rewrite, Denial> {
+    let [own] = constraints.operations.as_slice() else {
+        return Err(unsupported("The decision does not fit the request."));
+    };
+    let Some((component, template)) = syntax.find(service) else {
+        return Err(unsupported("The operation is not declared any more."));
+    };
+    let mut constrained = syntax.clone();
+    for (name, value) in &own.arguments {
+        fix(&mut constrained, template, name, value)?;
+    }
+    preset(&mut constrained, template, own)?;
+    if let Some(rows) = &own.rows {
+        limit_rows(&mut constrained, template, rows)?;
+    }
+    if syntax.verb == Verb::Get
+        && !template.single
+        && let Some(cap) = own.max_rows
+        && let Some(parameter) = template.parameters.iter().find(|parameter| is_limit(parameter))
+    {
+        // Zero and less mean "all" to some servers.
+        let given = constrained.query.iter_mut().find(|(name, _)| *name == parameter.name);
+        match given {
+            Some((_, text)) if text.parse::<u32>().is_ok_and(|asked| (1..=cap).contains(&asked)) => {}
+            Some((_, text)) => *text = cap.to_string(),
+            None => constrained.query.push((parameter.name.clone(), cap.to_string())),
+        }
+    }
+    let mut rewrite = write(prefix, &constrained);
+    prove(service, prefix, &constrained, &rewrite)?;
+    if !component.fields.is_empty() {
+        let mut path = pointer(&template.rows_at);
+        if !template.single {
+            path.push(PathStep::Elements);
+        }
+        rewrite.response.sites.push(RowSite {
+            path,
+            shape: RowShape::Object,
+            visible: Arc::clone(&own.visible),
+            masks: Arc::clone(&own.masks),
+            nested: Vec::new(),
+        });
+        rewrite.set_headers.push(("accept".to_owned(), "application/json".to_owned()));
+        rewrite.response.hide_error_bodies = own.rows.is_some() || !own.sees_all;
+    }
+    if constrained.query != syntax.query {
+        rewrite.response.remove_headers = vec!["link".into(), "location".into(), "content-location".into()];
+    }
+    rewrite.remove_headers = CONDITIONAL.map(str::to_owned).into();
+    Ok(rewrite)
+}
+
+fn row_denied() -> Denial {
+    Denial::new(Code::RowDenied, "The role's rows cannot be selected with the parameters of this operation.")
+}
+
+/// The steps of a JSON pointer.
+fn pointer(text: &str) -> Vec<PathStep> {
+    let tokens = text.strip_prefix('/').map(|rest| rest.split('/')).into_iter().flatten();
+    tokens.map(|token| PathStep::Member(token.replace("~1", "/").replace("~0", "~").into())).collect()
+}
+
+/// Sets an argument, whatever the client sent.
+fn fix(request: &mut Request, template: &Template, name: &Name, value: &Literal) -> Result<(), Denial> {
+    let given = request.values.iter_mut().chain(request.query.iter_mut()).find(|(have, _)| have == name);
+    if let Some((_, text)) = given {
+        *text = text_of(value);
+        return Ok(());
+    }
+    let Some(parameter) = template.parameters.iter().find(|parameter| parameter.name == *name) else {
+        return Err(unsupported("The policy fixes an argument that this operation does not declare."));
+    };
+    if !parameter.body {
+        request.query.push((name.clone(), text_of(value)));
+        return Ok(());
+    }
+    let mut at = request.body.get_or_insert_with(|| Value::Object(Map::new()));
+    let tokens: Vec<String> = name.split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~")).collect();
+    for token in tokens {
+        let Value::Object(members) = at else {
+            return Err(unsupported("The policy fixes an argument at a place that the body has no room for."));
+        };
+        at = members.entry(token).or_insert_with(|| Value::Object(Map::new()));
+    }
+    *at = body::to_json(value);
+    Ok(())
+}
+
+/// Puts preset values into the rows of the body.
+fn preset(request: &mut Request, template: &Template, own: &OperationConstraints) -> Result<(), Denial> {
+    if own.set.is_empty() {
+        return Ok(());
+    }
+    if template.parameters.iter().any(|parameter| parameter.body) {
+        return Err(unsupported("The policy presets values, but the body of this operation has no rows."));
+    }
+    let rows = match &mut request.body {
+        Some(Value::Array(rows)) => rows.as_mut_slice(),
+        Some(row) => std::slice::from_mut(row),
+        None => &mut [],
+    };
+    for row in rows {
+        let Value::Object(row) = row else {
+            return Err(unsupported("The policy presets values, but the body of this operation has no rows."));
+        };
+        for (field, value, overrides) in &own.set {
+            if *overrides || !row.contains_key(&**field) {
+                row.insert(field.to_string(), body::to_json(value));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that the parameters select permitted rows only: each conjunct holds for what they say, or is an equality
+/// that a filter parameter which was not given is set to.
+fn limit_rows(request: &mut Request, template: &Template, rows: &Resolved) -> Result<(), Denial> {
+    if holds(request, template, rows) {
+        return Ok(());
+    }
+    let mut conjuncts = Vec::new();
+    let mut rest = vec![rows];
+    while let Some(predicate) = rest.pop() {
+        match predicate {
+            Predicate::And(all) => rest.extend(all.iter().rev()),
+            other => conjuncts.push(other),
+        }
+    }
+    for conjunct in conjuncts {
+        if holds(request, template, conjunct) {
+            continue;
+        }
+        let (field, value) = match conjunct {
+            Predicate::Compare { field, op: CompareOp::Eq, value, .. } => (field, value),
+            Predicate::In { field, negated: false, values, .. } => match values.as_slice() {
+                [value] => (field, value),
+                _ => return Err(row_denied()),
+            },
+            _ => return Err(row_denied()),
+        };
+        let in_path = |name: &Name| request.values.iter().any(|(have, _)| have == name);
+        let parameter = template
+            .parameters
+            .iter()
+            .find(|p| p.filters_field.as_ref() == Some(field) && !p.body && !in_path(&p.name))
+            .ok_or_else(row_denied)?;
+        let text = text_of(value);
+        if request.query.iter().any(|(name, _)| *name == parameter.name) || text.is_empty() {
+            return Err(row_denied());
+        }
+        request.query.push((parameter.name.clone(), text));
+        if !holds(request, template, conjunct) {
+            return Err(row_denied());
+        }
+    }
+    Ok(())
+}
+
+/// True if the predicate holds for every row that the parameters select.
+fn holds(request: &Request, template: &Template, predicate: &Resolved) -> bool {
+    let value = |field: &str| {
+        template.parameters.iter().filter(|parameter| parameter.filters_field.as_deref() == Some(field)).find_map(
+            |parameter| {
+                if parameter.body {
+                    let value = request.body.as_ref()?.pointer(&parameter.name)?;
+                    return match body::typed(value, parameter.field_type)?? {
+                        // Servers take an empty or null filter for none.
+                        Typed::Null => None,
+                        Typed::Literal(Literal::String(text)) if text.is_empty() => None,
+                        value => Some(value),
+                    };
+                }
+                let mut given = request.values.iter().chain(&request.query);
+                let (_, text) = given.find(|(name, _)| *name == parameter.name)?;
+                let literal = if text.is_empty() { None } else { parse_literal(text, parameter.field_type) };
+                literal.map(Typed::Literal)
+            },
+        )
+    };
+    eval(predicate, &value) == Truth::True
+}
+
+fn write(prefix: &str, request: &Request) -> Rewrite {
+    let mut target = prefix.to_owned();
+    let mut values = request.values.iter();
+    let template = request.template.strip_prefix('/').unwrap_or(&request.template);
+    for piece in template.split('/') {
+        target.push('/');
+        match placeholder(piece) {
+            Some(_) => path::encode(&mut target, values.next().map(|(_, text)| text.as_str()).unwrap_or_default()),
+            None => path::encode(&mut target, piece),
+        }
+    }
+    for (name, text) in &request.query {
+        path::push_parameter(&mut target, name, text);
+    }
+    let mut rewrite = Rewrite { path: Some(target), ..Rewrite::default() };
+    if let Some(body) = &request.body {
+        rewrite.body = Some(body.to_string().into_bytes());
+        rewrite.set_headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    }
+    rewrite
+}
+
+/// Parses what was written: it must be exactly the constrained request.
+fn prove(service: &Service, prefix: &str, expected: &Request, rewrite: &Rewrite) -> Result<(), Denial> {
+    let headers: Vec<Header<'_>> = rewrite
+        .set_headers
+        .iter()
+        .map(|(name, value)| Header { name: name.as_str(), value: value.as_bytes() })
+        .collect();
+    let request = HttpRequest {
+        method: verb_name(expected.verb),
+        authority: "",
+        path: rewrite.path.as_deref().unwrap_or_default(),
+        headers: &headers,
+        body: rewrite.body.as_deref(),
+        source_address: "",
+    };
+    match parse(service, prefix, &request)?.syntax {
+        Syntax::Http(found) if found == *expected => Ok(()),
+        _ => Err(unsupported("The rewritten request does not say what was decided.")),
+    }
+}

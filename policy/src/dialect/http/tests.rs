@@ -1,0 +1,270 @@
+use super::{emit, parse};
+use crate::{
+    Name,
+    bundle::{Component, Field, FieldSet, Operation, Parameter, Service, Upstream},
+    code::{Code, Denial},
+    decide::{Constraints, OperationConstraints},
+    dialect::{Parsed, Rewrite, Syntax},
+    predicate::{CompareOp, Predicate, Resolved},
+    request::{Clause, Header, HttpRequest, Projection, Verb, WriteKind},
+    transform::PathStep,
+    value::{FieldType, Literal},
+};
+use doorward_proto::v1::{AuditMode, Dialect, Enforcement, HiddenField};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+const PREFIX: &str = "/shop";
+
+fn parameter(name: &str, field_type: FieldType, filters: Option<&str>) -> Parameter {
+    Parameter {
+        name: name.into(),
+        field_type,
+        required: false,
+        allowed: Vec::new(),
+        filters_field: filters.map(Name::from),
+        body: name.starts_with('/'),
+    }
+}
+
+fn service() -> Service {
+    use FieldType::{Integer, String};
+    let fields: Vec<Field> = [("id", Integer), ("note", String), ("region", String), ("status", String)]
+        .into_iter()
+        .map(|(name, field_type)| Field { name: name.into(), field_type, class: "".into() })
+        .collect();
+    let operation = |template: &str, verbs: &[Verb], parameters, rows_at: &str, single| Operation {
+        template: template.into(),
+        verbs: verbs.to_vec(),
+        parameters,
+        rows_at: rows_at.into(),
+        single,
+    };
+    let mut status = parameter("status", String, Some("status"));
+    status.allowed = vec!["open".into(), "done".into()];
+    let orders = Component {
+        name: "orders".into(),
+        key: vec!["id".into()],
+        all_fields: Arc::new(FieldSet::new(fields.iter().map(|field| field.name.clone()).collect())),
+        fields,
+        relations: Vec::new(),
+        parameters: Vec::new(),
+        operations: vec![
+            operation(
+                "/orders",
+                &[Verb::Get],
+                vec![parameter("limit", Integer, None), parameter("region", String, Some("region")), status],
+                "/data/items",
+                false,
+            ),
+            operation("/orders", &[Verb::Post], Vec::new(), "", true),
+            operation(
+                "/orders/search",
+                &[Verb::Post],
+                vec![parameter("/where/region", String, Some("region")), parameter("/page", Integer, None)],
+                "/items",
+                false,
+            ),
+            operation(
+                "/orders/{id}",
+                &[Verb::Get, Verb::Put, Verb::Patch, Verb::Delete],
+                vec![parameter("id", Integer, Some("id"))],
+                "",
+                true,
+            ),
+            operation("/orders/latest", &[Verb::Get], Vec::new(), "", true),
+        ],
+    };
+    Service {
+        name: "shop".into(),
+        dialect: Dialect::Http,
+        on_hidden_field: HiddenField::Deny,
+        max_rows: None,
+        audit: AuditMode::AuditAsync,
+        enforcement: Enforcement::Enforce,
+        components: [("orders".into(), Arc::new(orders))].into_iter().collect(),
+        upstream: Upstream::default(),
+        max_body_bytes: None,
+        record_request_text: false,
+        case_insensitive: false,
+        files: false,
+    }
+}
+
+fn ask(method: &str, path: &str, body: &str) -> Result<Parsed, Denial> {
+    let headers = [Header { name: "content-type", value: b"application/json" }];
+    let path = format!("{PREFIX}{path}");
+    let body = (!body.is_empty()).then_some(body.as_bytes());
+    let request = HttpRequest { method, authority: "a", path: &path, headers: &headers, body, source_address: "" };
+    parse(&service(), PREFIX, &request)
+}
+
+fn constraints(rows: Option<Resolved>) -> OperationConstraints {
+    OperationConstraints {
+        rows,
+        visible: Arc::new(FieldSet::new(vec!["id".into(), "region".into()])),
+        sees_all: false,
+        omitted: Vec::new(),
+        masks: Arc::new([]),
+        set: Vec::new(),
+        max_rows: None,
+        arguments: Vec::new(),
+        check: None,
+    }
+}
+
+fn run(parsed: &Parsed, own: OperationConstraints) -> Result<Rewrite, Denial> {
+    let Syntax::Http(syntax) = &parsed.syntax else { panic!("another dialect") };
+    emit(&service(), PREFIX, syntax, &parsed.request, &Constraints { operations: vec![own] })
+}
+
+fn equals(field: &str, value: Literal) -> Resolved {
+    let field_type = if field == "id" { FieldType::Integer } else { FieldType::String };
+    Predicate::Compare { field: field.into(), field_type, op: CompareOp::Eq, value }
+}
+
+fn west() -> Resolved {
+    equals("region", Literal::String("west".into()))
+}
+
+fn path(method: &str, asked: &str, body: &str, rows: Resolved) -> Result<String, Code> {
+    run(&ask(method, asked, body).unwrap(), constraints(Some(rows)))
+        .map(|rewrite| rewrite.path.unwrap())
+        .map_err(|denial| denial.code)
+}
+
+#[test]
+fn whatever_is_not_declared_is_denied() {
+    for (method, path, body) in [
+        ("GET", "/orders/", ""),
+        ("GET", "/Orders", ""),
+        ("GET", "/users", ""),
+        ("GET", "/orders/1/items", ""),
+        ("GET", "/orders/x", ""),
+        ("GET", "/orders/..", ""),
+        ("GET", "/orders/%2e%2e%2fusers", ""),
+        ("GET", "//orders", ""),
+        ("GET", "/orders?unknown=1", ""),
+        ("GET", "/orders?region=a&region=b", ""),
+        ("GET", "/orders?status=lost", ""),
+        ("GET", "/orders?limit=many", ""),
+        ("GET", "/orders/1?id=2", ""),
+        ("GET", "/orders", "{}"),
+        ("DELETE", "/orders/1", "{}"),
+        ("DELETE", "/orders", ""),
+        ("HEAD", "/orders", ""),
+        ("POST", "/orders", ""),
+        ("POST", "/orders", "1"),
+        ("POST", "/orders", "[]"),
+        ("POST", "/orders", r#"{"id":"x"}"#),
+        ("POST", "/orders", r#"{"id":1,"id":2}"#),
+        ("POST", "/orders/search", r#"{"where":{"region":"a","status":"b"}}"#),
+        ("POST", "/orders/search", r#"{"where":{"region":["a"]}}"#),
+        ("POST", "/orders/search", r#"{"page":"1"}"#),
+    ] {
+        assert!(ask(method, path, body).is_err(), "{method} {path} {body}");
+    }
+    let headers = [Header { name: "x-http-method-override", value: b"DELETE" }];
+    let request = HttpRequest {
+        method: "GET",
+        authority: "",
+        path: "/shop/orders",
+        headers: &headers,
+        body: None,
+        source_address: "",
+    };
+    assert!(parse(&service(), PREFIX, &request).is_err());
+}
+
+#[test]
+fn the_template_with_more_literals_goes_first() {
+    let parsed = ask("GET", "/orders/latest", "").unwrap();
+    assert!(parsed.request.operations[0].arguments.is_empty());
+    assert!(!parsed.request.operations[0].capabilities.rows);
+}
+
+#[test]
+fn rows_are_limited_by_a_declared_filter_or_denied() {
+    assert_eq!(path("GET", "/orders?status=open", "", west()).unwrap(), "/shop/orders?status=open&region=west");
+    assert_eq!(path("GET", "/orders?region=west", "", west()).unwrap(), "/shop/orders?region=west");
+    assert_eq!(path("GET", "/orders?region=east", "", west()), Err(Code::RowDenied));
+    assert_eq!(path("GET", "/orders?region=", "", west()), Err(Code::RowDenied));
+    assert_eq!(path("GET", "/orders/5", "", equals("id", Literal::Integer(5))).unwrap(), "/shop/orders/5");
+    assert_eq!(path("GET", "/orders/6", "", equals("id", Literal::Integer(5))), Err(Code::RowDenied));
+    assert_eq!(path("GET", "/orders/5", "", west()), Err(Code::RowDenied));
+    let note = equals("note", Literal::String("x".into()));
+    assert_eq!(path("GET", "/orders", "", Predicate::And(vec![west(), note])), Err(Code::RowDenied));
+    let several = Predicate::In {
+        field: "region".into(),
+        field_type: FieldType::String,
+        negated: false,
+        values: vec![Literal::String("west".into()), Literal::String("east".into())],
+    };
+    assert_eq!(path("GET", "/orders", "", several.clone()), Err(Code::RowDenied));
+    assert_eq!(path("GET", "/orders?region=east", "", several).unwrap(), "/shop/orders?region=east");
+    assert_eq!(path("GET", "/orders", "", Predicate::Not(Box::new(west()))), Err(Code::RowDenied));
+    assert_eq!(path("GET", "/orders", "", Predicate::Constant(false)), Err(Code::RowDenied));
+    assert_eq!(path("GET", "/orders", "", equals("region", Literal::String("".into()))), Err(Code::RowDenied));
+    // A value that the service does not allow for the parameter cannot be sent.
+    assert!(path("GET", "/orders", "", equals("status", Literal::String("lost".into()))).is_err());
+    let body = r#"{"where":{"region":"west"},"page":1}"#;
+    assert_eq!(path("POST", "/orders/search", body, west()).unwrap(), "/shop/orders/search");
+    assert_eq!(path("POST", "/orders/search", r#"{"page":1}"#, west()), Err(Code::RowDenied));
+}
+
+#[test]
+fn the_cap_goes_into_the_declared_limit() {
+    for (asked, sent) in [("", "10"), ("?limit=5", "5"), ("?limit=50", "10"), ("?limit=0", "10"), ("?limit=-1", "10")] {
+        let parsed = ask("GET", &format!("/orders{asked}"), "").unwrap();
+        assert!(parsed.request.operations[0].capabilities.cap);
+        let rewrite = run(&parsed, OperationConstraints { max_rows: Some(10), ..constraints(None) }).unwrap();
+        assert_eq!(rewrite.path.unwrap(), format!("/shop/orders?limit={sent}"));
+    }
+}
+
+#[test]
+fn the_response_is_filtered_where_the_rows_are() {
+    let rewrite = run(&ask("GET", "/orders", "").unwrap(), constraints(None)).unwrap();
+    let site = &rewrite.response.sites[0];
+    assert_eq!(site.path, [PathStep::Member("data".into()), PathStep::Member("items".into()), PathStep::Elements]);
+    assert!(!site.visible.contains("note"));
+    let rewrite = run(&ask("GET", "/orders/1", "").unwrap(), constraints(None)).unwrap();
+    assert!(rewrite.response.sites[0].path.is_empty());
+}
+
+#[test]
+fn writes_name_their_fields_and_take_presets_and_fixed_arguments() {
+    let parsed = ask("POST", "/orders", r#"[{"id":"7","note":"a"},{"note":null}]"#).unwrap();
+    let operation = &parsed.request.operations[0];
+    assert_eq!(
+        (operation.write, operation.projection, operation.writes.len()),
+        (WriteKind::Create, Projection::All, 2)
+    );
+    assert_eq!(operation.fields.iter().filter(|used| used.clause == Clause::Write).count(), 3);
+    let mut own = constraints(None);
+    own.set = vec![("region".into(), Literal::String("west".into()), true)];
+    let rewrite = run(&parsed, own).unwrap();
+    assert_eq!(rewrite.body.unwrap(), br#"[{"id":7,"note":"a","region":"west"},{"note":null,"region":"west"}]"#);
+    let kind = |method: &str| ask(method, "/orders/1", r#"{"note":"x"}"#).unwrap().request.operations[0].write;
+    assert_eq!((kind("PUT"), kind("PATCH")), (WriteKind::Replace, WriteKind::Update));
+    let mut own = constraints(Some(west()));
+    own.arguments = vec![("/where/region".into(), Literal::String("west".into()))];
+    let rewrite = run(&ask("POST", "/orders/search", r#"{"page":1}"#).unwrap(), own.clone()).unwrap();
+    assert_eq!(rewrite.body.unwrap(), br#"{"page":1,"where":{"region":"west"}}"#);
+    assert_eq!(run(&ask("GET", "/orders", "").unwrap(), own).unwrap_err().code, Code::Unsupported);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_request_panics_or_leaves_the_policys_rows(query in "[a-z=&%0-9+]{0,30}", value in "[a-z%&=+/? ]{1,8}") {
+        let Ok(parsed) = ask("GET", &format!("/orders?{query}"), "") else { return Ok(()) };
+        let rows = equals("region", Literal::String(value.as_str().into()));
+        let Ok(rewrite) = run(&parsed, constraints(Some(rows))) else { return Ok(()) };
+        let target = crate::dialect::dreamfactory::path::split(PREFIX, &rewrite.path.unwrap()).unwrap();
+        let regions: Vec<&str> =
+            target.query.iter().filter(|(name, _)| name == "region").map(|(_, value)| value.as_str()).collect();
+        prop_assert_eq!(regions, [value.as_str()]);
+    }
+}
