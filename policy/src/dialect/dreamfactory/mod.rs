@@ -10,14 +10,16 @@
 //! | `path` | splits and strictly decodes the request target |
 //! | `filter` | the filter grammar: client text → tree, policy predicate → tree, tree → text |
 //! | `body` | JSON bodies without duplicate keys, typed records |
-//! | `parse` | request → tree and `DataRequest` |
+//! | `options`, `table`, `parse` | request → tree and `DataRequest` |
 //! | `emit` | tree and constraints → request and response plan |
 
 pub(in crate::dialect) mod body;
 mod emit;
 mod filter;
+mod options;
 mod parse;
 pub(in crate::dialect) mod path;
+mod table;
 #[cfg(test)]
 mod tests;
 mod tree;
