@@ -8,6 +8,7 @@ pub mod admin;
 pub mod audit;
 pub mod cli;
 pub mod clock;
+pub mod host;
 pub mod jwks;
 pub mod metrics;
 pub mod policies;
