@@ -1,0 +1,330 @@
+"""Starts the demo's processes and walks through what Doorward does; see run.sh."""
+
+import base64
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import data
+
+ROOT = Path(__file__).resolve().parents[2]
+WORK = ROOT / ".demo"
+TOOLS = ROOT / ".tools"
+DOORWARD = ROOT / "target/debug/doorward"
+CHECK = "--check" in sys.argv[1:]
+COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+children: dict[str, subprocess.Popen] = {}
+failures: list[str] = []
+passed = 0
+
+
+def paint(code: str, text: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if COLOUR else text
+
+
+def free_port(preferred: int) -> int:
+    """`preferred` if it is free and this is the demo for a person, else any free port."""
+    with socket.socket() as s:
+        if not CHECK:
+            try:
+                s.bind(("127.0.0.1", preferred))
+                return preferred
+            except OSError:
+                pass
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start(name: str, *command: str) -> None:
+    with open(WORK / f"{name}.log", "a", encoding="utf-8") as log:
+        children[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=WORK)
+
+
+def stop(name: str, how: int = signal.SIGTERM) -> None:
+    child = children.pop(name, None)
+    if child and child.poll() is None:
+        child.send_signal(how)
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def wait_for(what: str, ready, seconds: float = 30):
+    """The first true answer of `ready`, or an end with a sentence that names the logs."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for name, child in children.items():
+            if child.poll() is not None:
+                raise SystemExit(f"{name} ended with {child.returncode}; its log: {WORK / (name + '.log')}")
+        try:
+            answer = ready()
+            if answer:
+                return answer
+        except OSError:
+            pass
+        time.sleep(0.02)
+    raise SystemExit(f"{what} did not happen within {seconds:.0f} s; logs are in {WORK}")
+
+
+def fetch(path: str, token: str = "", key: str = "") -> tuple[int, object]:
+    request = urllib.request.Request(f"http://127.0.0.1:{PROXY}{path}")
+    if token:
+        request.add_header("authorization", f"Bearer {token}")
+    if key:
+        request.add_header("x-doorward-key", key)
+    try:
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        text = error.read().decode()
+        try:
+            return error.code, json.loads(text)
+        except ValueError:
+            return error.code, text
+
+
+def cli(*args: str, check: bool = True) -> str:
+    done = subprocess.run([str(DOORWARD), *args], cwd=WORK, capture_output=True, text=True, check=False, timeout=60)
+    if check and done.returncode != 0:
+        raise SystemExit(f"doorward {shlex.join(args)} failed:\n{done.stderr}")
+    return done.stdout
+
+
+def token(user: str, *more: str) -> str:
+    return cli("dev", "token", "--user", user, "--expires", "50m", *more).strip()
+
+
+def say(title: str) -> None:
+    print(f"\n{paint('1;36', title)}", flush=True)
+
+
+def show(command: str, answer: object) -> None:
+    print(paint("2", f"  $ {command}"))
+    text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
+    for line in text.splitlines()[:14]:
+        print("    " + (line if len(line) <= 220 else line[:217] + "…"))
+
+
+def expect(what: str, holds: bool) -> None:
+    global passed
+    if holds:
+        passed += 1
+        print("  " + paint("32", "✓ ") + what, flush=True)
+    else:
+        failures.append(what)
+        print("  " + paint("31", "✗ ") + what, flush=True)
+
+
+def ask(path: str, who: str = "", token: str = "", key: str = "") -> tuple[int, object]:
+    """One request, shown as a person would type it."""
+    header = f' -H "authorization: Bearer ${who}"' if token else f' -H "x-doorward-key: ${who}"' if key else ""
+    status, body = fetch(path, token, key)
+    show(f"curl 'http://127.0.0.1:{PROXY}{path}'{header}   → {status}", body)
+    return status, body
+
+
+def denied(answer: tuple[int, object], status: int, code: str) -> None:
+    got = answer[1].get("code") if isinstance(answer[1], dict) else None
+    expect(f"{status} {code}", answer[0] == status and got == code)
+
+
+def edit(file: str, old: str, new: str) -> None:
+    path = WORK / "policies" / file
+    text = path.read_text(encoding="utf-8")
+    if old not in text:
+        raise SystemExit(f"{path} does not hold {old!r}")
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(text.replace(old, new), encoding="utf-8")
+    fresh.replace(path)
+
+
+def records() -> list[dict]:
+    lines = cli("audit", "query", "--server", f"http://127.0.0.1:{GRPC}", "--format", "jsonl", "--limit", "100000")
+    return [json.loads(line) for line in lines.splitlines() if line]
+
+
+def serve() -> None:
+    start("control-plane", str(DOORWARD), "serve", "--policies", "policies", "--data", "data",
+          "--listen", f"127.0.0.1:{GRPC}", "--metrics-listen", f"127.0.0.1:{METRICS}")
+    wait_for("the control plane's start", lambda: urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/readyz", timeout=2).status == 200)
+
+
+def prepare() -> None:
+    for needed, make in [(DOORWARD, "build"), (ROOT / "target-wasm/doorward_filter.wasm", "wasm"), (TOOLS / "venv/bin/datasette", "tools")]:
+        if not needed.exists():
+            raise SystemExit(f"{needed.relative_to(ROOT)} is missing: run `make {make}` first.")
+    shutil.rmtree(WORK, ignore_errors=True)
+    (WORK / "policies").mkdir(parents=True)
+    for file in (ROOT / "deploy/demo/policies").glob("*.yaml"):
+        shutil.copy(file, WORK / "policies" / file.name)
+    data.write(str(WORK / "northwind.db"))
+    jwks = json.loads(cli("dev", "token", "--jwks"))
+    provider = {
+        "apiVersion": "doorward.dev/v1alpha1", "kind": "IdentityProvider", "metadata": {"name": "dev"},
+        "spec": {"issuer": "https://dev.doorward.local", "audiences": ["doorward"], "algorithms": ["ES256"],
+                 "jwks": {"inline": jwks}, "maxTokenAge": "60m",
+                 "claims": {"user": "sub", "groups": "groups", "attributes": {"region": "region"}}},
+    }
+    (WORK / "policies/provider.yaml").write_text(json.dumps(provider, indent=2), encoding="utf-8")
+
+
+def envoy() -> None:
+    values = {
+        "NODE_ID": "demo", "ADMIN_PORT": ADMIN, "LISTEN_ADDRESS": "127.0.0.1", "LISTEN_PORT": PROXY,
+        "UPSTREAM_HOST": "127.0.0.1", "UPSTREAM_PORT": UPSTREAM, "CONTROL_PLANE_HOST": "127.0.0.1",
+        "CONTROL_PLANE_PORT": GRPC, "WASM_FILE": ROOT / "target-wasm/doorward_filter.wasm", "SCOPE": "default",
+        "POLICY_PUBLIC_KEY": (WORK / "data/policy-signing.pub").read_text(encoding="utf-8").strip(),
+        "POLICY_KEY_ID": key_id(), "TOKENIZATION_KEY": "", "FILTER_OPTIONS": "",
+    }
+    text = (ROOT / "deploy/envoy/doorward.yaml.tmpl").read_text(encoding="utf-8")
+    for name, value in values.items():
+        text = text.replace("${%s}" % name, str(value))
+    (WORK / "envoy.yaml").write_text(text, encoding="utf-8")
+    start("envoy", str(TOOLS / "envoy/1.40.0/envoy"), "-c", "envoy.yaml", "--concurrency", "2", "--log-level", "warning")
+
+
+def key_id() -> str:
+    """First eight hex digits of the public key's SHA-256, as `doorward serve` names it."""
+    return hashlib.sha256(base64.b64decode((WORK / "data/policy-signing.pub").read_text(encoding="utf-8"))).hexdigest()[:8]
+
+
+def rows(answer: tuple[int, object]) -> list[dict]:
+    return answer[1] if isinstance(answer[1], list) else []
+
+
+def walk() -> None:
+    page = "/northwind/customers.json?_shape=array"
+    west = token("ann@example.com", "--group", "analysts", "--claim", "region=west")
+
+    say("1. Nobody gets in without an identity")
+    denied(ask(page), 401, "credential_missing")
+
+    say("2. An analyst of the west sees the west, without hidden fields; e-mail is masked")
+    wait_for("the policy's arrival", lambda: fetch(page, west)[0] == 200)
+    answer = ask(page + "&_size=3", "WEST", west)
+    expect("only active western customers", answer[0] == 200 and len(rows(answer)) == 3 and {r["region"] for r in rows(answer)} == {"west"})
+    expect("no hidden field came back", not {"ssn", "phone", "credit_card", "date_of_birth", "internal_notes", "status"} & set(rows(answer)[0]))
+    expect("the e-mail address is masked", rows(answer)[0]["email"] == "p***@example.com")
+    everything = fetch(page + "&_size=1000", west)
+    expect("a thousand rows, none from elsewhere", len(rows(everything)) == 1000 and {r["region"] for r in rows(everything)} == {"west"})
+
+    say("3. Asking for a hidden field is refused, in every clause that could show it")
+    for clause in ["_col=ssn", "_sort=ssn", "ssn__gt=5", "_facet=ssn", "_where=ssn%20like%20'1%25'", "_sort=email"]:
+        denied(ask(f"{page}&{clause}", "WEST", west), 403, "field_denied")
+
+    say("4. Nothing widens the row filter")
+    expect("another region is empty", rows(ask(f"{page}&region=east", "WEST", west)) == [])
+    denied(ask(f"{page}&_where={urllib.parse.quote('1=1) or (1=1')}", "WEST", west), 400, "unsupported")
+    either = urllib.parse.quote("region = 'east' or id > 0")
+    expect("an OR stays inside the filter", {r["region"] for r in rows(ask(f"{page}&_size=5&_where={either}", "WEST", west))} == {"west"})
+    expect("free SQL is closed", ask("/northwind.json?sql=select+*+from+customers", "WEST", west)[0] in (400, 403))
+
+    say("5. A tool has a key of its own, for one role")
+    key = cli("key", "create", "--name", "catalogue", "--role", "app-catalogue", "--write", "policies/keys.yaml").strip().splitlines()[0]
+    show("doorward key create --name catalogue --role app-catalogue --write policies/keys.yaml", "(the key, shown once)")
+    products = "/northwind/products.json?_shape=array&_size=2"
+    wait_for("the key's arrival", lambda: fetch(products, key=key)[0] == 200)
+    expect("the key reads products", len(rows(ask(products, "KEY", key=key))) == 2)
+    denied(ask(page, "KEY", key=key), 403, "component_denied")
+
+    say("6. An agent acting for a user sees less than the user")
+    agent = token("ann@example.com", "--group", "analysts", "--claim", "region=west", "--act", "research-assistant")
+    answer = ask(page + "&_size=100", "AGENT", agent)
+    expect("only what both may see", bool(rows(answer)) and all(set(r) == {"id", "company", "city", "region"} and r["region"] == "west" for r in rows(answer)))
+    expect("the agent's cap of 50 rows holds", len(rows(answer)) == 50)
+    denied(ask(page, "OTHER_AGENT", token("ann@example.com", "--group", "analysts", "--claim", "region=west", "--act", "unknown-agent")), 403, "delegation_denied")
+
+    say("7. A role edited on disk takes effect within a second, without restart")
+    edit("roles.yaml", "country, region, email]", "region, email]")
+    begun = time.monotonic()
+    wait_for("the edit's effect", lambda: "country" not in rows(fetch(page + "&_size=1", west))[0])
+    took = time.monotonic() - begun
+    expect(f"in force after {took * 1000:.0f} ms", took < 1.5)
+
+    say("8. A key is revoked")
+    show("doorward key revoke catalogue --policies policies", cli("key", "revoke", "catalogue", "--policies", "policies"))
+    wait_for("the revocation's effect", lambda: fetch(products, key=key)[0] == 401)
+    denied(ask(products, "KEY", key=key), 401, "credential_revoked")
+
+    say("9. A person is restricted, whatever the roles say")
+    (WORK / "policies/restriction.yaml").write_text(
+        "apiVersion: doorward.dev/v1alpha1\nkind: AccessRestriction\nmetadata: { name: investigation }\n"
+        "spec: { subjects: [{ user: bob@example.com }], effect: deny }\n", encoding="utf-8")
+    bob = token("bob@example.com", "--group", "analysts", "--claim", "region=west")
+    wait_for("the restriction's effect", lambda: fetch(page, bob)[0] == 403)
+    denied(ask(page, "BOB", bob), 403, "restricted")
+    expect("others go on", ask(page + "&_size=1", "WEST", west)[0] == 200)
+
+    say("10. Why? `doorward explain` runs the filter's own code")
+    text = cli("explain", "policies", "--token", west, f"http://127.0.0.1:{PROXY}{page}&_sort=ssn", check=False)
+    show("doorward explain policies --token $WEST '…&_sort=ssn'", text)
+    expect("it names code and role", "field_denied" in text and "app-analyst" in text)
+
+    say("11. Every decision is in the audit stream, bound to the person")
+    tail = cli("audit", "tail", "--server", f"http://127.0.0.1:{GRPC}", "--last", "6")
+    show("doorward audit tail --last 6", tail)
+    expect("the tail names the people", "ann@example.com" in tail or "bob@example.com" in tail)
+
+    say("12. The control plane is killed: enforcement goes on, and no record is lost")
+    time.sleep(1)
+    before = len(records())
+    stop("control-plane", signal.SIGKILL)
+    answers = [fetch(page + "&_size=1", west)[0] for _ in range(20)] + [fetch(page)[0] for _ in range(20)]
+    expect("20 allowed and 20 denied without it", answers == [200] * 20 + [401] * 20)
+    serve()
+    wait_for("the records' arrival", lambda: len(records()) >= before + 40, 60)
+    found = records()
+    expect(f"the 40 records arrived ({len(found)} in all)", len(found) >= before + 40)
+    chains: dict[str, list[int]] = {}
+    for record in found:
+        record = record.get("record", record)
+        chains.setdefault(record["emitter"], []).append(int(record["sequence"]))
+    expect("no gap and no duplicate in any sequence", all(sorted(s) == list(range(1, len(s) + 1)) for s in chains.values()))
+    show("doorward proxies", cli("proxies", "--server", f"http://127.0.0.1:{GRPC}"))
+
+
+def main() -> int:
+    prepare()
+    try:
+        start("datasette", str(TOOLS / "venv/bin/datasette"), "serve", "northwind.db", "-h", "127.0.0.1", "-p", str(UPSTREAM))
+        serve()
+        envoy()
+        wait_for("Envoy's start", lambda: fetch("/")[0] in (403, 503))
+        wait_for("Datasette's start", lambda: urllib.request.urlopen(f"http://127.0.0.1:{UPSTREAM}/-/versions.json", timeout=2).status == 200)
+        wait_for("the first policy", lambda: fetch("/northwind/customers.json")[0] == 401)
+        walk()
+        print(f"\n{passed} passed, {len(failures)} failed", flush=True)
+        for failure in failures:
+            print(f"  failed: {failure}")
+        if not CHECK:
+            print(f"\nProxy http://127.0.0.1:{PROXY}  control plane 127.0.0.1:{GRPC}  metrics http://127.0.0.1:{METRICS}/metrics"
+                  f"  Envoy admin http://127.0.0.1:{ADMIN}  policies {WORK / 'policies'}\nCtrl-C ends it.", flush=True)
+            try:
+                signal.pause()
+            except KeyboardInterrupt:
+                print()
+        return 1 if failures else 0
+    finally:
+        for name in list(children):
+            stop(name)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    PROXY, GRPC, METRICS, ADMIN, UPSTREAM = (free_port(p) for p in (10000, 7070, 7071, 9901, 8001))
+    sys.exit(main())
