@@ -36,7 +36,8 @@ use crate::host::LocalHost;
     EXIT CODES:\n  0  allowed, rewritten or not\n  1  errors\n  2  the command line is wrong\n  3  denied")]
 pub struct Args {
     /// Policy files and directories, then the URL.
-    #[arg(required = true, num_args = 2.., value_name = "PATH... URL")]
+    // One at a time: with a minimum here, clap wants it met anew on each side of an option between path and URL.
+    #[arg(required = true, num_args = 1.., value_name = "PATH... URL")]
     paths_and_url: Vec<String>,
     /// HTTP method [default: GET, or POST with -d].
     #[arg(short = 'X', long, value_name = "METHOD")]
@@ -148,7 +149,9 @@ impl Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Some((url, paths)) = args.paths_and_url.split_last() else { bail!("give policy paths and a URL") };
+    let Some((url, paths)) = args.paths_and_url.split_last().filter(|(_, paths)| !paths.is_empty()) else {
+        bail!("give the paths of the policy first, then the URL of the request");
+    };
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
     let sources = Sources::load(&paths, "default", &check::keys(args.jwks.clone()))?;
     if sources.errors() > 0 {
