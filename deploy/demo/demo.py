@@ -295,6 +295,7 @@ def walk() -> None:
         record = record.get("record", record)
         chains.setdefault(record["emitter"], []).append(int(record["sequence"]))
     expect("no gap and no duplicate in any sequence", all(sorted(s) == list(range(1, len(s) + 1)) for s in chains.values()))
+    wait_for("the proxy's return", lambda: "current" in cli("proxies", "--server", f"http://127.0.0.1:{GRPC}"))
     show("doorward proxies", cli("proxies", "--server", f"http://127.0.0.1:{GRPC}"))
 
 
