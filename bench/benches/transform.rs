@@ -1,0 +1,69 @@
+//! Response filtering: two of nine fields of every record masked, at the chunk sizes in which bodies arrive.
+#![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use doorward_bench::short;
+use doorward_policy::{
+    bundle::FieldSet,
+    transform::{MaskKind, MaskRule, PathStep, ResponsePlan, RowShape, RowSite, Transformer},
+};
+use std::{fmt::Write as _, hint::black_box, sync::Arc};
+
+const FIELDS: [&str; 9] = ["id", "first_name", "last_name", "company", "city", "notes", "created", "email", "ssn"];
+
+fn records(count: usize) -> String {
+    let mut text = String::from(r#"{"resource":["#);
+    for at in 0..count {
+        let comma = if at == 0 { "" } else { "," };
+        let _ = write!(
+            text,
+            r#"{comma}{{"id":{at},"first_name":"Alice","last_name":"Example","company":"Example & Sons Ltd","city":"Springfield","notes":"Called on Monday; wants the \"large\" box, and asked twice when it would come.","created":"2026-11-02T10:00:00Z","email":"alice{at}@example.com","ssn":"123-45-6789"}}"#
+        );
+    }
+    text + "]}"
+}
+
+fn plan(masks: &[(&str, MaskKind)]) -> ResponsePlan {
+    let rule = |(field, kind): &(&str, MaskKind)| MaskRule {
+        field: (*field).into(),
+        kind: *kind,
+        fixed: "***".into(),
+        length: 4,
+        filterable: false,
+    };
+    let site = RowSite {
+        path: vec![PathStep::Member("resource".into()), PathStep::Elements],
+        shape: RowShape::Object,
+        visible: Arc::new(FieldSet::new(FIELDS.iter().map(|field| (*field).into()).collect())),
+        masks: masks.iter().map(rule).collect(),
+        nested: Vec::new(),
+    };
+    ResponsePlan { sites: vec![site], ..ResponsePlan::default() }
+}
+
+fn bodies(criterion: &mut Criterion) {
+    let text = records(4_000);
+    let plan = plan(&[("email", MaskKind::MaskEmail), ("ssn", MaskKind::MaskLast)]);
+    let run = |chunk: usize, out: &mut Vec<u8>| {
+        out.clear();
+        let mut transformer = Transformer::new(plan.clone(), None);
+        for part in text.as_bytes().chunks(chunk) {
+            transformer.push(black_box(part), out)?;
+        }
+        transformer.finish(out)
+    };
+    let mut out = Vec::with_capacity(text.len());
+    run(16 << 10, &mut out).expect("a body of the promised form");
+    assert!(!String::from_utf8_lossy(&out).contains("123-45"), "a masked value came through");
+    let mut group = criterion.benchmark_group("mask two fields");
+    group.throughput(Throughput::Bytes(u64::try_from(text.len()).unwrap_or(u64::MAX)));
+    for chunk in [4 << 10, 16 << 10, 64 << 10] {
+        group.bench_function(BenchmarkId::from_parameter(format!("{} KiB chunks", chunk >> 10)), |bencher| {
+            bencher.iter(|| run(chunk, &mut out));
+        });
+    }
+    group.finish();
+}
+
+criterion_group! { name = benches; config = short(); targets = bodies }
+criterion_main!(benches);
