@@ -132,7 +132,7 @@ pub fn good() -> String {
     token("ES256", &claims(json!({})))
 }
 
-const STRINGS: [&str; 34] = [
+const STRINGS: [&str; 36] = [
     "",
     "10.0.0.0/8",
     "2001:db8::/32",
@@ -159,6 +159,7 @@ const STRINGS: [&str; 34] = [
     "org",
     "other",
     "other-api",
+    "alice@example.com",
     "plain",
     "realm_access",
     "region",
@@ -166,6 +167,7 @@ const STRINGS: [&str; 34] = [
     "roles",
     "scope",
     "sub",
+    "t-1",
     "tool",
 ];
 

@@ -243,3 +243,42 @@ fn a_cached_token_with_another_key_or_peer_is_another_principal() {
     assert_eq!(*ask(None, None), *bare);
     assert_eq!(*ask(Some("agent"), None), *agent);
 }
+
+#[test]
+fn revocation_by_user_token_or_issue_time_also_reaches_a_cached_token() {
+    use doorward_proto::v1::{Restriction, RestrictionEffect, Subject, SubjectKind};
+    let base = bundle();
+    let s = |text: &str| u32::try_from(base.strings.iter().position(|known| known == text).unwrap()).unwrap();
+    for (kind, value, issued_before, revoked) in [
+        (SubjectKind::SubjectUser, "alice@example.com", 0, true),
+        (SubjectKind::SubjectUser, "bot", 0, false),
+        (SubjectKind::SubjectToken, "t-1", 0, true),
+        (SubjectKind::SubjectToken, "bot", 0, false),
+        (SubjectKind::SubjectUser, "alice@example.com", NOW - 59, true),
+        (SubjectKind::SubjectUser, "alice@example.com", NOW - 60, false),
+    ] {
+        let restriction = Restriction {
+            name: s("plain"),
+            subjects: vec![Subject { kind: kind.into(), value: s(value), claim_path: 0 }],
+            from: NOW + 10,
+            effect: RestrictionEffect::RestrictRevoke.into(),
+            issued_before,
+            enforcement: doorward_proto::v1::Enforcement::Enforce.into(),
+            ..Restriction::default()
+        };
+        let tables = crate::bundle::Tables::build(
+            &doorward_proto::v1::Bundle { restrictions: vec![restriction], ..base.clone() },
+            [3; 32],
+            3,
+        )
+        .unwrap();
+        let mut cache = TokenCache::default();
+        let bearer = format!("Bearer {}", good());
+        let headers = [header("authorization", &bearer)];
+        let mut at = |now| {
+            code(authenticate(&tables, &Clock::at(now), &Settings::default(), &mut cache, &request("/", &headers)))
+        };
+        assert_eq!(at(NOW), None, "the restriction is not in force yet");
+        assert_eq!(at(NOW + 11), revoked.then_some(Code::CredentialRevoked), "{kind:?} {value} {issued_before}");
+    }
+}
