@@ -158,8 +158,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         check::report(&sources);
         eprintln!("warning: documents with errors are left out of what follows");
     }
-    let mut settings = engine::Settings::default();
-    settings.tokenization_key = true;
+    let mut settings = engine::Settings { tokenization_key: true, ..engine::Settings::default() };
     if args.allow_unidentified {
         settings.identity.unidentified = identity::Unidentified::Allow;
     }

@@ -56,8 +56,13 @@ fn free_port() -> u16 {
 impl Server {
     /// Starts on `root/policies` and `root/data`. With `file_limit`, files may not grow beyond so many KiB.
     pub fn start(root: &Path, extra: &[&str], file_limit: Option<u32>) -> Self {
+        Self::start_on(root, extra, file_limit, free_port())
+    }
+
+    /// As [`Self::start`], on this port.
+    pub fn start_on(root: &Path, extra: &[&str], file_limit: Option<u32>, grpc: u16) -> Self {
         std::fs::create_dir_all(root.join("policies")).unwrap();
-        let (grpc, http) = (free_port(), free_port());
+        let http = free_port();
         let binary = env!("CARGO_BIN_EXE_doorward");
         let mut command = match file_limit {
             // An ignored SIGXFSZ stays ignored over exec, so that a write fails with EFBIG as a full disk would with ENOSPC.
