@@ -28,10 +28,12 @@ build: wasm ## build the filter and the doorward binary (target/debug/doorward)
 test: ## run every test: unit, property, end-to-end against real Envoys, tool scripts
 	@python3 $(T)/run_tests.py
 
-demo: ## start the demo on this machine and print what to try
+demo: build ## start the demo on this machine, walk through it, and keep it up until Ctrl-C
+	@$(T)/python-env.sh
 	@deploy/demo/run.sh
 
-demo-check: ## run the demo's script unattended and check what it prints
+demo-check: build ## run the demo's walk unattended; fails if anything differs
+	@$(T)/python-env.sh
 	@deploy/demo/run.sh --check
 
 lint: ## check formatting, clippy, licences, sources and advisories
@@ -42,7 +44,7 @@ lint: ## check formatting, clippy, licences, sources and advisories
 fmt: ## format the Rust code
 	@cargo fmt --all
 
-bench: ## build what the benchmarks need and run them
+bench: build ## build what the benchmarks need and run them
 	@$(T)/bench-tools.sh
 	@bench/run.sh
 

@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Emitter, Report, Server};
-use doorward_proto::v1::{Filter, QueryRequest, TailRequest, tail_event::Event};
+use doorward_proto::v1::{AuditBatch, Filter, QueryRequest, TailRequest, tail_event::Event};
 use tokio_stream::StreamExt as _;
 
 fn all() -> QueryRequest {
@@ -18,15 +18,15 @@ async fn kill_9_in_the_middle_of_a_stream_loses_no_acknowledged_record() {
     let dir = tempfile::tempdir().unwrap();
     let mut emitter = Emitter::new("node/0/boot");
     let mut acknowledged = 0;
-    let mut resend = Vec::new();
+    let mut resend: Vec<(u64, AuditBatch)> = Vec::new();
     for round in 0..3 {
         let server = Server::start(dir.path(), &[], None);
         let Report { batches, mut acks } = Report::open(&server).await;
-        // What the emitter was not told to be durable, it sends again.
-        for batch in std::mem::take(&mut resend) {
-            batches.send(batch).await.unwrap();
+        // What the emitter was not told to be durable, it sends again: also what was sent again before.
+        let mut sent = std::mem::take(&mut resend);
+        for (_, batch) in &sent {
+            batches.send(batch.clone()).await.unwrap();
         }
-        let mut sent: Vec<_> = Vec::new();
         for _ in 0..40 {
             let batch = emitter.batch(25, 64);
             sent.push((emitter.sequence, batch.clone()));
@@ -42,7 +42,7 @@ async fn kill_9_in_the_middle_of_a_stream_loses_no_acknowledged_record() {
         while let Ok(Some(Ok(ack))) = tokio::time::timeout(Duration::from_secs(2), acks.next()).await {
             acknowledged = acknowledged.max(ack.sequence);
         }
-        resend = sent.into_iter().filter(|(last, _)| *last > acknowledged).map(|(_, batch)| batch).collect();
+        resend = sent.into_iter().filter(|(last, _)| *last > acknowledged).collect();
         let server = Server::start(dir.path(), &[], None);
         let found = server.query(all()).await;
         let sequences: Vec<u64> = found.iter().filter_map(|r| r.record.as_ref()).map(|r| r.sequence).collect();
