@@ -7,9 +7,9 @@ use sha2::Sha256;
 
 /// The masked form of a value, as JSON. `raw` is the JSON text of a scalar. `None`: it cannot be masked.
 ///
-/// `null` stays `null`. Any kind that has nothing sensible to show hides the whole value.
+/// `null` stays `null`, but for a fixed text: that shows nothing at all, not even whether there is a value. Any kind that has nothing sensible to show hides the whole value.
 pub(super) fn masked(rule: &MaskRule, raw: &[u8], key: Option<&[u8]>) -> Option<String> {
-    if raw == b"null" {
+    if raw == b"null" && rule.kind != MaskKind::MaskFixed {
         return Some("null".to_owned());
     }
     let text = if raw.first() == Some(&b'"') {
@@ -88,7 +88,7 @@ mod tests {
             (MaskKind::MaskEmail, 0, r#""no mail""#, r#""***""#),
             (MaskKind::MaskEmail, 0, r#""@x.org""#, r#""***""#),
             (MaskKind::MaskEmail, 0, "null", "null"),
-            (MaskKind::MaskFixed, 0, "true", r#""hidden""#),
+            (MaskKind::MaskFixed, 0, "null", r#""hidden""#),
         ];
         for (kind, length, raw, want) in cases {
             assert_eq!(masked(&rule(kind, length), raw.as_bytes(), None).as_deref(), Some(want), "{kind:?} {raw}");

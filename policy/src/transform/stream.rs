@@ -426,9 +426,9 @@ impl Transformer {
                     return Err(TransformError::Limit);
                 }
                 if !muted && self.action != Action::Copy {
-                    // A masked container shows nothing of what it holds.
+                    // A masked container shows nothing of what it holds: it is masked as an absent value.
                     match self.action {
-                        Action::Mask(..) => out.extend_from_slice(b"null"),
+                        Action::Mask(site, mask) => self.masked_scalar(site, mask, b"null", out)?,
                         Action::Replace(at) => self.replace(at, out)?,
                         Action::Copy | Action::Drop => {}
                     }
@@ -487,19 +487,21 @@ impl Transformer {
         Ok(())
     }
 
+    fn masked_scalar(&self, site: usize, mask: usize, raw: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError> {
+        let rule = self.plan.sites.get(site).and_then(|site| site.masks.get(mask)).ok_or(TransformError::Unexpected)?;
+        let key = self.token_key.as_ref().map(|key| key.as_slice());
+        let text = masked(rule, raw, key).ok_or(TransformError::Unmaskable)?;
+        out.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
     fn end_scalar(&mut self, out: &mut Vec<u8>) -> Result<(), TransformError> {
         self.state = State::After;
         if self.muted_at.is_some() {
             return Ok(());
         }
         match std::mem::replace(&mut self.action, Action::Copy) {
-            Action::Mask(site, mask) => {
-                let rule = self.plan.sites.get(site).and_then(|site| site.masks.get(mask));
-                let rule = rule.ok_or(TransformError::Unexpected)?;
-                let key = self.token_key.as_ref().map(|key| key.as_slice());
-                let text = masked(rule, &self.captured, key).ok_or(TransformError::Unmaskable)?;
-                out.extend_from_slice(text.as_bytes());
-            }
+            Action::Mask(site, mask) => self.masked_scalar(site, mask, &self.captured, out)?,
             Action::Replace(at) => self.replace(at, out)?,
             Action::Copy | Action::Drop => {}
         }

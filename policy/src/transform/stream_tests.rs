@@ -158,8 +158,8 @@ fn slow(rows: &mut Value, visible: &[&str], masks: &[&str]) {
         let Some(object) = row.as_object_mut() else { continue };
         object.retain(|key, _| visible.contains(&key.as_str()));
         for (key, value) in object.iter_mut() {
-            if masks.contains(&key.as_str()) && !value.is_null() {
-                *value = if value.is_array() || value.is_object() { Value::Null } else { json!("hidden") };
+            if masks.contains(&key.as_str()) {
+                *value = json!("hidden");
             }
         }
     }
