@@ -188,8 +188,7 @@ impl Shop {
     /// Writes the shop as an SQLite file, in place of what is there.
     pub fn write(&self, path: &Path) {
         let _ = std::fs::remove_file(path);
-        let mut db = rusqlite::Connection::open(path).unwrap();
-        let transaction = db.transaction().unwrap();
+        let db = rusqlite::Connection::open(path).unwrap();
         for table in &self.tables {
             let columns: Vec<String> = table
                 .columns
@@ -197,8 +196,21 @@ impl Shop {
                 .enumerate()
                 .map(|(at, (name, kind))| format!("{name} {kind}{}", if at == 0 { " PRIMARY KEY" } else { "" }))
                 .collect();
-            transaction.execute(&format!("CREATE TABLE {} ({})", table.name, columns.join(", ")), []).unwrap();
-            let marks = vec!["?"; columns.len()].join(", ");
+            db.execute(&format!("CREATE TABLE {} ({})", table.name, columns.join(", ")), []).unwrap();
+        }
+        self.fill(db);
+    }
+
+    /// Puts these rows in place of those of a file that is being served.
+    pub fn replace(&self, path: &Path) {
+        self.fill(rusqlite::Connection::open(path).unwrap());
+    }
+
+    fn fill(&self, mut db: rusqlite::Connection) {
+        let transaction = db.transaction().unwrap();
+        for table in &self.tables {
+            transaction.execute(&format!("DELETE FROM {}", table.name), []).unwrap();
+            let marks = vec!["?"; table.columns.len()].join(", ");
             let mut insert = transaction.prepare(&format!("INSERT INTO {} VALUES ({marks})", table.name)).unwrap();
             for row in &table.rows {
                 let values = table.names().map(|name| sql(&row[name]));
