@@ -221,7 +221,7 @@ impl Shop {
     }
 }
 
-fn sql(value: &Value) -> rusqlite::types::Value {
+pub(crate) fn sql(value: &Value) -> rusqlite::types::Value {
     match value {
         Value::Number(number) => match number.as_i64() {
             Some(integer) => integer.into(),

@@ -12,6 +12,7 @@
 
 pub mod control;
 pub mod data;
+pub mod dreamfactory;
 pub mod http;
 pub mod process;
 pub mod stack;

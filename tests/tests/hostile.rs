@@ -303,12 +303,12 @@ fn twin(shop: &Shop, policy: &Policy, callers: &[Caller], random: &mut Random) -
     for row in rows.iter_mut() {
         if seen(row) {
             for name in names.iter().filter(|name| !used.contains(*name)) {
-                // Masks other than null and fixed tell something of the value, as they are meant to; all keep null.
+                // Masks other than null and fixed tell something of the value, as they are meant to.
                 let opaque = policy
                     .grants(&callers[0])
                     .iter()
                     .all(|grant| matches!(grant.masked.get(name), Some(&("null" | "fixed"))));
-                if callers.iter().all(|caller| !policy.field(name, caller)) || (opaque && !row[*name].is_null()) {
+                if callers.iter().all(|caller| !policy.field(name, caller)) || opaque {
                     row.insert((*name).into(), json!(format!("y{}", random.below(1_000_000))));
                 }
             }
