@@ -485,7 +485,43 @@ fn parameter(random: &mut Random, columns: &[&'static str]) -> (String, String) 
     }
 }
 
+/// A question about one column that splits the values of a shop from those of its twin.
+fn probe(random: &mut Random, columns: &[&'static str]) -> String {
+    let name = *random.pick(columns);
+    let (op, value) = *random.pick(&[
+        ("startswith", "zq"),
+        ("contains", "q"),
+        ("endswith", "q"),
+        ("like", "zq%25"),
+        ("notlike", "zq%25"),
+        ("glob", "zq*"),
+        ("gt", "z"),
+        ("gte", "z"),
+        ("lt", "z"),
+        ("lte", "z"),
+        ("not", "y"),
+        ("isnull", "1"),
+        ("notnull", "1"),
+        ("isblank", "1"),
+        ("notblank", "1"),
+        ("exact", "west"),
+        ("in", "east,west"),
+        ("notin", "east"),
+        ("date", "1990-01-01"),
+    ]);
+    match random.below(6) {
+        0 => format!("/shop/customers.json?_sort={name}&_size=9"),
+        1 => format!("/shop/customers.json?_facet={name}&_facet_size=max"),
+        2 => format!("/shop/customers.json?_where={name}+like+'zq%25'"),
+        3 => format!("/shop/customers.json?_col={name}&_shape=array"),
+        _ => format!("/shop/customers.json?{name}__{op}={value}"),
+    }
+}
+
 fn hostile(random: &mut Random, columns: &[&'static str]) -> String {
+    if random.one_in(4) {
+        return probe(random, columns);
+    }
     let id = 1 + random.below(CUSTOMERS);
     let path = match random.below(40) {
         0 => format!("/shop/customers/{id}.json"),
