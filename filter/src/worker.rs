@@ -286,8 +286,8 @@ impl Active {
             Ok((policy, stale)) => (std::rc::Rc::clone(&policy.tables), stale),
             Err(denial) => return engine::unavailable(host, request, denial),
         };
-        let decide = if fits { engine::finish } else { engine::too_large };
-        let mut verdict = decide(&tables, host, &self.settings, pending, request);
+        let request = HttpRequest { body: request.body.filter(|_| fits), ..*request };
+        let mut verdict = engine::finish(&tables, host, &self.settings, &mut self.cache, pending, &request);
         verdict.record.policy_stale = stale;
         verdict
     }

@@ -23,6 +23,7 @@ mod tests;
 mod trace;
 mod writes;
 
+pub(crate) use restrict::restricted;
 pub use restrict::revoked;
 use trace::Tracer;
 pub use trace::{Step, Trace, Verdict};

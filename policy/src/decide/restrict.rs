@@ -2,7 +2,7 @@
 
 use super::{Question, Tracer, Verdict};
 use crate::{
-    bundle::{Tables, subjects::Restriction},
+    bundle::{Service, Tables, subjects::Restriction},
     code::{Code, Denial},
     identity::Principal,
 };
@@ -17,6 +17,31 @@ pub fn revoked(tables: &Tables, principal: &Principal, now_seconds: i64) -> Opti
     restrictions
         .any(|each| !each.shadow && each.period.holds(now_seconds) && each.revokes(principal))
         .then(revoked_denial)
+}
+
+/// The denial that restrictions set on a request of which nothing is known but its service. One that leaves only some
+/// verbs open, or caps rows, then denies: what is not understood cannot be seen to keep within it.
+#[must_use]
+pub(crate) fn restricted(
+    tables: &Tables,
+    service: &Service,
+    principal: &Principal,
+    now_seconds: i64,
+) -> Option<Denial> {
+    let key = principal.key.and_then(|at| tables.keys().get(at)).map(|key| &key.name);
+    let matches = tables.restricted().anyone(principal, key);
+    matches
+        .iter()
+        .filter_map(|at| tables.restriction(*at))
+        .filter(|each| !each.shadow && each.period.holds(now_seconds))
+        .find_map(|each| match each.denial_before_the_request(service, principal) {
+            None if !each.verbs.is_empty() || each.max_rows.is_some() => Some(restricted_denial()),
+            denial => denial,
+        })
+}
+
+fn restricted_denial() -> Denial {
+    Denial::new(Code::Restricted, "This caller's access is restricted at present.")
 }
 
 fn revoked_denial() -> Denial {
@@ -36,23 +61,28 @@ impl Restriction {
 
     /// Why it denies, if it does.
     fn denial(&self, question: &Question<'_>) -> Option<Denial> {
-        let named = self.services.contains(&question.service.name);
+        let open = |verb| self.verbs.is_empty() || self.verbs.contains(verb);
+        self.denial_before_the_request(question.service, question.principal).or_else(|| {
+            let only = self.effect == RestrictionEffect::RestrictAllowOnly;
+            let closed = only && !question.request.operations.iter().all(|operation| open(&operation.verb));
+            closed.then(restricted_denial)
+        })
+    }
+
+    /// Why it denies whatever is asked of this service, if it does.
+    fn denial_before_the_request(&self, service: &Service, principal: &Principal) -> Option<Denial> {
+        let named = self.services.contains(&service.name);
         let denied = match self.effect {
-            RestrictionEffect::RestrictRevoke => {
-                return self.revokes(question.principal).then(revoked_denial);
-            }
+            RestrictionEffect::RestrictRevoke => return self.revokes(principal).then(revoked_denial),
             RestrictionEffect::RestrictDeny => named || self.services.is_empty(),
             RestrictionEffect::RestrictAllowOnly => {
-                let verb = |verb| self.verbs.is_empty() || self.verbs.contains(verb);
                 // One that names nothing leaves nothing open.
                 let nothing = self.services.is_empty() && self.verbs.is_empty() && self.max_rows.is_none();
-                nothing
-                    || !self.services.is_empty() && !named
-                    || !question.request.operations.iter().all(|operation| verb(&operation.verb))
+                nothing || !self.services.is_empty() && !named
             }
             RestrictionEffect::Unspecified => true,
         };
-        denied.then(|| Denial::new(Code::Restricted, "This caller's access is restricted at present."))
+        denied.then(restricted_denial)
     }
 }
 

@@ -4,6 +4,8 @@
 //! buffer a body; where the dialect reads bodies, [`finish`] goes on once the body is whole. The filter, `doorward
 //! explain` and `doorward test` all come through here.
 
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 use crate::{
@@ -90,7 +92,7 @@ pub enum Outcome {
 pub enum Begin {
     /// Decided from the head alone.
     Done(Box<Verdict>),
-    /// The body is needed: buffer at most `limit` bytes and call [`finish`]; over it, call [`too_large`].
+    /// The body is needed: buffer at most `limit` bytes and call [`finish`]; over it, call that without a body.
     Body {
         /// Bytes.
         limit: usize,
@@ -99,11 +101,10 @@ pub enum Begin {
     },
 }
 
-/// A request whose caller is verified and whose body is awaited.
+/// A request whose caller was verified and whose body is awaited.
 #[derive(Clone, Debug)]
 pub struct Pending {
     decision_id: String,
-    principal: Arc<Principal>,
 }
 
 /// Takes the head of a request as far as it goes.
@@ -127,14 +128,7 @@ pub fn begin(
     };
     let principal = match identity::authenticate(tables, host, &settings.identity, cache, request) {
         Ok(principal) => principal,
-        Err(denied) => {
-            let mut verdict = context.denied(Some(service), Known::default(), denied.denial);
-            if let Some(principal) = &mut verdict.record.principal {
-                principal.token_sha256 = denied.token_sha256.map(|hash| hash.to_string()).unwrap_or_default();
-                principal.provider = denied.provider.map(|name| name.to_string()).unwrap_or_default();
-            }
-            return Begin::Done(Box::new(verdict));
-        }
+        Err(denied) => return Begin::Done(Box::new(context.refused(service, denied))),
     };
     match dialect::body_need(service, request) {
         BodyNeed::None => Begin::Done(Box::new(context.decide(service, prefix, &principal, None))),
@@ -144,10 +138,9 @@ pub fn begin(
                 "This proxy cannot hold a request until its body is checked; its configuration says `bodies: none`.";
             Begin::Done(Box::new(context.denied(Some(service), known, Denial::new(Code::Unsupported, detail))))
         }
-        BodyNeed::Whole => Begin::Body {
-            limit: body_limit(service, settings),
-            pending: Pending { decision_id: context.decision_id, principal },
-        },
+        BodyNeed::Whole => {
+            Begin::Body { limit: body_limit(service, settings), pending: Pending { decision_id: context.decision_id } }
+        }
     }
 }
 
@@ -156,45 +149,37 @@ fn body_limit(service: &Service, settings: &Settings) -> usize {
     own.min(settings.max_body_bytes)
 }
 
-/// Goes on with a request whose body (`request.body`) is whole. The route is looked up again, because the policy may
-/// have changed since; the caller stays the one that was verified.
+/// Goes on with a request whose body (`request.body`) is whole.
+///
+/// Nothing is carried over from [`begin`] but the decision's id: the policy may have changed while the body came, and a
+/// principal refers to the tables it was verified with. So the route is looked up and the caller verified again, which
+/// also finds a credential that expired or was revoked meanwhile; a token that is still good is in the cache.
 pub fn finish(
     tables: &Tables,
     host: &dyn Host,
     settings: &Settings,
+    cache: &mut TokenCache,
     pending: Pending,
     request: &HttpRequest<'_>,
 ) -> Verdict {
     let context = Context::new(tables, host, settings, request).with_id(pending.decision_id);
-    let known = Known { principal: Some(&pending.principal), ..Known::default() };
     let Some((service, prefix)) = tables.route(request.authority, request.path) else {
         let detail = "No data service is declared for this host and path any more.";
-        return context.denied(None, known, Denial::new(Code::NoRoute, detail));
+        return context.denied(None, Known::default(), Denial::new(Code::NoRoute, detail));
     };
-    if request.body.is_some_and(|body| body.len() > body_limit(service, settings)) {
+    let principal = match identity::authenticate(tables, host, &settings.identity, cache, request) {
+        Ok(principal) => principal,
+        Err(denied) => return context.refused(service, denied),
+    };
+    if request.body.is_none_or(|body| body.len() > body_limit(service, settings)) {
+        let known = Known { principal: Some(&principal), ..Known::default() };
         return context.denied(Some(service), known, over_limit());
     }
-    if let Some(denial) = decide::revoked(tables, &pending.principal, context.now_seconds()) {
-        return context.denied(Some(service), known, denial);
-    }
-    context.decide(service, prefix, &pending.principal, None)
+    context.decide(service, prefix, &principal, None)
 }
 
 fn over_limit() -> Denial {
     Denial::new(Code::TooLarge, "The request body is larger than this service allows.")
-}
-
-/// The verdict on a request whose body went over the limit.
-pub fn too_large(
-    tables: &Tables,
-    host: &dyn Host,
-    settings: &Settings,
-    pending: Pending,
-    request: &HttpRequest<'_>,
-) -> Verdict {
-    let service = tables.route(request.authority, request.path).map(|(service, _)| service);
-    let known = Known { principal: Some(&pending.principal), ..Known::default() };
-    Context::new(tables, host, settings, request).with_id(pending.decision_id).denied(service, known, over_limit())
 }
 
 /// The verdict where no policy decides: none is in force, or the proxy is closed for another reason.
@@ -311,6 +296,16 @@ impl<'a> Context<'a> {
         Verdict { decision_id: self.decision_id, outcome: Outcome::Deny(denial), record, audit_required }
     }
 
+    /// Denied for its credential; the record says what may be said of that.
+    fn refused(self, service: &Service, denied: identity::Denied) -> Verdict {
+        let mut verdict = self.denied(Some(service), Known::default(), denied.denial);
+        if let Some(principal) = &mut verdict.record.principal {
+            principal.token_sha256 = denied.token_sha256.map(|hash| hash.to_string()).unwrap_or_default();
+            principal.provider = denied.provider.map(|name| name.to_string()).unwrap_or_default();
+        }
+        verdict
+    }
+
     fn passed(self) -> Verdict {
         let sent = Sent { path: self.request.path, body: None, rewritten: false };
         let record = self.record(None, Known::default(), None, Some(sent));
@@ -334,8 +329,11 @@ impl<'a> Context<'a> {
         };
         let parsed = match dialect::parse(service, prefix, self.request) {
             Ok(parsed) => parsed,
-            // A service in shadow mode lets pass what it would not understand, and says so.
+            // A service in shadow mode lets pass what it would not understand, and says so; restrictions it does not lift.
             Err(denial) if service.enforcement == Enforcement::Shadow => {
+                if let Some(denial) = decide::restricted(self.tables, service, principal, self.now_seconds()) {
+                    return self.denied(Some(service), known, denial);
+                }
                 let decision = Decision {
                     outcome: Ok(Constraints::default()),
                     role: None,

@@ -1,0 +1,143 @@
+//! What holds between the steps: a policy that changes while a body comes, and services in shadow mode.
+
+use super::*;
+use crate::{
+    compile::{NoKeys, compile},
+    document::parse_file,
+    request::Header,
+};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+
+struct Now;
+
+impl Host for Now {
+    fn now_millis(&self) -> u64 {
+        1_800_000_000_000
+    }
+    fn random(&self, buffer: &mut [u8]) -> bool {
+        buffer.fill(7);
+        true
+    }
+    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
+        false
+    }
+}
+
+const POLICY: &str = "apiVersion: doorward.dev/v1alpha1
+kind: DataService
+metadata: { name: crm }
+spec:
+  dialect: dreamfactory
+  match: [{ path: /api/v2/crm }]
+  components: { _table/orders: { key: [id], fields: { id: integer, status: string } } }
+---
+kind: AccessRole
+metadata: { name: app-reader }
+spec: { grants: [{ service: crm, components: [_table/orders], verbs: [GET], fields: { read: [id] } }] }
+---
+kind: AccessRole
+metadata: { name: app-writer }
+spec: { grants: [{ service: crm, components: [_table/orders], verbs: [POST], fields: { read: [id], write: [status] } }] }
+";
+
+fn hash(key: &str) -> String {
+    Sha256::digest(key).iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+fn key(name: &str, key: &str, role: &str, more: &str) -> String {
+    format!(
+        "---\nkind: AccessKey\nmetadata: {{ name: {name} }}\nspec: {{ hash: \"sha256:{}\", role: {role}{more} }}\n",
+        hash(key)
+    )
+}
+
+fn tables(text: &str) -> Tables {
+    let parsed = parse_file("policy.yaml", text);
+    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
+    let compiled = compile(&parsed.documents, &NoKeys, "default");
+    let error = compiled.diagnostics.iter().find(|found| found.severity == crate::document::Severity::Error);
+    assert!(error.is_none(), "{error:?}");
+    Tables::build(&compiled.bundle, compiled.digest, 1).unwrap()
+}
+
+fn request<'a>(path: &'a str, headers: &'a [Header<'a>], body: Option<&'a [u8]>) -> HttpRequest<'a> {
+    let method = if body.is_some() { "POST" } else { "GET" };
+    HttpRequest { method, authority: "h", path, headers, body, source_address: "192.0.2.1" }
+}
+
+fn code(verdict: &Verdict) -> Option<Code> {
+    match &verdict.outcome {
+        Outcome::Deny(denial) => Some(denial.code),
+        _ => None,
+    }
+}
+
+/// A write by `reader` whose body comes while the policy changes from the first to the second.
+fn write_over_a_change(before: &Tables, after: &Tables) -> Verdict {
+    let body = br#"{"resource":[{"status":"x"}]}"#;
+    let headers = [
+        Header { name: "x-doorward-key", value: b"reader" },
+        Header { name: "content-type", value: b"application/json" },
+        Header { name: "content-length", value: b"29" },
+    ];
+    let whole = request("/api/v2/crm/_table/orders", &headers, Some(body));
+    let (settings, mut cache) = (Settings::default(), TokenCache::default());
+    let begun = begin(before, &Now, &settings, &mut cache, &HttpRequest { body: None, ..whole });
+    let Begin::Body { pending, .. } = begun else { panic!("{begun:?}") };
+    finish(after, &Now, &settings, &mut cache, pending, &whole)
+}
+
+#[test]
+fn a_key_stays_the_same_key_when_others_come_before_it_while_the_body_is_awaited() {
+    // Keys are sorted by hash: one that sorts first takes the place that the reader's key had.
+    let other = (0..).map(|n| format!("writer-{n}")).find(|other| hash(other) < hash("reader")).unwrap();
+    let before = POLICY.to_owned() + &key("reader", "reader", "app-reader", "");
+    let after = before.clone() + &key("writer", &other, "app-writer", "");
+    let verdict = write_over_a_change(&tables(&before), &tables(&after));
+    assert_eq!(code(&verdict), Some(Code::VerbDenied), "{:?}", verdict.outcome);
+    assert_eq!(verdict.record.principal.unwrap().key, "reader");
+}
+
+#[test]
+fn a_key_revoked_while_the_body_is_awaited_is_refused() {
+    let before = POLICY.to_owned() + &key("reader", "reader", "app-writer", "");
+    let after = POLICY.to_owned() + &key("reader", "reader", "app-writer", ", revoked: true");
+    assert_eq!(code(&write_over_a_change(&tables(&before), &tables(&before))), None);
+    assert_eq!(code(&write_over_a_change(&tables(&before), &tables(&after))), Some(Code::CredentialRevoked));
+}
+
+#[test]
+fn shadow_mode_lifts_no_restriction_also_where_the_request_is_not_understood() {
+    let shadow =
+        POLICY.replace("  match:", "  enforcement: shadow\n  match:") + &key("reader", "reader", "app-reader", "");
+    let closed = |spec: &str| {
+        format!(
+            "{shadow}---\nkind: AccessRestriction\nmetadata: {{ name: closed }}\nspec: {{ subjects: [{{ key: reader }}], {spec} }}\n"
+        )
+    };
+    let headers = [Header { name: "x-doorward-key", value: b"reader" }];
+    let ask = |text: &str, path: &str| {
+        let begun = begin(
+            &tables(text),
+            &Now,
+            &Settings::default(),
+            &mut TokenCache::default(),
+            &request(path, &headers, None),
+        );
+        let Begin::Done(verdict) = begun else { panic!("{begun:?}") };
+        (code(&verdict), verdict.record.decision.unwrap().would)
+    };
+    for path in ["/api/v2/crm/_table/orders", "/api/v2/crm/_table/orders?nonsense=1"] {
+        assert_eq!(ask(&closed("effect: deny"), path).0, Some(Code::Restricted), "{path}");
+    }
+    // What is asked for is not known, so a restriction that turns on it cannot be seen to hold.
+    let verbs = closed("effect: allowOnly, services: [crm], verbs: [GET]");
+    assert_eq!(ask(&verbs, "/api/v2/crm/_table/orders").0, None);
+    assert_eq!(ask(&verbs, "/api/v2/crm/_table/orders?nonsense=1").0, Some(Code::Restricted));
+    // Nobody restricted: shadow mode lets pass, and says what it would have done.
+    assert_eq!(ask(&shadow, "/api/v2/crm/_table/orders?nonsense=1"), (None, "would_deny".to_owned()));
+}
