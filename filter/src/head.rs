@@ -53,10 +53,25 @@ impl Head {
         self.iter().find(|(have, _)| *have == name).map(|(_, value)| value)
     }
 
-    /// All headers but the pseudo-headers.
+    /// All headers but the pseudo-headers. Where a body follows and none of them says so (HTTP/2 needs no header for
+    /// that, RFC 9113 section 8.1), a `transfer-encoding` does: as Envoy would write it for an HTTP/1.1 upstream. So no
+    /// dialect takes a request for one without a body.
     #[must_use]
-    pub fn headers(&self) -> Vec<Header<'_>> {
-        self.iter().filter(|(name, _)| !name.starts_with(':')).map(|(name, value)| Header { name, value }).collect()
+    pub fn headers(&self, body_follows: bool) -> Vec<Header<'_>> {
+        let mut headers: Vec<_> = self
+            .iter()
+            .filter(|(name, _)| !name.starts_with(':'))
+            .map(|(name, value)| Header { name, value })
+            .collect();
+        let announced = |header: &Header<'_>| match header.name {
+            "transfer-encoding" => true,
+            "content-length" => header.value != b"0",
+            _ => false,
+        };
+        if body_follows && !headers.iter().any(announced) {
+            headers.push(Header { name: "transfer-encoding", value: b"chunked" });
+        }
+        headers
     }
 
     /// The request that this is the head of; `headers` come from [`Head::headers`]. `None`: a part is missing, or not text.
@@ -93,6 +108,13 @@ pub fn without_port(address: &str) -> &str {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_body_that_no_header_announces_is_announced() {
+        let told = |head: &Head, follows| head.headers(follows).iter().any(|header| header.name == "transfer-encoding");
+        let head = Head { bytes: b"a\0b\0".to_vec(), spans: vec![(0, 1, 1)] };
+        assert!(told(&head, true) && !told(&head, false));
+    }
+
     fn encode(pairs: &[(&str, &[u8])]) -> Vec<u8> {
         let mut out = (pairs.len() as u32).to_le_bytes().to_vec();
         for (name, value) in pairs {
@@ -111,7 +133,7 @@ mod tests {
             [(":method", b"GET"), (":authority", b"h"), (":path", b"/a?b"), ("x", b"\xff"), ("x", b"")];
         let head = Head::parse(encode(&pairs)).unwrap();
         assert_eq!(head.iter().collect::<Vec<_>>(), pairs);
-        let headers = head.headers();
+        let headers = head.headers(false);
         let request = head.request(&headers, None, "").unwrap();
         assert_eq!((request.method, request.authority, request.path), ("GET", "h", "/a?b"));
         assert_eq!(headers.len(), 2);

@@ -62,14 +62,20 @@ impl Stream {
                 Err(flow) => return flow,
             }
         }
-        if let Some(sequence) = sequence
-            && let Ok(mut worker) = self.worker.try_borrow_mut()
-            && let Some(active) = worker.active.as_deref_mut()
-            && !active.emitter.is_durable(sequence)
-        {
-            active.wait(sequence, self.id, &self.decision_id);
-            self.response = Response::Waiting(transformer);
-            return Flow::STOP_ALL;
+        if let Some(sequence) = sequence {
+            let shared = std::rc::Rc::clone(&self.worker);
+            let mut worker = shared.try_borrow_mut();
+            let Some(active) = worker.as_deref_mut().ok().and_then(|worker| worker.active.as_deref_mut()) else {
+                // Where nobody can tell that the record is durable, it is not.
+                let detail = "The record of this decision cannot be followed any more, and the policy requires it.";
+                problem::deny(&Denial::new(Code::AuditUnavailable, detail), &self.decision_id);
+                return Flow::STOP;
+            };
+            if !active.emitter.is_durable(sequence) {
+                active.wait(sequence, self.id, &self.decision_id);
+                self.response = Response::Waiting(transformer);
+                return Flow::STOP_ALL;
+            }
         }
         self.response = transformer.map_or(Response::Untouched, Response::Transforming);
         Flow::CONTINUE

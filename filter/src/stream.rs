@@ -74,7 +74,7 @@ impl Stream {
         let Some(active) = worker.active.as_deref_mut() else {
             return self.closed("The filter's configuration is not valid; the proxy's log says why.");
         };
-        let headers = head.headers();
+        let headers = head.headers(!end);
         let Some(request) = head.request(&headers, None, &source) else {
             let blank = HttpRequest {
                 method: "",
@@ -141,7 +141,7 @@ impl Stream {
         };
         let fits = size <= limit;
         let body = if fits && size > 0 { raw::get_buffer(Buffer::RequestBody, 0, size) } else { Ok(Vec::new()) };
-        let headers = head.headers();
+        let headers = head.headers(size > 0);
         let verdict = match (&body, head.request(&headers, body.as_deref().ok(), &source)) {
             (Ok(body), Some(request)) if !fits || body.len() == size => active.finish(&host, pending, &request, fits),
             (_, request) => {
@@ -209,10 +209,19 @@ impl Stream {
                 Flow::STOP
             }
             Outcome::Pass => {
-                active.metrics.passed();
-                for (name, _) in head.iter().filter(|(name, _)| name.starts_with(IDENTITY_PREFIX)) {
-                    let _ = raw::remove_header(Map::RequestHeaders, name);
+                let mut claimed = head.iter().filter(|(name, _)| name.starts_with(IDENTITY_PREFIX));
+                if claimed.any(|(name, _)| raw::remove_header(Map::RequestHeaders, name).is_err()) {
+                    raw::log(
+                        Level::Error,
+                        "doorward: Envoy kept an identity header of a client; the request is denied.",
+                    );
+                    let detail = "The proxy could not remove an identity header that the client sent.";
+                    active.metrics.denied(Code::Unsupported);
+                    problem::deny(&Denial::new(Code::Unsupported, detail), &self.decision_id);
+                    self.phase = Phase::Ended;
+                    return Flow::STOP;
                 }
+                active.metrics.passed();
                 self.phase = Phase::Passing;
                 Flow::CONTINUE
             }

@@ -502,3 +502,21 @@ fn http_2_gets_the_same_answers() {
         }
     });
 }
+
+#[test]
+fn an_http_2_body_that_no_header_announces_is_not_passed_unread() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let e = env();
+    let base = format!("http://127.0.0.1:{}", e.stack.envoy.port);
+    let analyst = e.token("analyst");
+    drop(e.upstream.take());
+    control::runtime().block_on(async {
+        let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+        let hidden = tokio_stream::iter([Ok::<_, std::io::Error>(r#"{"fields":"ssn","filter":"id > 0"}"#)]);
+        let get = client.get(format!("{base}{CUSTOMERS}?fields=id")).bearer_auth(&analyst);
+        let answer = get.body(reqwest::Body::wrap_stream(hidden)).send().await.unwrap();
+        assert_eq!((answer.version(), answer.status().as_u16()), (reqwest::Version::HTTP_2, 400));
+        assert!(answer.text().await.unwrap().contains("unparsable"));
+    });
+    assert!(e.upstream.take().is_empty(), "the request reached the data API");
+}
