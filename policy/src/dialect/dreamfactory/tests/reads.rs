@@ -1,0 +1,207 @@
+//! Reads of tables: what is refused, and what is asked for in place of what was asked.
+
+use super::*;
+
+#[test]
+fn whatever_is_not_understood_is_denied() {
+    let code = |result: Result<Parsed, Denial>| result.map(|_| ()).unwrap_err().code;
+    for path in [
+        "/_table/customers/",
+        "//_table/customers",
+        "/_table//customers",
+        "/_table/%2e%2e/users",
+        "/_table/../users",
+        "/_table/customers%2Fusers",
+        "/_table/customers%5Cusers",
+        "/_table/customers;x",
+        "/_table/customers%3Bx",
+        "/_table/customers%2528",
+        "/_table/customers%00",
+        "/_table/customers%ff",
+        "/_table/customers%2",
+        "/_table/customers()",
+        "/_table/customers(1)",
+        "/_table/customers%20",
+        "/_table/'customers'",
+        "/_table/customers/1/2",
+        "/_other/customers",
+        "",
+        "/",
+        "/_schema/customers/email",
+        "/_table/customers?unknown=1",
+        "/_table/customers?Filter=id%3E0",
+        "/_table/customers?fields=id&fields=ssn",
+        "/_table/customers?fields=id&select=ssn",
+        "/_table/customers?filter=id%3E0&where=id%3E1",
+        "/_table/customers?top=1&limit=2",
+        "/_table/customers?order=id&sort=ssn",
+        "/_table/customers?api_key=x",
+        "/_table/customers?session_token=x",
+        "/_table/customers?limit=-1",
+        "/_table/customers?limit=1e3",
+        "/_table/customers?fields=",
+        "/_table/customers?fields=id,",
+        "/_table/customers?fields=id;ssn",
+        "/_table/customers?fields=SUM(score)",
+        "/_table/customers?order=id;ssn",
+        "/_table/customers?order=id%20sideways",
+        "/_table/customers?method=DELETE",
+        "/_table/customers?_method=DELETE",
+        "/_table/customers?related=*",
+        "/_table/customers?related=secrets",
+        "/_table/customers?orders_by_customer_id.fields=id",
+        "/_table/customers?orders_by_customer_id_fields=id",
+        "/_table/customers?filter=id%3D:x",
+    ] {
+        assert_eq!(code(get(path)), Code::Unparsable, "{path}");
+    }
+    for path in [
+        "/_table/customers?include_schema=true",
+        "/_table/customers?as_list=true",
+        "/_table/customers?having=SUM(score)%3E1",
+        "/_table/customers?group=region&fields=EVIL(score)",
+        "/_table/customers?id_field=ssn&ids=1",
+        "/_table/customers?ids=1&filter=id%3E0",
+        "/_table/customers/1?ids=2",
+        "/_table/customers/%7Buser.id%7D",
+        "/_table/customers?ids=%7Buser.id%7D",
+        "/_schema/customers?refresh=true",
+    ] {
+        assert_eq!(code(get(path)), Code::Unsupported, "{path}");
+    }
+}
+
+#[test]
+fn filters_that_break_out_or_look_up_are_denied() {
+    for filter in [
+        "id>0) OR (id>0",
+        "(id>0",
+        "id>0)",
+        "id = 'a",
+        "id = \"a",
+        "id = 1 OR",
+        "id",
+        "id = NULL",
+        "id = now()",
+        "id = (select 1)",
+        "region = '{user.email}'",
+        "region = {session.token}",
+        "region = {app.api_key}",
+        "region = '(now())'",
+        "region = west east",
+        "1 = 1",
+        "id = 1; drop",
+        "id = 1 -- x",
+        "id = 1 /* x */",
+        "t.id = 1",
+        "`id` = 1",
+        "id IN 1",
+        "id IN ()",
+        "id ALL (1)",
+        "id BETWEEN 1 AND 2",
+        "id = :p0",
+        "'id' = 1",
+    ] {
+        assert!(filtered(filter).is_err(), "{filter}");
+    }
+    let deep = format!("{}id = 1{}", "(".repeat(200), ")".repeat(200));
+    assert!(filtered(&deep).is_err());
+    let wide = vec!["id = 1"; 5000].join(" OR ");
+    assert!(filtered(&wide).is_err());
+    let doubling = vec!["id = 1"; 40].join(" XOR ");
+    assert!(filtered(&doubling).is_err());
+}
+
+#[test]
+fn a_literal_that_holds_an_operator_stays_a_literal() {
+    let parsed = filtered("(region = 'x) OR (region != ''y') AND id > 3").unwrap();
+    let rewrite = run(&parsed, vec![limited(Some(equals("region", "a) OR (b")), &["id"])]).unwrap();
+    assert_eq!(parameter(&rewrite, "filter").as_deref(), Some("((region = :p0) AND (id > 3)) AND (region = :p1)"));
+    assert_eq!(parameter(&rewrite, "params[:p0]").as_deref(), Some("x) OR (region != 'y"));
+    assert_eq!(parameter(&rewrite, "params[:p1]").as_deref(), Some("a) OR (b"));
+}
+
+#[test]
+fn a_policy_value_that_dreamfactory_would_interpret_denies() {
+    let parsed = get("/_table/customers").unwrap();
+    for value in ["{session.token}", "(sleep(1))", "'x'", "\"x\"", "", " x", "x\u{0}"] {
+        let denied = run(&parsed, vec![limited(Some(equals("region", value)), &["id"])]).unwrap_err();
+        assert_eq!(denied.code, Code::RowDenied, "{value}");
+    }
+    let like = Predicate::Like { field: "region".into(), negated: true, pattern: "a\\%".into() };
+    assert_eq!(run(&parsed, vec![limited(Some(like), &["id"])]).unwrap_err().code, Code::RowDenied);
+}
+
+#[test]
+fn no_projection_becomes_the_visible_fields_and_the_cap_is_set() {
+    let visible = ["id", "first_name", "region"];
+    let parsed = get("/_table/Customers?limit=5000&filter=region%20eq%20west&include_count=true").unwrap();
+    assert_eq!(&*parsed.request.operations[0].component, "_table/customers");
+    let mut constraints = limited(Some(equals("status", "active")), &visible);
+    constraints.max_rows = Some(1000);
+    let rewrite = run(&parsed, vec![constraints]).unwrap();
+    assert_eq!(parameter(&rewrite, "fields").as_deref(), Some("first_name,id,region"));
+    assert_eq!(parameter(&rewrite, "limit").as_deref(), Some("1000"));
+    assert_eq!(parameter(&rewrite, "include_count").as_deref(), Some("true"));
+    assert_eq!(parameter(&rewrite, "filter").as_deref(), Some("(region = :p0) AND (status = :p1)"));
+    assert!(rewrite.response.hide_error_bodies);
+    let site = &rewrite.response.sites[0];
+    assert_eq!(site.path, [PathStep::Member("resource".into()), PathStep::Elements]);
+    assert_eq!(site.shape, RowShape::Object);
+    assert!(!site.visible.contains("ssn"));
+    assert!(rewrite.remove_headers.iter().any(|name| name == "if-none-match"));
+}
+
+#[test]
+fn every_use_of_a_field_is_named_with_its_clause() {
+    let parsed = get(
+        "/_table/customers?select=ID,SUM(SCORE),COUNT(*)&where=(Email%20like%20%27a%25%27)%26%26(SSN%20IS%20NOT%20NULL)\
+         &sort=first_name%20desc&group_by=Region&top=3",
+    )
+    .unwrap();
+    let operation = &parsed.request.operations[0];
+    let uses: Vec<(&str, Clause)> = operation.fields.iter().map(|used| (&*used.field, used.clause)).collect();
+    assert_eq!(
+        uses,
+        [
+            ("id", Clause::Project),
+            ("score", Clause::Aggregate),
+            ("first_name", Clause::Sort),
+            ("region", Clause::Group),
+            ("email", Clause::Filter),
+            ("ssn", Clause::Filter),
+        ]
+    );
+    assert_eq!(operation.limit, Some(3));
+    let rewrite = run(&parsed, vec![open(&service(), "_table/customers")]).unwrap();
+    let site = &rewrite.response.sites[0];
+    assert!(site.visible.contains("SUM_score") && site.visible.contains("COUNT_ALL"));
+}
+
+#[test]
+fn omitted_fields_leave_the_projection_and_a_projection_of_nothing_is_denied() {
+    let parsed = get("/_table/customers?fields=id,ssn").unwrap();
+    let mut constraints = limited(None, &["id"]);
+    assert_eq!(run(&parsed, vec![constraints.clone()]).unwrap_err().code, Code::FieldDenied);
+    constraints.omitted = vec!["ssn".into()];
+    let rewrite = run(&parsed, vec![constraints.clone()]).unwrap();
+    assert_eq!(parameter(&rewrite, "fields").as_deref(), Some("id"));
+    constraints.omitted = vec!["ssn".into(), "id".into()];
+    assert_eq!(run(&parsed, vec![constraints]).unwrap_err().code, Code::FieldDenied);
+}
+
+#[test]
+fn rows_named_by_key_are_limited_as_a_filter_or_not_at_all() {
+    let one = get("/_table/customers/7").unwrap();
+    assert!(!one.request.operations[0].capabilities.rows);
+    assert_eq!(run(&one, vec![limited(Some(equals("region", "west")), &["id"])]).unwrap_err().code, Code::RowDenied);
+    let rewrite = run(&one, vec![open(&service(), "_table/customers")]).unwrap();
+    assert!(rewrite.path.as_deref().unwrap().starts_with("/api/v2/mysql_production/_table/customers/7?"));
+    assert!(rewrite.response.sites[0].path.is_empty());
+    let several = get("/_table/customers?ids=7,8,%20x").unwrap();
+    let rewrite = run(&several, vec![limited(Some(equals("region", "west")), &["id"])]).unwrap();
+    assert_eq!(parameter(&rewrite, "filter").as_deref(), Some("(id IN (7,8,:p0)) AND (region = :p1)"));
+    assert_eq!(parameter(&rewrite, "ids"), None);
+    let rewrite = run(&several, vec![open(&service(), "_table/customers")]).unwrap();
+    assert_eq!(parameter(&rewrite, "ids").as_deref(), Some("7,8,x"));
+}
