@@ -1,0 +1,116 @@
+//! What must hold of every answer.
+
+use crate::{
+    Row,
+    policy::{Caller, Policy},
+};
+use doorward_tests::{data::Shop, http::Response};
+use serde_json::Value;
+
+/// The cells that a text names.
+pub fn canaries(text: &str) -> Vec<(usize, usize)> {
+    text.match_indices("zq")
+        .filter_map(|(at, _)| {
+            let (row, rest) = text.get(at + 2..)?.split_once('x')?;
+            let (column, _) = rest.split_once('q')?;
+            Some((row.parse().ok()?, column.parse().ok()?))
+        })
+        .collect()
+}
+
+pub fn check(path: &str, shop: &Shop, policy: &Policy, caller: &Caller, answer: &Response) -> Result<usize, String> {
+    let table = shop.table("customers");
+    let names: Vec<_> = table.names().collect();
+    // The answer may repeat what the request itself said, but a name of a cell that is not in the request is a leak.
+    let asked = percent_decode(path);
+    for (row, column) in canaries(&answer.text()) {
+        let name = names.get(column).copied().unwrap_or("");
+        let open = table.row(row as i64).is_some_and(|row| policy.row(row, caller))
+            && policy.field(name, caller)
+            && !policy.masked(name, caller);
+        if !open && !asked.contains(&format!("zq{row}x{column}q")) {
+            return Err(format!("the cell {name} of row {row} leaked"));
+        }
+    }
+    if answer.text().contains("ze")
+        && canaries(&answer.text().replace("ze", "zq")).len() > canaries(&answer.text()).len()
+    {
+        return Err("a cell of employees leaked".into());
+    }
+    if answer.status != 200 {
+        return Ok(0);
+    }
+    let allowed: Vec<&Row> = table.rows.iter().filter(|row| policy.row(row, caller)).collect();
+    let rows = answer.rows();
+    if rows.len() > policy.cap(caller) {
+        return Err(format!("{} rows exceed the cap", rows.len()));
+    }
+    for row in &rows {
+        let stored = row.get("id").and_then(Value::as_i64).and_then(|id| table.row(id));
+        let Some(stored) = stored.filter(|row| policy.row(row, caller)) else {
+            return Err(format!("the row {row:?} is not allowed"));
+        };
+        for (name, value) in row {
+            if !policy.field(name, caller) {
+                return Err(format!("the field {name} is not allowed"));
+            }
+            if policy.masked(name, caller) {
+                if !value.is_null() && *value == stored[name] {
+                    return Err(format!("the field {name} is not masked"));
+                }
+            } else if *value != stored[name] {
+                return Err(format!("the field {name} of row {} was changed", stored["id"]));
+            }
+        }
+    }
+    let json = answer.json();
+    if let Some(list) = json.as_array() {
+        // arrayfirst: the first column is the key.
+        for id in list.iter().filter_map(Value::as_i64) {
+            if !table.row(id).is_some_and(|row| policy.row(row, caller)) {
+                return Err(format!("the key {id} is not allowed"));
+            }
+        }
+    }
+    if json["filtered_table_rows_count"].as_u64().is_some_and(|count| count > allowed.len() as u64) {
+        return Err("the count exceeds the allowed rows".into());
+    }
+    for (name, facet) in json["facet_results"].as_object().into_iter().flatten() {
+        if !policy.field(name, caller) || policy.masked(name, caller) {
+            return Err(format!("the facet {name} is not allowed"));
+        }
+        for result in facet["results"].as_array().into_iter().flatten() {
+            let count = allowed.iter().filter(|row| row[name] == result["value"]).count() as u64;
+            if result["count"].as_u64().is_none_or(|shown| shown > count) {
+                return Err(format!("the facet {name} counts {result} of {count}"));
+            }
+        }
+    }
+    Ok(rows.len())
+}
+
+pub fn percent_decode(path: &str) -> String {
+    let (mut out, mut rest) = (Vec::new(), path.as_bytes());
+    while let Some((first, tail)) = rest.split_first() {
+        let hex = tail.get(..2).and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        match (first, hex) {
+            (b'%', Some(byte)) => {
+                out.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                out.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+pub fn comparable(answer: &Response) -> (u16, Option<String>, String) {
+    let mut text = answer.text();
+    if let Some(id) = answer.json()["decision_id"].as_str() {
+        text = text.replace(id, "");
+    }
+    (answer.status, answer.header("content-type").map(str::to_owned), text)
+}
