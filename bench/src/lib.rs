@@ -1,6 +1,7 @@
 //! Fixtures of the micro-benchmarks: documents as users write them, compiled and indexed as a proxy holds them.
 #![allow(clippy::expect_used, clippy::panic, reason = "a fixture that does not compile must stop the benchmark")]
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use criterion::Criterion;
 use doorward_policy::{
     bundle::Tables,
@@ -27,7 +28,7 @@ spec:
   audiences: [data-api]
   algorithms: [EdDSA]
   jwks: { inline: { keys: [{ kty: OKP, crv: Ed25519, kid: a, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo }] } }
-  claims: { attributes: { region: region } }
+  claims: { user: email, groups: groups, attributes: { region: region } }
 ---
 kind: DataService
 metadata: { name: datasette }
@@ -139,6 +140,21 @@ pub fn principal() -> Principal {
         attributes: vec![("region".into(), Attribute::One("EU".into()))],
         ..Principal::default()
     }
+}
+
+/// A token of [`principal`], signed with the private half of the provider's key (RFC 8037, appendix A).
+#[must_use]
+pub fn known_token() -> String {
+    let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").expect("a key of the RFC");
+    let seed = ed25519_compact::Seed::from_slice(&seed).expect("32 bytes");
+    let (issued, expires) = (NOW - 60, NOW + 600);
+    let claims = format!(
+        r#"{{"iss":"https://idp.example.com/","aud":"data-api","sub":"alice","email":"alice@example.com","region":"EU","iat":{issued},"exp":{expires},"jti":"t000001","groups":["support","staff"]}}"#
+    );
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","kid":"a","typ":"JWT"}"#);
+    let text = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
+    let signature = ed25519_compact::KeyPair::from_seed(seed).sk.sign(&text, None);
+    format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
 }
 
 /// A GET of this path.

@@ -1,0 +1,98 @@
+//! One request through everything that the filter does with it, without the host: identity from the cache, decision,
+//! rewriting with its proof, upstream headers, and the sealed record.
+//!
+//! `REQUESTS=1000 valgrind --tool=callgrind BINARY DIALECT` counts instructions: it runs that many requests and ends.
+#![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use doorward_bench::{HOST, NOW, REQUESTS, compiled, documents, known_token, short, tables};
+use doorward_policy::{
+    audit::Chain,
+    bundle::Tables,
+    engine::{Begin, Outcome, Settings, begin},
+    host::Host,
+    identity::TokenCache,
+    request::{Header, HttpRequest},
+};
+use std::hint::black_box;
+
+struct Still;
+
+impl Host for Still {
+    fn now_millis(&self) -> u64 {
+        u64::try_from(NOW).unwrap_or(0) * 1000
+    }
+    fn random(&self, buffer: &mut [u8]) -> bool {
+        buffer.fill(7);
+        true
+    }
+    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
+        false
+    }
+}
+
+/// What a worker keeps between requests.
+struct Worker<'a> {
+    tables: &'a Tables,
+    settings: Settings,
+    cache: TokenCache,
+    chain: Chain,
+}
+
+impl Worker<'_> {
+    fn serve(&mut self, path: &str, authorization: &str) -> usize {
+        // As Envoy hands them over.
+        let headers = [
+            ("authorization", authorization),
+            ("user-agent", "bench/1.0"),
+            ("accept", "*/*"),
+            ("x-forwarded-for", "10.0.0.7"),
+            ("x-forwarded-proto", "http"),
+            ("x-envoy-internal", "true"),
+            ("x-request-id", "2d9a8a5e-6c2b-4a0e-9a63-2a7c5a4c7f11"),
+        ]
+        .map(|(name, value)| Header { name, value: value.as_bytes() });
+        let request = HttpRequest {
+            method: "GET",
+            authority: HOST,
+            path,
+            headers: &headers,
+            body: None,
+            source_address: "10.0.0.7",
+        };
+        match begin(self.tables, &Still, &self.settings, &mut self.cache, black_box(&request)) {
+            Begin::Done(verdict) if matches!(verdict.outcome, Outcome::Allow(_)) => {
+                self.chain.seal(verdict.record).bytes.len()
+            }
+            _ => 0,
+        }
+    }
+}
+
+fn requests(criterion: &mut Criterion) {
+    let tables = tables(&compiled(&documents(1_000, 10, 1)));
+    let authorization = format!("Bearer {}", known_token());
+    let mut group = criterion.benchmark_group("request, token known");
+    for (dialect, path) in REQUESTS {
+        let mut worker = Worker {
+            tables: &tables,
+            settings: Settings::default(),
+            cache: TokenCache::default(),
+            chain: Chain::new("node/1/boot".to_owned()),
+        };
+        assert!(worker.serve(path, &authorization) > 0, "a request that is allowed");
+        if let Some(count) = std::env::var("REQUESTS").ok().and_then(|count| count.parse::<u32>().ok()) {
+            if std::env::args().any(|argument| argument == dialect) {
+                (0..count).for_each(|_| {
+                    black_box(worker.serve(path, &authorization));
+                });
+            }
+            continue;
+        }
+        group.bench_function(dialect, |bencher| bencher.iter(|| worker.serve(path, &authorization)));
+    }
+    group.finish();
+}
+
+criterion_group! { name = benches; config = short(); targets = requests }
+criterion_main!(benches);
