@@ -2,108 +2,16 @@
 //! the caller's filter into its SQL as text and lets a `POST` act as another method, so that a filter that is not
 //! contained breaks out here as it would there.
 
+use crate::upstream::{Answer, Seen, Upstream};
 use rusqlite::{Connection, types::Value as Sql};
 use serde_json::{Map, Value, json};
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::path::Path;
 
-/// A request as it arrived.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
-    /// Method.
-    pub method: String,
-    /// Path with query.
-    pub path: String,
-    /// Headers, names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// Body.
-    pub body: Vec<u8>,
-}
-
-impl Seen {
-    /// The first header of this name.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
-    }
-}
-
-/// The upstream. Its threads end with the test process.
-pub struct DreamFactory {
-    /// Its port.
-    pub port: u16,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-impl DreamFactory {
-    /// Serves this SQLite file.
-    #[must_use]
-    pub fn start(file: &Path) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (file, log) = (file.to_path_buf(), Arc::clone(&seen));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (file, log) = (file.clone(), Arc::clone(&log));
-                std::thread::spawn(move || connection(stream, &file, &log));
-            }
-        });
-        Self { port, seen }
-    }
-
-    /// Takes what arrived since the last call.
-    #[must_use]
-    pub fn take(&self) -> Vec<Seen> {
-        std::mem::take(&mut self.seen.lock().unwrap())
-    }
-}
-
-fn connection(stream: TcpStream, file: &Path, log: &Mutex<Vec<Seen>>) {
-    let mut writer = stream.try_clone().unwrap();
-    let mut reader = BufReader::new(stream);
-    while let Some(seen) = read(&mut reader) {
-        log.lock().unwrap().push(seen.clone());
-        let (status, kind, body) = answer(&seen, file);
-        let head = format!("HTTP/1.1 {status} X\r\n{kind}\r\ncontent-length: {}\r\n\r\n", body.len());
-        if writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(&body)).is_err() {
-            return;
-        }
-    }
-}
-
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
-    let mut line = String::new();
-    reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-    let mut parts = line.split_whitespace();
-    let mut seen = Seen { method: parts.next()?.into(), path: parts.next()?.into(), ..Seen::default() };
-    loop {
-        line.clear();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        seen.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
-    }
-    if let Some(length) = seen.header("content-length").and_then(|length| length.parse().ok()) {
-        seen.body = vec![0; length];
-        reader.read_exact(&mut seen.body).ok()?;
-    } else if seen.header("transfer-encoding").is_some() {
-        loop {
-            line.clear();
-            reader.read_line(&mut line).ok()?;
-            let size = usize::from_str_radix(line.trim(), 16).ok()?;
-            let mut chunk = vec![0; size + 2];
-            reader.read_exact(&mut chunk).ok()?;
-            if size == 0 {
-                break;
-            }
-            seen.body.extend_from_slice(&chunk[..size]);
-        }
-    }
-    Some(seen)
+/// Serves this SQLite file.
+#[must_use]
+pub fn start(file: &Path) -> Upstream {
+    let file = file.to_path_buf();
+    Upstream::start(move |seen| answer(seen, &file))
 }
 
 /// Undoes percent-encoding and `+`.
@@ -127,22 +35,22 @@ pub fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn answer(seen: &Seen, file: &Path) -> (u16, &'static str, Vec<u8>) {
-    const JSON: &str = "content-type: application/json";
+fn answer(seen: &Seen, file: &Path) -> Answer {
     if seen.path.contains("_table/broken") {
-        return (
+        return Answer::json(
             200,
-            JSON,
-            br#"{"resource":[{"id":1,"region":"secret-cell"},{"id":2,"region":"secret-cell" oops"#.to_vec(),
+            r#"{"resource":[{"id":1,"region":"secret-cell"},{"id":2,"region":"secret-cell" oops"#,
         );
     }
     if seen.path.contains("_table/zipped") {
-        return (200, "content-type: application/json\r\ncontent-encoding: gzip", b"\x1f\x8b\x08secret-cell".to_vec());
+        let mut answer = Answer::json(200, b"\x1f\x8b\x08secret-cell");
+        answer.head.push("content-encoding: gzip".into());
+        return answer;
     }
     match respond(seen, file) {
-        Ok(body) => (200, JSON, body.to_string().into_bytes()),
+        Ok(body) => Answer::json(200, body.to_string()),
         // DreamFactory shows the statement in its errors.
-        Err(error) => (500, JSON, json!({"error": {"message": error}}).to_string().into_bytes()),
+        Err(error) => Answer::json(500, json!({"error": {"message": error}}).to_string()),
     }
 }
 

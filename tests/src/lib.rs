@@ -11,12 +11,14 @@
 )]
 
 pub mod control;
+pub mod crash;
 pub mod data;
 pub mod dreamfactory;
 pub mod http;
 pub mod process;
 pub mod stack;
 pub mod token;
+pub mod upstream;
 
 use std::time::{Duration, Instant};
 

@@ -134,6 +134,12 @@ impl Envoy {
     /// Starts it with two workers.
     #[must_use]
     pub fn start(folder: &Path, options: &EnvoyOptions<'_>) -> Self {
+        Self::start_edited(folder, options, &|config| config)
+    }
+
+    /// Starts it with two workers and a configuration that `edit` changed.
+    #[must_use]
+    pub fn start_edited(folder: &Path, options: &EnvoyOptions<'_>, edit: &dyn Fn(String) -> String) -> Self {
         let (port, admin) = (process::free_port(), process::free_port());
         let template = std::fs::read_to_string(process::root().join("deploy/envoy/doorward.yaml.tmpl")).unwrap();
         let wasm = process::filter();
@@ -156,7 +162,7 @@ impl Envoy {
         .iter()
         .fold(template, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
         let file = folder.join(format!("{}.yaml", options.node));
-        std::fs::write(&file, config).unwrap();
+        std::fs::write(&file, edit(config)).unwrap();
         let mut command = Command::new(process::envoy(options.version));
         command.arg("-c").arg(file).args(["--concurrency", "2", "--disable-hot-restart", "-l", "warning"]);
         command.args(["--component-log-level", "wasm:info"]);

@@ -11,10 +11,11 @@
 use doorward_tests::{
     control,
     data::{HIDDEN, Shop},
-    dreamfactory::{DreamFactory, Seen, decode},
+    dreamfactory::{self, decode},
     http::{self, Response},
     stack::Stack,
     token::{Issuer, key_hash, now},
+    upstream::{Seen, Upstream},
 };
 use serde_json::{Value, json};
 use std::sync::{Mutex, MutexGuard, OnceLock};
@@ -139,7 +140,7 @@ const PRODUCTS: &str = "/api/v2/mysql_production/_table/products";
 
 struct Env {
     stack: Stack,
-    upstream: DreamFactory,
+    upstream: Upstream,
 }
 
 fn env() -> MutexGuard<'static, Env> {
@@ -148,7 +149,7 @@ fn env() -> MutexGuard<'static, Env> {
         let folder = tempfile::tempdir().unwrap();
         let shop = Shop::new(7, 400);
         shop.write(&folder.path().join("shop.db"));
-        let upstream = DreamFactory::start(&folder.path().join("shop.db"));
+        let upstream = dreamfactory::start(&folder.path().join("shop.db"));
         let mut policies = POLICIES.to_owned();
         for name in ["r21", "analyst", "hr", "payroll", "writer", "reader", "level", "limited", "old", "broken"] {
             policies += &format!(
