@@ -95,6 +95,27 @@ impl Emitter {
         }
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.chain.emitter()
+    }
+
+    /// How many records it has numbered.
+    #[must_use]
+    pub fn numbered(&self) -> u64 {
+        self.chain.sequence()
+    }
+
+    /// Gives the emitter its worker's number, which is not known until the VM has work. Once there are records, the name
+    /// stays.
+    pub fn set_worker(&mut self, worker: u32) {
+        if self.chain.sequence() == 0 {
+            self.worker = worker;
+            self.chain = Chain::new(format!("{}/{worker}/{}", self.node, self.boot));
+        }
+    }
+
     /// True if the record's place in the queue is there. A required record has to find one; that is asked before the
     /// decision is carried out.
     #[must_use]
@@ -210,14 +231,17 @@ impl Emitter {
         }
     }
 
-    /// The VM ends: says so, so that the control plane knows that nothing is missing.
-    pub fn end(&mut self, cluster: &str, now: u64) {
+    /// The VM ends: says so, so that the control plane knows that nothing is missing. False: records are left that could
+    /// not be sent.
+    pub fn end(&mut self, cluster: &str, now: u64) -> bool {
         self.flush(cluster, now);
         if self.link.is_open()
             && let Some(batch) = self.next_batch(true)
         {
             self.link.send(&batch.encode_to_vec(), now);
+            return true;
         }
+        self.queue.is_empty()
     }
 
     /// True if this is the stream's token.

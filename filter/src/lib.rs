@@ -7,7 +7,7 @@
 //! | [`config`] | the plugin's configuration |
 //! | [`worker`] | the root context: policy in force, streams to the control plane |
 //! | [`policy_store`], [`leader`], [`link`], [`subscribe`] | how policy reaches every worker |
-//! | [`audit`] | how records leave |
+//! | [`audit`], [`slots`] | how records leave; whose records are lost |
 //! | [`stream`], [`response`], [`head`], [`problem`] | one request and its response |
 //! | [`host`] | Envoy's clock, signature check and shared data for decisions |
 //! | [`metrics`] | figures for Envoy's statistics |
@@ -27,6 +27,7 @@ pub mod problem;
 #[allow(unsafe_code, reason = "the ABI is made of pointers; no other module has unsafe code")]
 pub mod raw;
 pub mod response;
+pub mod slots;
 pub mod stream;
 pub mod subscribe;
 pub mod worker;

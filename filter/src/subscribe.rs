@@ -22,7 +22,7 @@ pub struct Proxy {
     pub cluster: String,
     /// Boot id of this worker's VM.
     pub boot: String,
-    /// VMs that have been configured so far.
+    /// Number of this worker: as many VMs have worked at the same time so far.
     pub workers: u32,
 }
 

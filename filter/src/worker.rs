@@ -9,15 +9,17 @@ use crate::{
     policy_store::{Policy, Rejection, Store, Trust},
     problem,
     raw::{self, Direction, Level},
+    slots::{self, Lost, Slots},
     subscribe::{Proxy, Subscription, seconds},
 };
 use doorward_policy::{
+    audit::gap,
     code::{Code, Denial},
     engine::{self, Begin, Pending, Settings, Verdict},
     identity::{self, TokenCache},
     request::HttpRequest,
 };
-use doorward_proto::v1::StoredPolicy;
+use doorward_proto::v1::{AuditRecord, StoredPolicy};
 
 /// Policy that another worker stored is taken up after at most this long.
 const TICK_MILLIS: u32 = 100;
@@ -34,6 +36,8 @@ pub struct Active {
     policy: Option<Policy>,
     cache: TokenCache,
     lease: Lease,
+    slots: Slots,
+    registered: bool,
     proxy: Proxy,
     subscription: Subscription,
     /// Records on their way.
@@ -134,7 +138,10 @@ impl Worker {
         let now = Envoy::now().now_nanos / 1_000_000;
         if let Some(active) = &mut self.active {
             active.lease.release();
-            active.emitter.end(&active.config.control_plane.cluster, now);
+            // With records left, the slot stays: the leader finds it standing still, and records the loss.
+            if active.emitter.end(&active.config.control_plane.cluster, now) {
+                active.slots.release(active.emitter.name());
+            }
         }
     }
 }
@@ -161,7 +168,6 @@ impl Active {
         }
         let tokenization_key =
             std::env::var(TOKENIZATION_KEY).ok().filter(|key| !key.is_empty()).map(String::into_bytes);
-        let workers = number_of_this_worker();
         let limits = Limits {
             records: usize::try_from(config.audit.max_records).unwrap_or(usize::MAX),
             bytes: usize::try_from(config.audit.max_bytes).unwrap_or(usize::MAX),
@@ -174,8 +180,10 @@ impl Active {
             policy: None,
             cache: TokenCache::default(),
             lease: Lease::new(&config.scope, boot),
-            emitter: Emitter::new(&node, workers, &hex, limits),
-            proxy: Proxy { node, cluster: property("cluster"), boot: hex, workers },
+            slots: Slots::new(&config.scope),
+            registered: false,
+            emitter: Emitter::new(&node, 0, &hex, limits),
+            proxy: Proxy { node, cluster: property("cluster"), boot: hex, workers: 0 },
             subscription: Subscription::default(),
             metrics: Metrics::new(&config.metrics_prefix),
             complained: false,
@@ -187,9 +195,48 @@ impl Active {
         Ok(active)
     }
 
+    /// Takes a number and a slot, once there is work: Envoy makes a VM on trial too and drops it without a word.
+    fn register(&mut self) {
+        if !self.registered {
+            self.registered = true;
+            let (node, boot) = (&self.proxy.node, &self.proxy.boot);
+            let number = self.slots.take(|number| format!("{node}/{number}/{boot}"));
+            self.emitter.set_worker(number);
+            self.proxy.workers = number;
+        }
+    }
+
+    /// Queues a record, and gives its number; see [`Emitter::offer`].
+    pub fn record(&mut self, record: AuditRecord) -> Option<u64> {
+        self.register();
+        self.emitter.offer(record)
+    }
+
+    /// Shows that this worker lives; the leader also looks for workers that do not.
+    fn beat(&mut self, leads: bool, now: u64) {
+        if !self.slots.tick() {
+            return;
+        }
+        self.slots.beat(self.emitter.name(), self.emitter.numbered());
+        let mut record = gap(i64::try_from(now.saturating_mul(1000)).unwrap_or(i64::MAX), 0, "emitter_lost");
+        // A slot that is freed must leave its record, so there has to be room for one first, whatever the name's length.
+        record.lost_emitter = " ".repeat(slots::MAX_VALUE);
+        if leads
+            && self.emitter.has_room(&record)
+            && let Some(Lost { emitter, sequence }) = self.slots.round()
+        {
+            raw::log(Level::Error, &format!("doorward: the worker VM of emitter {emitter} is gone without a word."));
+            record.lost_emitter = emitter;
+            record.lost_sequence = sequence;
+            self.emitter.offer(record);
+        }
+    }
+
     fn tick(&mut self, now: u64) {
+        self.register();
         self.take_stored(now);
         let leads = self.lease.hold(now);
+        self.beat(leads, now);
         if leads {
             self.subscription.tick(&self.config, &self.proxy, self.policy.as_ref(), now);
         } else if self.subscription.is_open() {
@@ -308,22 +355,6 @@ impl Active {
     pub fn tokenization_key(&self) -> Option<&[u8]> {
         self.tokenization_key.as_deref()
     }
-}
-
-/// Counts the VMs of this proxy in shared data; the count is this one's number.
-fn number_of_this_worker() -> u32 {
-    for _ in 0..64 {
-        let Ok(present) = raw::get_shared("doorward/workers") else { break };
-        let (count, cas) = match present {
-            Some((bytes, cas)) => (bytes.as_slice().try_into().map_or(0, u32::from_le_bytes), Some(cas)),
-            None => (0, None),
-        };
-        let mine = count.saturating_add(1);
-        if raw::set_shared("doorward/workers", &mine.to_le_bytes(), cas).is_ok() {
-            return mine;
-        }
-    }
-    0
 }
 
 fn settings(config: &Config, tokenization_key: bool) -> Settings {

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     store::{Appended, Checked, Refusal, Store},
-    writer,
+    writer::{self, is_emitter},
 };
 use crate::{clock, metrics::Metrics};
 
@@ -18,7 +18,6 @@ use crate::{clock, metrics::Metrics};
 const IN_FLIGHT: usize = 64;
 const MAX_RECORD_BYTES: usize = 1 << 20;
 const MAX_RECORDS: usize = 65_536;
-const MAX_EMITTER_BYTES: usize = 512;
 
 /// The service.
 pub struct Ingest {
@@ -152,16 +151,6 @@ fn decode(emitter: &str, bytes: &[u8]) -> Option<Checked> {
     Some(Checked { previous, hash, record })
 }
 
-/// `NODE/WORKER/BOOT`; the node may itself hold slashes. The control plane's own name is nobody else's.
-fn is_emitter(name: &str) -> bool {
-    let mut parts = name.rsplitn(3, '/');
-    let parts = (parts.next(), parts.next(), parts.next());
-    name.len() <= MAX_EMITTER_BYTES
-        && name != writer::OWN
-        && !name.contains(char::is_control)
-        && matches!(parts, (Some(boot), Some(worker), Some(node)) if !boot.is_empty() && !worker.is_empty() && !node.is_empty())
-}
-
 fn printable(text: &str) -> String {
     text.chars().take(128).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
@@ -281,6 +270,64 @@ pub(crate) mod tests {
         assert_eq!(send(&store, &batch("n/2/a", 2, 2, last(&first))).await, (1, Some(Refusal::ChainBroken)));
         send(&store, &batch("n/2/b", 1, 1, [0; 32])).await;
         assert_eq!(gaps(store.after(0, 100).unwrap()).len(), 1);
+    }
+
+    fn witness(emitter: &str, sequence: u64, previous: [u8; 32], lost: &str, numbered: u64) -> AuditBatch {
+        let record = AuditRecord {
+            emitter: emitter.into(),
+            sequence,
+            previous_hash: previous.to_vec(),
+            kind: RecordKind::Gap.into(),
+            gap_reason: "emitter_lost".into(),
+            lost_emitter: lost.into(),
+            lost_sequence: numbered,
+            ..Default::default()
+        };
+        let bytes = record.encode_to_vec();
+        let last_hash = writer::chain(&previous, &bytes).to_vec();
+        AuditBatch { emitter: emitter.into(), records: vec![bytes], last_hash, ..Default::default() }
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_another_of_its_proxy_found_dead_leaves_one_gap_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let own = |records: Vec<doorward_proto::v1::StoredRecord>| {
+            let own = records.into_iter().filter_map(|r| r.record).filter(|r| r.emitter == writer::OWN);
+            own.map(|r| (r.lost_emitter, r.gap, r.lost_sequence, r.decision.unwrap_or_default().detail))
+                .collect::<Vec<_>>()
+        };
+        let dead = batch("n/1/a", 1, 3, [0; 32]);
+        send(&store, &dead).await;
+        let first = witness("n/2/b", 1, [0; 32], "n/1/a", 5);
+        assert_eq!(send(&store, &first).await, (1, None));
+        let found = own(store.after(0, 100).unwrap());
+        assert_eq!((found.len(), found[0].0.as_str(), found[0].1, found[0].2), (1, "n/1/a", 0, 5), "{found:?}");
+        assert!(found[0].3.contains("up to sequence 3") && found[0].3.contains("at least 2"), "{}", found[0].3);
+        // Neither a second witness, nor the worker that gets its number, finds it lost once more.
+        send(&store, &witness("n/3/c", 1, [0; 32], "n/1/a", 5)).await;
+        send(&store, &batch("n/1/d", 1, 1, [0; 32])).await;
+        assert_eq!(own(store.after(0, 100).unwrap()).len(), 1);
+        // It had not sent anything yet.
+        send(&store, &witness("n/2/b", 2, last(&first), "n/4/e", 0)).await;
+        let found = own(store.after(0, 100).unwrap());
+        assert!(found.len() == 2 && found[1].3.contains("unknown") && !found[1].3.contains("at least"), "{found:?}");
+        // It was only slow: its chain goes on, and can be lost again.
+        assert_eq!(send(&store, &batch("n/1/a", 4, 4, last(&dead))).await, (4, None));
+        send(&store, &witness("n/5/f", 1, [0; 32], "n/1/a", 9)).await;
+        assert_eq!(own(store.after(0, 100).unwrap()).len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_cannot_declare_the_workers_of_another_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        send(&store, &batch("n/1/a", 1, 1, [0; 32])).await;
+        for (at, name) in ["n/1/a", writer::OWN, "", "m", "m/0/\n", "m/5/b"].into_iter().enumerate() {
+            send(&store, &witness(&format!("m/{at}/b"), 1, [0; 32], name, 9)).await;
+        }
+        let own = store.after(0, 100).unwrap().into_iter().filter_map(|r| r.record);
+        assert_eq!(own.filter(|r| r.emitter == writer::OWN).count(), 0);
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ const COMMIT_RECORDS: usize = 65_536;
 const PRUNE_RECORDS: usize = 50_000;
 /// How long a closed emitter is remembered, so that a late resend is still recognised.
 const REMEMBER_MICROS: i64 = 7 * 86_400 * 1_000_000;
+const MAX_EMITTER_BYTES: usize = 512;
 /// The control plane's own emitter, for what it has to say itself. It has one chain for the life of the log.
 pub(super) const OWN: &str = "control-plane/0/0";
 
@@ -291,7 +292,7 @@ impl Pending<'_> {
         let known = self.emitter(&waiting.emitter);
         let mut emitter = known.unwrap_or_default();
         let refuse = |emitter: &Emitter, refusal| Appended { sequence: emitter.sequence, refusal: Some(refusal) };
-        let mut refused = None;
+        let (mut refused, mut lost) = (None, Vec::new());
         for checked in &waiting.records {
             let sequence = checked.record.sequence;
             let expected = emitter.sequence.saturating_add(1);
@@ -315,6 +316,13 @@ impl Pending<'_> {
             self.row(checked.record.clone(), checked.hash);
             emitter.sequence = sequence;
             emitter.hash = checked.hash;
+            if emitter.phase == Phase::Superseded {
+                // It was only slow, so its end is to come.
+                emitter.phase = Phase::Open;
+            }
+            if checked.record.gap_reason == "emitter_lost" {
+                lost.push(&checked.record);
+            }
         }
         emitter.seen = self.received;
         if known.is_none() && emitter.sequence == 0 && !(waiting.end && refused.is_none()) {
@@ -326,6 +334,9 @@ impl Pending<'_> {
         self.emitters.insert(waiting.emitter.clone(), emitter);
         if known.is_none() {
             self.supersede(&waiting.emitter);
+        }
+        for record in lost {
+            self.lost(&waiting.emitter, &record.lost_emitter, record.lost_sequence);
         }
         refused.map_or(Appended { sequence: emitter.sequence, refusal: None }, |refusal| refuse(&emitter, refusal))
     }
@@ -345,25 +356,55 @@ impl Pending<'_> {
         lost.sort();
         lost.dedup();
         for other in lost {
-            let Some(mut emitter) = self.emitter(&other).filter(|e| e.phase == Phase::Open) else { continue };
-            emitter.phase = Phase::Superseded;
+            let Some(emitter) = self.emitter(&other).filter(|e| e.phase == Phase::Open) else { continue };
             let detail = format!(
                 "Emitter {other} was replaced by {name} without an end mark after sequence {}; what it had not sent is lost.",
                 emitter.sequence
             );
-            self.emitters.insert(other, emitter);
-            self.own(AuditRecord {
-                kind: RecordKind::Gap.into(),
-                gap_reason: "emitter_lost".into(),
-                decision: Some(RecordDecision {
-                    outcome: "gap".into(),
-                    code: "emitter_lost".into(),
-                    detail,
-                    ..Default::default()
-                }),
-                ..Default::default()
-            });
+            self.supersede_one(other, emitter, 0, detail);
         }
+    }
+
+    /// A worker says that another one of its proxy is gone without a word.
+    fn lost(&mut self, witness: &str, other: &str, numbered: u64) {
+        // A proxy speaks for its own workers only.
+        if !is_emitter(other) || other == witness || node(other) != node(witness) {
+            return;
+        }
+        let known = self.emitter(other);
+        if known.is_some_and(|emitter| emitter.phase != Phase::Open) {
+            return;
+        }
+        let emitter = known.unwrap_or_default();
+        let stored = emitter.sequence;
+        let at_least = match numbered.saturating_sub(stored) {
+            0 => String::new(),
+            missing => format!(" It had numbered {numbered}, so at least {missing} are lost."),
+        };
+        let detail = format!(
+            "Emitter {other} ended without an end mark, as {witness} found; its records up to sequence {stored} are \
+            stored.{at_least} How many it had not sent is unknown."
+        );
+        self.supersede_one(other.to_owned(), emitter, numbered, detail);
+    }
+
+    fn supersede_one(&mut self, name: String, mut emitter: Emitter, numbered: u64, detail: String) {
+        emitter.phase = Phase::Superseded;
+        emitter.seen = self.received;
+        self.emitters.insert(name.clone(), emitter);
+        self.own(AuditRecord {
+            kind: RecordKind::Gap.into(),
+            gap_reason: "emitter_lost".into(),
+            lost_emitter: name,
+            lost_sequence: numbered.max(emitter.sequence),
+            decision: Some(RecordDecision {
+                outcome: "gap".into(),
+                code: "emitter_lost".into(),
+                detail,
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
     }
 
     /// Appends a record of the control plane itself.
@@ -390,6 +431,21 @@ impl Pending<'_> {
         self.rows.push((self.next, stored.encode_to_vec()));
         self.next = self.next.saturating_add(1);
     }
+}
+
+/// `NODE/WORKER/BOOT`; the node may itself hold slashes. The control plane's own name is nobody else's.
+pub(super) fn is_emitter(name: &str) -> bool {
+    let mut parts = name.rsplitn(3, '/');
+    let parts = (parts.next(), parts.next(), parts.next());
+    name.len() <= MAX_EMITTER_BYTES
+        && name != OWN
+        && !name.contains(char::is_control)
+        && matches!(parts, (Some(boot), Some(worker), Some(node)) if !boot.is_empty() && !worker.is_empty() && !node.is_empty())
+}
+
+/// The node of an emitter's name.
+fn node(emitter: &str) -> Option<&str> {
+    emitter.rsplitn(3, '/').nth(2)
 }
 
 /// h(n) = SHA-256(h(n-1) ‖ canonical(record n)).

@@ -343,7 +343,7 @@ fn line(stored: &StoredRecord) -> String {
         user.push_str(&format!(" key:{}", clean(&principal.key)));
     }
     let (outcome, code, what) = match record.kind() {
-        RecordKind::Gap => ("gap".to_owned(), record.gap_reason.clone(), format!("{} records are missing", record.gap)),
+        RecordKind::Gap => ("gap".to_owned(), record.gap_reason.clone(), missing(&record)),
         RecordKind::Response => {
             let response = record.response.clone().unwrap_or_default();
             let what = format!(
@@ -375,6 +375,17 @@ fn line(stored: &StoredRecord) -> String {
         or_dash(&record.service),
         clean(&what)
     )
+}
+
+/// What a gap record says.
+fn missing(record: &AuditRecord) -> String {
+    match (record.gap, record.lost_emitter.as_str()) {
+        (0, "") => "an unknown number of records is missing".to_owned(),
+        (0, lost) => {
+            format!("an unknown number of records of {lost} is missing; it had numbered {}", record.lost_sequence)
+        }
+        (gap, _) => format!("{gap} records are missing"),
+    }
 }
 
 /// The operations of a record as JSON.
@@ -437,7 +448,8 @@ fn record(stored: &StoredRecord) -> Value {
         "operations": operations(&record), "asked": record.asked.as_ref().map(request),
         "sent": record.sent.as_ref().map(request), "decision": decision,
         "bundleDigest": hex(&record.bundle_digest), "bundleEpoch": record.bundle_epoch, "response": response,
-        "traceId": record.trace_id, "gap": record.gap, "gapReason": record.gap_reason, "model": record.model,
+        "traceId": record.trace_id, "gap": record.gap, "gapReason": record.gap_reason,
+        "lostEmitter": record.lost_emitter, "lostSequence": record.lost_sequence, "model": record.model,
         "classification": record.classification, "erased": record.erased, "policyStale": record.policy_stale,
         "sourceAddress": record.source_address,
     })
