@@ -7,7 +7,7 @@ use crate::{
     bundle::Service,
     code::Denial,
     decide::Constraints,
-    request::{DataRequest, HttpRequest},
+    request::{DataRequest, Header, HttpRequest},
     transform::ResponsePlan,
 };
 use doorward_proto::v1::Dialect;
@@ -50,6 +50,29 @@ pub struct Rewrite {
     pub set_headers: Vec<(String, String)>,
     /// What the response needs.
     pub response: ResponsePlan,
+}
+
+/// Headers that make a response depend on what the caller has already, or take another form than the one that is checked.
+const CONDITIONAL: [&str; 6] =
+    ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"];
+
+impl Rewrite {
+    /// The headers that are set, as a request has them.
+    fn headers(&self) -> Vec<Header<'_>> {
+        self.set_headers.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect()
+    }
+
+    /// What was written, as a request to be parsed again.
+    fn request<'a>(&'a self, method: &'a str, headers: &'a [Header<'a>]) -> HttpRequest<'a> {
+        HttpRequest {
+            method,
+            authority: "",
+            path: self.path.as_deref().unwrap_or_default(),
+            headers,
+            body: self.body.as_deref(),
+            source_address: "",
+        }
+    }
 }
 
 /// Whether a request's body is part of what the dialect must understand.

@@ -55,6 +55,20 @@ pub const fn operator(op: CompareOp) -> &'static str {
     }
 }
 
+/// The operator that holds for two values, neither of them NULL, where this one does not.
+#[must_use]
+pub const fn opposite(op: CompareOp) -> CompareOp {
+    match op {
+        CompareOp::Eq => CompareOp::Ne,
+        CompareOp::Ne => CompareOp::Eq,
+        CompareOp::Lt => CompareOp::Ge,
+        CompareOp::Ge => CompareOp::Lt,
+        CompareOp::Gt => CompareOp::Le,
+        CompareOp::Le => CompareOp::Gt,
+        CompareOp::Unspecified => CompareOp::Unspecified,
+    }
+}
+
 impl<V: Display> Display for Predicate<V> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let not = |negated: bool| if negated { "NOT " } else { "" };
@@ -126,7 +140,8 @@ fn name(f: &mut Formatter<'_>, field: &str) -> fmt::Result {
     if plain { f.write_str(field) } else { quoted(f, field, '"') }
 }
 
-fn quoted(f: &mut Formatter<'_>, text: &str, quote: char) -> fmt::Result {
+/// Writes text in quotes, with every quote in it twice.
+pub(crate) fn quoted(f: &mut impl fmt::Write, text: &str, quote: char) -> fmt::Result {
     f.write_char(quote)?;
     for c in text.chars() {
         if c == quote {

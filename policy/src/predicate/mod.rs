@@ -15,7 +15,8 @@ mod simplify;
 mod tests;
 pub mod wire;
 
-pub use display::{operator, placeholder};
+pub(crate) use display::quoted;
+pub use display::{operator, opposite, placeholder};
 pub use eval::{Truth, eval};
 pub use resolve::{Context, rfc3339};
 pub use simplify::simplify;

@@ -13,16 +13,13 @@ use crate::{
     bundle::{Component, FieldSet, Service},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{Rewrite, Syntax},
-    request::{DataRequest, Header, HttpRequest, Verb, verb_name},
+    dialect::{CONDITIONAL, Rewrite, Syntax},
+    request::{DataRequest, Verb, verb_name},
     transform::{PathStep, ResponsePlan, RowShape, RowSite},
 };
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// Headers that make a response depend on what the caller has already, or take another form than the one that is checked.
-const CONDITIONAL: [&str; 6] =
-    ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"];
 const CREDENTIALS: [&str; 2] = ["x-dreamfactory-api-key", "x-dreamfactory-session-token"];
 
 /// Re-emits a request with its constraints inside it.
@@ -403,20 +400,8 @@ fn query(target: &mut String, table: &Table) -> Result<(), Denial> {
 
 /// Parses what was written: it must be exactly the constrained tree.
 fn prove(service: &Service, prefix: &str, expected: &Request, rewrite: &Rewrite) -> Result<(), Denial> {
-    let headers: Vec<Header<'_>> = rewrite
-        .set_headers
-        .iter()
-        .map(|(name, value)| Header { name: name.as_str(), value: value.as_bytes() })
-        .collect();
-    let request = HttpRequest {
-        method: if expected.tunnelled { "POST" } else { verb_name(expected.verb) },
-        authority: "",
-        path: rewrite.path.as_deref().unwrap_or_default(),
-        headers: &headers,
-        body: rewrite.body.as_deref(),
-        source_address: "",
-    };
-    match parse(service, prefix, &request)?.syntax {
+    let method = if expected.tunnelled { "POST" } else { verb_name(expected.verb) };
+    match parse(service, prefix, &rewrite.request(method, &rewrite.headers()))?.syntax {
         Syntax::DreamFactory(found) if found == *expected => Ok(()),
         _ => Err(unsupported("The rewritten request does not say what was decided.")),
     }

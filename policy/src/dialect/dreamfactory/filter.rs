@@ -9,7 +9,7 @@ use crate::{
     Name,
     bundle::Component,
     code::{Code, Denial},
-    predicate::{CompareOp, MAX_DEPTH, Predicate, Resolved},
+    predicate::{CompareOp, MAX_DEPTH, Predicate, Resolved, operator, opposite},
     value,
 };
 
@@ -204,28 +204,11 @@ fn inexpressible(why: &str) -> Denial {
     Denial::new(Code::RowDenied, format!("The row filter cannot be written as a DreamFactory filter: {why}."))
 }
 
-fn opposite(op: CompareOp) -> CompareOp {
-    match op {
-        CompareOp::Eq => CompareOp::Ne,
-        CompareOp::Ne => CompareOp::Eq,
-        CompareOp::Lt => CompareOp::Ge,
-        CompareOp::Ge => CompareOp::Lt,
-        CompareOp::Gt => CompareOp::Le,
-        CompareOp::Le => CompareOp::Gt,
-        CompareOp::Unspecified => CompareOp::Unspecified,
-    }
-}
-
 fn symbol(op: CompareOp) -> Result<&'static str, Denial> {
-    Ok(match op {
-        CompareOp::Eq => "=",
-        CompareOp::Ne => "!=",
-        CompareOp::Lt => "<",
-        CompareOp::Le => "<=",
-        CompareOp::Gt => ">",
-        CompareOp::Ge => ">=",
-        CompareOp::Unspecified => return Err(inexpressible("an operator is unknown to this build")),
-    })
+    match op {
+        CompareOp::Unspecified => Err(inexpressible("an operator is unknown to this build")),
+        known => Ok(operator(known)),
+    }
 }
 
 enum Known {

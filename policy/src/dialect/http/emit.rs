@@ -7,19 +7,16 @@ use crate::{
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
     dialect::{
-        Rewrite, Syntax,
+        CONDITIONAL, Rewrite, Syntax,
         dreamfactory::{body, path},
     },
     predicate::{CompareOp, Predicate, Resolved, Truth, eval, parse::parse_literal},
-    request::{DataRequest, Header, HttpRequest, Verb, verb_name},
+    request::{DataRequest, Verb, verb_name},
     transform::{PathStep, RowShape, RowSite},
     value::{Literal, Value as Typed},
 };
 use serde_json::{Map, Value};
 use std::sync::Arc;
-
-const CONDITIONAL: [&str; 6] =
-    ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range", "range"];
 
 /// Re-emits a request with its constraints inside it.
 ///
@@ -62,7 +59,7 @@ pub fn emit(
     let mut rewrite = write(prefix, &constrained);
     prove(service, prefix, &constrained, &rewrite)?;
     if !component.fields.is_empty() {
-        let mut path = pointer(&template.rows_at);
+        let mut path: Vec<_> = pointer(&template.rows_at).map(|name| PathStep::Member(name.into())).collect();
         if !template.single {
             path.push(PathStep::Elements);
         }
@@ -87,10 +84,9 @@ fn row_denied() -> Denial {
     Denial::new(Code::RowDenied, "The role's rows cannot be selected with the parameters of this operation.")
 }
 
-/// The steps of a JSON pointer.
-fn pointer(text: &str) -> Vec<PathStep> {
-    let tokens = text.strip_prefix('/').map(|rest| rest.split('/')).into_iter().flatten();
-    tokens.map(|token| PathStep::Member(token.replace("~1", "/").replace("~0", "~").into())).collect()
+/// The reference tokens of a JSON pointer (RFC 6901).
+fn pointer(text: &str) -> impl Iterator<Item = String> {
+    text.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~"))
 }
 
 /// Sets an argument, whatever the client sent.
@@ -108,8 +104,7 @@ fn fix(request: &mut Request, template: &Template, name: &Name, value: &Literal)
         return Ok(());
     }
     let mut at = request.body.get_or_insert_with(|| Value::Object(Map::new()));
-    let tokens: Vec<String> = name.split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~")).collect();
-    for token in tokens {
+    for token in pointer(name) {
         let Value::Object(members) = at else {
             return Err(unsupported("The policy fixes an argument at a place that the body has no room for."));
         };
@@ -237,20 +232,7 @@ fn write(prefix: &str, request: &Request) -> Rewrite {
 
 /// Parses what was written: it must be exactly the constrained request.
 fn prove(service: &Service, prefix: &str, expected: &Request, rewrite: &Rewrite) -> Result<(), Denial> {
-    let headers: Vec<Header<'_>> = rewrite
-        .set_headers
-        .iter()
-        .map(|(name, value)| Header { name: name.as_str(), value: value.as_bytes() })
-        .collect();
-    let request = HttpRequest {
-        method: verb_name(expected.verb),
-        authority: "",
-        path: rewrite.path.as_deref().unwrap_or_default(),
-        headers: &headers,
-        body: rewrite.body.as_deref(),
-        source_address: "",
-    };
-    match parse(service, prefix, &request)?.syntax {
+    match parse(service, prefix, &rewrite.request(verb_name(expected.verb), &rewrite.headers()))?.syntax {
         Syntax::Http(found) if found == *expected => Ok(()),
         _ => Err(unsupported("The rewritten request does not say what was decided.")),
     }

@@ -4,7 +4,7 @@ use super::{Class, Sql, Test, Value};
 use crate::{
     Name,
     code::{Code, Denial},
-    predicate::{CompareOp, Predicate, Resolved},
+    predicate::{CompareOp, Predicate, Resolved, opposite},
     value::{FieldType, Literal},
 };
 use std::fmt::Write;
@@ -116,16 +116,4 @@ fn compare(field: &Name, field_type: FieldType, op: CompareOp, value: &Literal) 
         _ => Test::Compare { op, value: literal(field_type, value)?, binary },
     };
     Ok(typed(field, class, test))
-}
-
-fn opposite(op: CompareOp) -> CompareOp {
-    match op {
-        CompareOp::Eq => CompareOp::Ne,
-        CompareOp::Ne => CompareOp::Eq,
-        CompareOp::Lt => CompareOp::Ge,
-        CompareOp::Ge => CompareOp::Lt,
-        CompareOp::Le => CompareOp::Gt,
-        CompareOp::Gt => CompareOp::Le,
-        CompareOp::Unspecified => CompareOp::Unspecified,
-    }
 }

@@ -10,7 +10,10 @@ mod parse;
 pub(super) use encode::encode;
 pub(super) use parse::{parse, resolve};
 
-use crate::{Name, predicate::CompareOp};
+use crate::{
+    Name,
+    predicate::{CompareOp, operator, quoted},
+};
 use std::fmt::Write;
 
 /// A condition on the rows of one table.
@@ -210,28 +213,12 @@ impl Value {
 }
 
 fn print_text(text: &str, out: &mut String) {
-    out.push('\'');
-    out.push_str(&text.replace('\'', "''"));
-    out.push('\'');
+    // Writing into a string cannot fail.
+    let _ = quoted(out, text, '\'');
 }
 
 fn print_name(name: &str, out: &mut String) {
-    out.push('`');
-    out.push_str(&name.replace('`', "``"));
-    out.push('`');
-}
-
-fn operator(op: CompareOp) -> &'static str {
-    match op {
-        CompareOp::Eq => "=",
-        CompareOp::Ne => "!=",
-        CompareOp::Lt => "<",
-        CompareOp::Le => "<=",
-        CompareOp::Gt => ">",
-        CompareOp::Ge => ">=",
-        // Not SQL: the output then fails its own check.
-        CompareOp::Unspecified => "?",
-    }
+    let _ = quoted(out, name, '`');
 }
 
 /// A clause that holds where `key` is exactly the primary key of `table`, and is an error otherwise, so that a wrong
