@@ -13,7 +13,7 @@ use doorward_policy::{
     code::{Code, Denial},
     dialect::Rewrite,
     engine::{self, Begin, Outcome, Pending, Verdict},
-    request::HttpRequest,
+    request::{HttpRequest, header_begins},
 };
 
 /// What the host does next with the stream.
@@ -209,7 +209,7 @@ impl Stream {
                 Flow::STOP
             }
             Outcome::Pass => {
-                let mut claimed = head.iter().filter(|(name, _)| name.starts_with(IDENTITY_PREFIX));
+                let mut claimed = head.iter().filter(|(name, _)| header_begins(name, IDENTITY_PREFIX));
                 if claimed.any(|(name, _)| raw::remove_header(Map::RequestHeaders, name).is_err()) {
                     raw::log(
                         Level::Error,

@@ -47,6 +47,29 @@ impl<'a> HttpRequest<'a> {
     pub fn has_header(&self, name: &str) -> bool {
         self.headers.iter().any(|header| header.name == name)
     }
+
+    /// True if a header is present that some servers take for the one of this (lower-case) name.
+    #[must_use]
+    pub fn may_have_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|header| same_header(header.name, name))
+    }
+}
+
+/// True if a server may take both names for one header: CGI, and PHP, Python and Ruby after it, give `x-a` and `x_a` to the
+/// application under one name, so an alias with underscores could stand beside the header that was checked.
+#[must_use]
+pub fn same_header(one: &str, other: &str) -> bool {
+    one.len() == other.len() && one.bytes().map(dashed).eq(other.bytes().map(dashed))
+}
+
+/// The same for the beginning of a name.
+#[must_use]
+pub fn header_begins(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| same_header(start, prefix))
+}
+
+fn dashed(byte: u8) -> u8 {
+    if byte == b'_' { b'-' } else { byte }
 }
 
 /// What one request asks of the data: every operation in it. All are permitted, or none.

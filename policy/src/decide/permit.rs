@@ -158,6 +158,10 @@ fn check_fields(operation: &Operation, view: &View, omit: bool) -> Result<Vec<Na
             Clause::Project if omit && omitted.contains(&used.field) => {}
             Clause::Project if omit => omitted.push(used.field.clone()),
             _ if !view.visible.contains(field) => return denied(field, "is not visible to this caller"),
+            // The smallest or largest of masked values is one of them, under another name.
+            Clause::Aggregate if view.mask(field).is_some() => {
+                return denied(field, "is masked: it cannot be aggregated");
+            }
             _ if view.mask(field).is_some_and(|mask| !mask.filterable) => {
                 return denied(field, "is masked: it can be shown, but not used to filter, sort, group or join");
             }

@@ -4,9 +4,15 @@ use crate::{
     bundle::{HeaderMapping, Service},
     dialect::Rewrite,
     identity::{self, Attribute, Principal},
-    request::HttpRequest,
+    request::{HttpRequest, header_begins, same_header},
 };
-use doorward_proto::v1::HeaderSource;
+use doorward_proto::v1::{Dialect, HeaderSource};
+
+/// Headers that some frameworks take for the path, whatever the request line says.
+const OTHER_PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+/// Credentials of DreamFactory itself.
+const DREAMFACTORY: [&str; 3] =
+    ["x-dreamfactory-api-key", "x-dreamfactory-session-token", "x-dreamfactory-script-token"];
 
 /// Who is calling, as far as upstream may know.
 pub(super) struct Caller<'a> {
@@ -20,12 +26,25 @@ pub(super) struct Caller<'a> {
 /// Removes credentials and every client-supplied identity header, then sets the verified ones.
 pub(super) fn identity_headers(rewrite: &mut Rewrite, caller: &Caller<'_>, request: &HttpRequest<'_>) {
     let upstream = &caller.service.upstream;
+    let own: &[&str] = if caller.service.dialect == Dialect::Dreamfactory { &DREAMFACTORY } else { &[] };
     for header in request.headers {
-        let mapped = upstream.headers.iter().any(|mapping| mapping.header.as_ref() == header.name);
-        let key = caller.settings.key_headers.iter().any(|name| name == header.name);
-        let token = !key && caller.settings.credential_headers().any(|name| name == header.name);
+        let is = |name: &str| same_header(header.name, name);
+        let mapped = upstream.headers.iter().any(|mapping| is(&mapping.header));
+        let key = caller.settings.key_headers.iter().any(|name| is(name));
+        let token = !key && caller.settings.credential_headers().chain(own.iter().copied()).any(is);
+        // The alias of a header that was removed, set or counted on here must not stand beside it.
+        let alias = header.name.contains('_') && {
+            let set = rewrite.set_headers.iter().map(|(name, _)| name);
+            rewrite.remove_headers.iter().chain(set).any(|name| is(name))
+        };
         // `x-doorward-` covers the role choice and the default identity headers.
-        if mapped || key || (token && !upstream.forward_token) || header.name.starts_with("x-doorward-") {
+        if mapped
+            || key
+            || alias
+            || (token && !upstream.forward_token)
+            || OTHER_PATHS.iter().any(|name| is(name))
+            || header_begins(header.name, "x-doorward-")
+        {
             remove(rewrite, header.name);
         }
     }

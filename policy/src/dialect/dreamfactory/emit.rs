@@ -63,15 +63,16 @@ pub fn emit(
             }
             let declared =
                 service.component(&format!("{}/{}", call.kind, call.name)).is_some_and(|c| !c.fields.is_empty());
-            if declared && (!first.sees_all || !first.masks.is_empty()) {
+            if declared {
                 response.sites.push(site(vec![PathStep::Elements], first, &[], Vec::new()));
+                response.hide_error_bodies = hides(first);
             }
         }
         Target::Table(table) => {
             let component = service.component(&format!("_table/{}", table.name)).map(AsRef::as_ref);
             constrain(syntax.verb, table, component, constraints)?;
             sites(syntax.verb, table, component, constraints, &mut response);
-            response.hide_error_bodies = constraints.operations.iter().any(|c| c.rows.is_some() || !c.sees_all);
+            response.hide_error_bodies = constraints.operations.iter().any(hides);
         }
     }
     let mut rewrite = write(prefix, &constrained)?;
@@ -86,6 +87,11 @@ pub fn emit(
         rewrite.remove_headers.extend(CREDENTIALS.map(str::to_owned));
     }
     Ok(rewrite)
+}
+
+/// True if an error text of the data API could show what the caller may not see.
+fn hides(constraints: &OperationConstraints) -> bool {
+    constraints.rows.is_some() || !constraints.sees_all || !constraints.masks.is_empty()
 }
 
 fn no_rows(constraints: &OperationConstraints) -> Result<(), Denial> {
@@ -311,6 +317,10 @@ fn write(prefix: &str, request: &Request) -> Result<Rewrite, Denial> {
             rewrite.body = Some(Vec::new());
         }
         rewrite.set_headers.push(("accept".to_owned(), "application/json".to_owned()));
+    } else if matches!(request.verb, Verb::Post | Verb::Put | Verb::Patch) {
+        // DreamFactory's framework reads a form, or JSON, also as parameters, and takes `_method` among them for the method
+        // that is meant. As bare bytes the content is nothing but content.
+        rewrite.set_headers.push(("content-type".to_owned(), "application/octet-stream".to_owned()));
     }
     if request.tunnelled {
         rewrite.set_headers.push(("x-http-method".to_owned(), verb_name(request.verb).to_owned()));

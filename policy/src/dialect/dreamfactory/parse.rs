@@ -14,13 +14,16 @@ use crate::{
     bundle::Service,
     code::Denial,
     dialect::{BodyNeed, Parsed, Syntax},
-    request::{Capabilities, DataRequest, HttpRequest, Operation, Projection, Verb, WriteKind},
+    request::{Capabilities, DataRequest, HttpRequest, Operation, Projection, Verb, WriteKind, same_header},
     value::Value as Typed,
 };
 use serde_json::Value;
 
 /// Headers that make a `POST` mean another method.
 pub(super) const OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+
+/// Headers that name another file than the path does.
+const FILE_HEADERS: [&str; 2] = ["x-file-name", "x-folder-name"];
 
 /// DreamFactory takes a body with every method but `GET`; a `GET` that announces one is read too, to be refused.
 #[must_use]
@@ -54,7 +57,10 @@ pub(super) type Understood = (Target, Vec<Operation>);
 /// The verb as meant; overrides are taken out of the query.
 fn verb(request: &HttpRequest<'_>, query: &mut Vec<(String, String)>) -> Result<(Verb, bool), Denial> {
     let mut overrides = Vec::new();
-    for header in request.headers.iter().filter(|header| OVERRIDES.contains(&header.name)) {
+    for header in request.headers.iter().filter(|header| OVERRIDES.iter().any(|name| same_header(header.name, name))) {
+        if header.name.contains('_') {
+            return Err(unparsable("A method override must be spelled with dashes, not with underscores."));
+        }
         overrides.push(String::from_utf8_lossy(header.value).into_owned());
     }
     query.retain(|(name, value)| {
@@ -139,7 +145,7 @@ fn resource(
 }
 
 fn file(service: &Service, verb: Verb, target: path::Target, request: &HttpRequest<'_>) -> Result<Understood, Denial> {
-    if !target.query.is_empty() || ["x-file-name", "x-folder-name"].iter().any(|name| request.has_header(name)) {
+    if !target.query.is_empty() || FILE_HEADERS.iter().any(|name| request.may_have_header(name)) {
         return Err(unsupported("A file request must have neither parameters nor X-File-Name or X-Folder-Name."));
     }
     if target.segments.is_empty() || !target.segments.iter().all(|name| path::plain_name(name)) {

@@ -46,15 +46,8 @@ pub fn emit(
     if syntax.verb == Verb::Get
         && !template.single
         && let Some(cap) = own.max_rows
-        && let Some(parameter) = template.parameters.iter().find(|parameter| is_limit(parameter))
     {
-        // Zero and less mean "all" to some servers.
-        let given = constrained.query.iter_mut().find(|(name, _)| *name == parameter.name);
-        match given {
-            Some((_, text)) if text.parse::<u32>().is_ok_and(|asked| (1..=cap).contains(&asked)) => {}
-            Some((_, text)) => *text = cap.to_string(),
-            None => constrained.query.push((parameter.name.clone(), cap.to_string())),
-        }
+        cap_rows(&mut constrained, template, cap);
     }
     let mut rewrite = write(prefix, &constrained);
     prove(service, prefix, &constrained, &rewrite)?;
@@ -71,13 +64,29 @@ pub fn emit(
             nested: Vec::new(),
         });
         rewrite.set_headers.push(("accept".to_owned(), "application/json".to_owned()));
-        rewrite.response.hide_error_bodies = own.rows.is_some() || !own.sees_all;
+        rewrite.response.hide_error_bodies = own.rows.is_some() || !own.sees_all || !own.masks.is_empty();
     }
     if constrained.query != syntax.query {
         rewrite.response.remove_headers = vec!["link".into(), "location".into(), "content-location".into()];
     }
     rewrite.remove_headers = CONDITIONAL.map(str::to_owned).into();
     Ok(rewrite)
+}
+
+/// Brings every parameter that sets the number of rows down to the cap: which of several the API heeds is not known.
+fn cap_rows(request: &mut Request, template: &Template, cap: u32) {
+    let limits = || template.parameters.iter().filter(|parameter| is_limit(parameter));
+    let mut capped = false;
+    for (_, text) in request.query.iter_mut().filter(|(name, _)| limits().any(|limit| limit.name == *name)) {
+        capped = true;
+        // Zero and less mean "all" to some servers.
+        if !text.parse::<u32>().is_ok_and(|asked| (1..=cap).contains(&asked)) {
+            *text = cap.to_string();
+        }
+    }
+    if let Some(limit) = limits().next().filter(|_| !capped) {
+        request.query.push((limit.name.clone(), cap.to_string()));
+    }
 }
 
 fn row_denied() -> Denial {

@@ -90,7 +90,7 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
         "DELETE" => Verb::Delete,
         _ => return Err(unsupported("The method must be GET, POST, PUT, PATCH or DELETE.")),
     };
-    if OVERRIDES.iter().any(|name| request.has_header(name)) {
+    if OVERRIDES.iter().any(|name| request.may_have_header(name)) {
         return Err(unsupported("Method overrides are not supported: send the method itself."));
     }
     let target = path::split(prefix, request.path)?;
