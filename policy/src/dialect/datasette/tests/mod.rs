@@ -1,3 +1,7 @@
+//! The rules one by one; against SQLite itself in `sqlite`.
+
+mod sqlite;
+
 use super::*;
 use crate::{
     bundle::{Field, Upstream},
@@ -8,33 +12,34 @@ use crate::{
 };
 use doorward_proto::v1::{AuditMode, Dialect, Enforcement, HiddenField, MaskKind};
 
-fn component(name: &str, key: &[&str]) -> Arc<Component> {
-    let fields = [
-        ("active", FieldType::Boolean),
-        ("born", FieldType::Date),
-        ("id", FieldType::Integer),
-        ("region", FieldType::String),
-        ("score", FieldType::Number),
-        ("seen", FieldType::Timestamp),
-        ("ssn", FieldType::String),
-    ]
-    .map(|(name, field_type)| Field { name: name.into(), field_type, class: "".into() });
-    Arc::new(Component {
+const PEOPLE: [(&str, FieldType); 7] = [
+    ("active", FieldType::Boolean),
+    ("born", FieldType::Date),
+    ("id", FieldType::Integer),
+    ("region", FieldType::String),
+    ("score", FieldType::Number),
+    ("seen", FieldType::Timestamp),
+    ("ssn", FieldType::String),
+];
+
+fn component(name: &str, fields: &[(&str, FieldType)], key: &[&str]) -> (Name, Arc<Component>) {
+    let fields: Vec<Field> = fields
+        .iter()
+        .map(|(name, field_type)| Field { name: (*name).into(), field_type: *field_type, class: "".into() })
+        .collect();
+    let component = Component {
         name: name.into(),
         key: key.iter().map(|name| Name::from(*name)).collect(),
         all_fields: Arc::new(FieldSet::new(fields.iter().map(|field| field.name.clone()).collect())),
-        fields: fields.into(),
+        fields,
         relations: Vec::new(),
         parameters: Vec::new(),
         operations: Vec::new(),
-    })
+    };
+    (name.into(), Arc::new(component))
 }
 
-fn service() -> Service {
-    let mut components = hashbrown::HashMap::default();
-    for (name, key) in [("people", &["id"][..]), ("pairs", &["id", "region"]), ("view", &[])] {
-        components.insert(Name::from(name), component(name, key));
-    }
+fn service_of(components: impl IntoIterator<Item = (Name, Arc<Component>)>) -> Service {
     Service {
         name: "db".into(),
         dialect: Dialect::Datasette,
@@ -42,7 +47,7 @@ fn service() -> Service {
         max_rows: None,
         audit: AuditMode::default(),
         enforcement: Enforcement::default(),
-        components,
+        components: components.into_iter().collect(),
         upstream: Upstream::default(),
         max_body_bytes: None,
         record_request_text: false,
@@ -51,9 +56,16 @@ fn service() -> Service {
     }
 }
 
-fn read(path: &str) -> Result<Parsed, Denial> {
+fn service() -> Service {
+    service_of(
+        [("people", &["id"][..]), ("pairs", &["id", "region"]), ("view", &[])]
+            .map(|(name, key)| component(name, &PEOPLE, key)),
+    )
+}
+
+fn read(service: &Service, path: &str) -> Result<Parsed, Denial> {
     let request = HttpRequest { method: "GET", authority: "", path, headers: &[], body: None, source_address: "" };
-    parse(&service(), "/db", &request)
+    parse(service, "/db", &request)
 }
 
 fn limits(visible: &[&str], rows: Option<Resolved>) -> OperationConstraints {
@@ -70,10 +82,14 @@ fn limits(visible: &[&str], rows: Option<Resolved>) -> OperationConstraints {
     }
 }
 
-fn write(path: &str, limits: OperationConstraints) -> Result<Rewrite, Denial> {
-    let parsed = read(path)?;
+fn write_to(service: &Service, path: &str, limits: OperationConstraints) -> Result<Rewrite, Denial> {
+    let parsed = read(service, path)?;
     let Syntax::Datasette(syntax) = &parsed.syntax else { panic!("another dialect") };
-    emit(&service(), "/db", syntax, &parsed.request, &Constraints { operations: vec![limits] })
+    emit(service, "/db", syntax, &parsed.request, &Constraints { operations: vec![limits] })
+}
+
+fn write(path: &str, limits: OperationConstraints) -> Result<Rewrite, Denial> {
+    write_to(&service(), path, limits)
 }
 
 fn filter(text: &str) -> Resolved {
@@ -98,8 +114,10 @@ fn filter(text: &str) -> Resolved {
         }
     }
     literal(
-        predicate::parse::parse(text, &|name| component("people", &["id"]).field(name).map(|field| field.field_type))
-            .unwrap(),
+        predicate::parse::parse(text, &|name| {
+            PEOPLE.iter().find(|(known, _)| *known == name).map(|(_, field_type)| *field_type)
+        })
+        .unwrap(),
     )
 }
 
@@ -157,7 +175,7 @@ fn what_breaks_out_of_a_condition_is_refused() {
         "",
     ] {
         let path = format!("/db/people.json?_where={text}");
-        assert!(read(&path).is_err(), "{path}");
+        assert!(read(&service(), &path).is_err(), "{path}");
     }
 }
 
@@ -222,7 +240,7 @@ fn what_is_not_understood_is_refused() {
         "/db/people/1.json?_extras=foreign_key_tables",
         "/db/people.json?_timelimit=1",
     ] {
-        assert!(read(path).is_err(), "{path}");
+        assert!(read(&service(), path).is_err(), "{path}");
     }
     let request = HttpRequest {
         method: "POST",
@@ -240,7 +258,7 @@ fn what_is_not_understood_is_refused() {
 #[test]
 fn every_named_field_is_reported_by_its_declared_name() {
     let path = "/db/people.json?SSN__gt=1&_where=%60Region%60+is+null&_sort=Score&_facet=ACTIVE&_next=2,1&_col=born&_json=Seen";
-    let fields = read(path).unwrap().request.operations.remove(0).fields;
+    let fields = read(&service(), path).unwrap().request.operations.remove(0).fields;
     for (field, clause) in [
         ("ssn", Clause::Filter),
         ("region", Clause::Filter),

@@ -1,26 +1,13 @@
 //! What SQLite returns for a rewritten Datasette request is what the slow evaluator allows, whatever the client sends.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a panic is how a test fails"
-)]
-
-use doorward_policy::{
-    Name,
-    bundle::{Component, Field, FieldSet, Service, Upstream},
-    decide::{Constraints, OperationConstraints},
-    dialect,
-    predicate::{CompareOp, Predicate, Resolved, Truth, eval},
-    request::HttpRequest,
-    value::{FieldType, Literal, Value},
+use super::*;
+use crate::{
+    predicate::{CompareOp, Truth, eval},
+    value::Value,
 };
-use doorward_proto::v1::{AuditMode, Dialect, Enforcement, HiddenField};
 use proptest::prelude::*;
 use rusqlite::{Connection, types::ValueRef};
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 const FIELDS: [(&str, FieldType); 7] = [
     ("active", FieldType::Boolean),
@@ -31,35 +18,6 @@ const FIELDS: [(&str, FieldType); 7] = [
     ("score", FieldType::Number),
     ("seen", FieldType::Timestamp),
 ];
-
-fn service() -> Service {
-    let fields = FIELDS.map(|(name, field_type)| Field { name: name.into(), field_type, class: "".into() });
-    let component = Component {
-        name: "t".into(),
-        key: vec!["id".into()],
-        all_fields: Arc::new(FieldSet::new(fields.iter().map(|field| field.name.clone()).collect())),
-        fields: fields.into(),
-        relations: Vec::new(),
-        parameters: Vec::new(),
-        operations: Vec::new(),
-    };
-    let mut components = hashbrown::HashMap::default();
-    components.insert(Name::from("t"), Arc::new(component));
-    Service {
-        name: "db".into(),
-        dialect: Dialect::Datasette,
-        on_hidden_field: HiddenField::Deny,
-        max_rows: None,
-        audit: AuditMode::default(),
-        enforcement: Enforcement::default(),
-        components,
-        upstream: Upstream::default(),
-        max_body_bytes: None,
-        record_request_text: false,
-        case_insensitive: false,
-        files: false,
-    }
-}
 
 /// Columns whose affinity and collation do not fit the declared types, with values of several storage classes.
 fn database() -> Connection {
@@ -137,24 +95,11 @@ fn selected(db: &Connection, path: &str) -> Vec<i64> {
     statement.query_map(bound.as_slice(), |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
-fn rewritten(client: &str, rows: &Resolved) -> Result<String, doorward_policy::code::Denial> {
-    let path = format!("/db/t.json{client}");
-    let request =
-        HttpRequest { method: "GET", authority: "", path: &path, headers: &[], body: None, source_address: "" };
-    let parsed = dialect::parse(&service(), "/db", &request)?;
-    let limits = OperationConstraints {
-        rows: Some(rows.clone()),
-        visible: Arc::new(FieldSet::new(FIELDS.map(|(name, _)| name.into()).into())),
-        sees_all: true,
-        omitted: Vec::new(),
-        masks: Arc::default(),
-        set: Vec::new(),
-        max_rows: None,
-        arguments: Vec::new(),
-        check: None,
-    };
-    let constraints = Constraints { operations: vec![limits] };
-    Ok(dialect::emit(&service(), "/db", &parsed, &constraints)?.path.unwrap())
+fn rewritten(client: &str, rows: &Resolved) -> Result<String, Denial> {
+    let service = service_of([component("t", &FIELDS, &["id"])]);
+    let all = limits(&FIELDS.map(|(name, _)| name), Some(rows.clone()));
+    let all = OperationConstraints { sees_all: true, ..all };
+    Ok(write_to(&service, &format!("/db/t.json{client}"), all)?.path.unwrap())
 }
 
 fn literal(field_type: FieldType) -> BoxedStrategy<Literal> {
