@@ -2,7 +2,7 @@
 
 use crate::{
     Row,
-    policy::{Caller, Policy},
+    policy::{Caller, LITERAL, Policy},
 };
 use doorward_tests::{data::Shop, http::Response};
 use serde_json::Value;
@@ -18,6 +18,7 @@ pub fn canaries(text: &str) -> Vec<(usize, usize)> {
         .collect()
 }
 
+/// Gives the number of rows, or what must not be.
 pub fn check(path: &str, shop: &Shop, policy: &Policy, caller: &Caller, answer: &Response) -> Result<usize, String> {
     let table = shop.table("customers");
     let names: Vec<_> = table.names().collect();
@@ -37,6 +38,8 @@ pub fn check(path: &str, shop: &Shop, policy: &Policy, caller: &Caller, answer: 
     {
         return Err("a cell of employees leaked".into());
     }
+    let visible = |name: &str| policy.field(name, caller);
+    policy_text(&percent_decode(&asked), &names, visible, answer)?;
     if answer.status != 200 {
         return Ok(0);
     }
@@ -87,6 +90,33 @@ pub fn check(path: &str, shop: &Shop, policy: &Policy, caller: &Caller, answer: 
         }
     }
     Ok(rows.len())
+}
+
+/// Neither body nor headers tell anything of the policy: no literal of its row predicates, and no name of a hidden field that
+/// the request (`asked`, decoded) did not name itself.
+pub fn policy_text(
+    asked: &str,
+    columns: &[&str],
+    visible: impl Fn(&str) -> bool,
+    answer: &Response,
+) -> Result<(), String> {
+    let mut text: String = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    text.push_str(&answer.text());
+    if text.contains(LITERAL) {
+        return Err("a literal of the policy's row predicate is in the answer".into());
+    }
+    if answer.header("content-type") == Some("application/problem+json") {
+        // Its own members, `status` for one, are no fields.
+        let json = answer.json();
+        text = json.as_object().into_iter().flatten().map(|(_, value)| format!("{value}\n")).collect();
+    }
+    let asked = asked.to_ascii_lowercase();
+    for word in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(str::to_ascii_lowercase) {
+        if columns.contains(&word.as_str()) && !visible(&word) && !asked.contains(&word) {
+            return Err(format!("the hidden field {word} is named in the answer"));
+        }
+    }
+    Ok(())
 }
 
 pub fn percent_decode(path: &str) -> String {
