@@ -11,7 +11,7 @@ use crate::{
 use doorward_policy::{
     code::{Code, Denial},
     host::Host,
-    transform::{ResponsePlan, Transformer},
+    transform::{ResponsePlan, Transformer, tells_the_original},
 };
 use doorward_proto::v1::{AuditRecord, RecordKind, RecordResponse};
 
@@ -101,15 +101,22 @@ impl Stream {
             }
             return Ok(None);
         }
-        if !reads || end {
+        if !reads {
+            return Ok(None);
+        }
+        for (name, _) in head.iter().filter(|(name, _)| *name == "content-length" || tells_the_original(name)) {
+            if raw::remove_header(Map::ResponseHeaders, name).is_err() {
+                return Err(
+                    self.unverifiable("A header that tells the original body could not be removed.", shape.status)
+                );
+            }
+        }
+        if end {
             return Ok(None);
         }
         if !shape.json || shape.encoded {
             let detail = "The response had to be filtered, and is not plain JSON.";
             return Err(self.unverifiable(detail, shape.status));
-        }
-        if head.get("content-length").is_some() && raw::remove_header(Map::ResponseHeaders, "content-length").is_err() {
-            return Err(self.unverifiable("The length of the response could not be removed.", shape.status));
         }
         let transformer = self.worker.try_borrow().ok().map(|worker| {
             let key = worker.active.as_deref().and_then(|active| active.tokenization_key());

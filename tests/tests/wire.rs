@@ -481,6 +481,27 @@ fn the_upstream_gets_the_verified_identity_and_no_credential() {
 }
 
 #[test]
+fn hashes_of_the_original_body_do_not_reach_the_client() {
+    let e = env();
+    let answer = e.ask("analyst", CUSTOMERS);
+    assert_eq!(answer.status, 200);
+    for name in ["etag", "content-md5"] {
+        assert_eq!(answer.header(name), None, "{name}");
+    }
+}
+
+#[test]
+fn headers_with_underscores_stand_for_no_other_header() {
+    // This Envoy is configured to refuse them; the engine's own tests show what happens where one is not.
+    let e = env();
+    let _ = e.upstream.take();
+    for name in ["x_doorward_user", "x-doorward_role", "x_http_method_override", "x_original_url"] {
+        assert_eq!(e.stack.get(PRODUCTS).token(&e.token("r21")).header(name, "x").send().status, 400, "{name}");
+    }
+    assert_eq!(e.upstream.take(), []);
+}
+
+#[test]
 fn http_2_gets_the_same_answers() {
     let e = env();
     let _ = rustls::crypto::ring::default_provider().install_default();

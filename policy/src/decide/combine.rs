@@ -101,8 +101,14 @@ fn strongest(left: &Arc<[MaskRule]>, right: &Arc<[MaskRule]>, visible: &FieldSet
     }
     let stronger = |field: &Name| match (mask_of(left, field), mask_of(right, field)) {
         (Some(left), Some(right)) => {
+            let filterable = left.filterable && right.filterable;
             let kept = if rank(right) > rank(left) { right } else { left };
-            Some(MaskRule { filterable: left.filterable && right.filterable, ..kept.clone() })
+            let mut mask = MaskRule { filterable, ..kept.clone() };
+            // What one kind leaves, another hides: nothing is left that both would show.
+            if left.kind != right.kind && !matches!(kept.kind, MaskKind::MaskNull | MaskKind::MaskFixed) {
+                mask.kind = MaskKind::MaskNull;
+            }
+            Some(mask)
         }
         (one, None) | (None, one) => one.cloned(),
     };

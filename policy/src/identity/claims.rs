@@ -133,6 +133,12 @@ fn delegation(provider: &Provider, claims: &Json<'_>, principal: &mut Principal)
     let none = Delegation { actor_claim: None, scope_claim: None, scope_prefix: None };
     let delegation = provider.delegation.as_ref().unwrap_or(&none);
     let actor = match &delegation.actor_claim {
+        // The standard's own claim counts whatever else was configured: it says that the bearer is not the person.
+        Some(claim) if &**claim != "act" && claims.get("act").is_some() => {
+            return Err(refused(
+                "The token names its actor in `act`, and its identity provider says to look elsewhere.",
+            ));
+        }
         Some(claim) => claims.get(claim),
         // Ignoring the actor would give an agent all the rights of the person.
         None if claims.get("act").is_some() => {

@@ -75,6 +75,13 @@ pub enum RowShape {
     Scalar(Name),
 }
 
+/// True for a response header (lower case) that is made of the whole body as the data API sent it: by its hash or its
+/// time, whoever knows the rest of the body could try out what was removed or masked.
+#[must_use]
+pub fn tells_the_original(header: &str) -> bool {
+    matches!(header, "etag" | "last-modified" | "content-md5" | "digest" | "content-digest" | "repr-digest")
+}
+
 impl ResponsePlan {
     /// True if the response may pass without being read.
     #[must_use]

@@ -132,7 +132,7 @@ pub fn good() -> String {
     token("ES256", &claims(json!({})))
 }
 
-const STRINGS: [&str; 36] = [
+const STRINGS: [&str; 37] = [
     "",
     "10.0.0.0/8",
     "2001:db8::/32",
@@ -142,6 +142,7 @@ const STRINGS: [&str; 36] = [
     "RS256",
     "acme",
     "act",
+    "actor",
     "agents",
     "ai-agent",
     "bot",
@@ -234,6 +235,7 @@ pub fn bundle() -> wire::Bundle {
         issuer: s("https://other.example"),
         audiences: vec![s("other-api")],
         keys: vec![key("ES256", Algorithm::Es256, p256)],
+        delegation: Some(wire::Delegation { actor_claim: s("actor"), ..wire::Delegation::default() }),
         ..corp.clone()
     };
     let api_key = |value: &str| wire::Key {

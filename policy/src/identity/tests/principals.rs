@@ -102,6 +102,20 @@ fn an_actor_at_a_provider_without_delegation_is_refused_not_ignored() {
 }
 
 #[test]
+fn an_actor_in_the_standards_claim_is_refused_where_another_claim_was_configured() {
+    let ask = |more: serde_json::Value| {
+        let mut payload = claims(json!({"iss": "https://other.example", "aud": "other-api"}));
+        payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        with_token(&sign_text("ES256", r#"{"alg":"ES256","kid":"ES256"}"#, &payload.to_string()))
+    };
+    assert_eq!(agents(&ask(json!({"actor": {"sub": "a"}})).unwrap()), ["a"]);
+    for act in [json!({"sub": "agent"}), json!(null), json!("agent")] {
+        assert_eq!(code(ask(json!({"act": act, "actor": {"sub": "a"}}))), Some(Code::DelegationDenied), "{act}");
+        assert_eq!(code(ask(json!({ "act": act }))), Some(Code::DelegationDenied), "{act}");
+    }
+}
+
+#[test]
 fn an_api_key_is_checked_with_its_times_and_locks() {
     let settings = Settings::default();
     for (key, expected) in [
