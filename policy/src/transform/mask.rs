@@ -4,70 +4,126 @@ use super::{MaskKind, MaskRule};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use std::borrow::Cow;
 
-/// The masked form of a value, as JSON. `raw` is the JSON text of a scalar. `None`: it cannot be masked.
+/// Appends the masked form of a value, as JSON. `raw` is the JSON text of a scalar. `None`: it cannot be masked, and
+/// nothing was appended.
 ///
 /// `null` stays `null`, but for a fixed text: that shows nothing at all, not even whether there is a value. Any kind that has nothing sensible to show hides the whole value.
-pub(super) fn masked(rule: &MaskRule, raw: &[u8], key: Option<&[u8]>) -> Option<String> {
+pub(super) fn mask(rule: &MaskRule, raw: &[u8], key: Option<&[u8]>, out: &mut Vec<u8>) -> Option<()> {
     if raw == b"null" && rule.kind != MaskKind::MaskFixed {
-        return Some("null".to_owned());
+        out.extend_from_slice(b"null");
+        return Some(());
     }
-    let text = if raw.first() == Some(&b'"') {
-        serde_json::from_slice::<String>(raw).ok()?
-    } else {
-        std::str::from_utf8(raw).ok()?.to_owned()
-    };
-    let shown = match rule.kind {
-        MaskKind::MaskNull => return Some("null".to_owned()),
-        MaskKind::MaskFixed => rule.fixed.to_string(),
-        MaskKind::MaskLast => last(&text, rule.length as usize),
-        MaskKind::MaskTruncate => truncate(&text, rule.length as usize),
-        MaskKind::MaskEmail => email(&text),
-        MaskKind::MaskToken => token(key?, &rule.field, &text)?,
+    let text = text(raw)?;
+    match rule.kind {
+        MaskKind::MaskNull => out.extend_from_slice(b"null"),
+        MaskKind::MaskFixed => serde_json::to_writer(out, rule.fixed.as_ref()).ok()?,
+        MaskKind::MaskLast => {
+            let (hidden, shown) = last(&text, rule.length as usize);
+            out.push(b'"');
+            out.resize(out.len() + hidden, b'*');
+            write(shown, out);
+            out.push(b'"');
+        }
+        MaskKind::MaskTruncate => {
+            out.push(b'"');
+            write(first(&text, rule.length as usize), out);
+            out.extend_from_slice("…\"".as_bytes());
+        }
+        MaskKind::MaskEmail => {
+            out.push(b'"');
+            let (initial, domain) = email(&text).unwrap_or_default();
+            write(initial, out);
+            out.extend_from_slice(b"***");
+            write(domain, out);
+            out.push(b'"');
+        }
+        MaskKind::MaskToken => {
+            let tag = token(key?, &rule.field, &text)?;
+            out.extend_from_slice(b"\"tok_");
+            out.extend_from_slice(URL_SAFE_NO_PAD.encode(tag).as_bytes());
+            out.push(b'"');
+        }
         MaskKind::Unspecified => return None,
+    }
+    Some(())
+}
+
+/// The value as text: of a string what it says, of anything else how it is written.
+fn text(raw: &[u8]) -> Option<Cow<'_, str>> {
+    let Some(inside) = raw.strip_prefix(b"\"").and_then(|raw| raw.strip_suffix(b"\"")) else {
+        return std::str::from_utf8(raw).ok().map(Cow::Borrowed);
     };
-    serde_json::to_string(&shown).ok()
+    if inside.contains(&b'\\') {
+        return serde_json::from_slice(raw).ok().map(Cow::Owned);
+    }
+    std::str::from_utf8(inside).ok().map(Cow::Borrowed)
 }
 
-/// Asterisks for all but the last `keep` characters; a text no longer than that is hidden whole.
-fn last(text: &str, keep: usize) -> String {
+/// Appends a text as it stands inside a JSON string.
+fn write(text: &str, out: &mut Vec<u8>) {
+    // RFC 8259 section 7: these have to be escaped, and nothing else.
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| byte == b'"' || byte == b'\\' || byte < b' ') {
+        let (plain, more) = rest.split_at(at);
+        out.extend_from_slice(plain.as_bytes());
+        let mut letters = more.chars();
+        match letters.next() {
+            Some('\u{8}') => out.extend_from_slice(b"\\b"),
+            Some('\t') => out.extend_from_slice(b"\\t"),
+            Some('\n') => out.extend_from_slice(b"\\n"),
+            Some('\u{c}') => out.extend_from_slice(b"\\f"),
+            Some('\r') => out.extend_from_slice(b"\\r"),
+            Some(letter @ ('"' | '\\')) => out.extend([b'\\', letter as u8]),
+            Some(letter) => out.extend_from_slice(format!("\\u{:04x}", u32::from(letter)).as_bytes()),
+            None => {}
+        }
+        rest = letters.as_str();
+    }
+    out.extend_from_slice(rest.as_bytes());
+}
+
+/// How many characters are hidden, and the last `keep` that are not; a text no longer than that is hidden whole.
+fn last(text: &str, keep: usize) -> (usize, &str) {
     let count = text.chars().count();
-    let hidden = if count > keep { count.saturating_sub(keep) } else { count };
-    text.chars().enumerate().map(|(at, c)| if at < hidden { '*' } else { c }).collect()
+    if count <= keep {
+        return (count, "");
+    }
+    let hidden = count - keep;
+    let from = text.char_indices().nth(hidden).map_or(text.len(), |(at, _)| at);
+    (hidden, text.get(from..).unwrap_or_default())
 }
 
-/// The first `keep` characters and an ellipsis; a text no longer than that is hidden whole.
-fn truncate(text: &str, keep: usize) -> String {
-    if text.chars().count() <= keep {
-        return "…".to_owned();
-    }
-    text.chars().take(keep).chain(['…']).collect()
+/// The first `keep` characters; of a text no longer than that, nothing.
+fn first(text: &str, keep: usize) -> &str {
+    text.char_indices().nth(keep).and_then(|(at, _)| text.get(..at)).unwrap_or_default()
 }
 
-/// `j***@example.com`; what is no e-mail address is hidden whole.
-fn email(text: &str) -> String {
-    match text.rsplit_once('@') {
-        Some((local, domain)) if !domain.is_empty() => match local.chars().next() {
-            Some(first) => format!("{first}***@{domain}"),
-            None => "***".to_owned(),
-        },
-        _ => "***".to_owned(),
-    }
+/// Of `john@example.com`: `j` and `@example.com`. What is no e-mail address is hidden whole.
+fn email(text: &str) -> Option<(&str, &str)> {
+    let (local, domain) = text.split_at_checked(text.rfind('@')?)?;
+    let initial = local.chars().next()?;
+    (domain.len() > 1).then(|| (text.get(..initial.len_utf8()).unwrap_or_default(), domain))
 }
 
 /// HMAC-SHA-256 over field and value, 128 bits of it: equal values of one field get equal tokens, nothing else shows.
-fn token(key: &[u8], field: &str, text: &str) -> Option<String> {
+fn token(key: &[u8], field: &str, text: &str) -> Option<[u8; 16]> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
     mac.update(field.as_bytes());
     mac.update(&[0]);
     mac.update(text.as_bytes());
-    let tag = mac.finalize().into_bytes();
-    Some(format!("tok_{}", URL_SAFE_NO_PAD.encode(tag.get(..16)?)))
+    mac.finalize().into_bytes().first_chunk().copied()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn masked(rule: &MaskRule, raw: &[u8], key: Option<&[u8]>) -> Option<String> {
+        let mut out = Vec::new();
+        mask(rule, raw, key, &mut out).map(|()| String::from_utf8(out).unwrap())
+    }
 
     fn rule(kind: MaskKind, length: u32) -> MaskRule {
         MaskRule { field: "f".into(), kind, fixed: "hidden".into(), length, filterable: false }

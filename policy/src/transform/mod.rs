@@ -1,7 +1,9 @@
 //! Streaming removal and masking of JSON fields: chunk by chunk, constant memory, correct at any chunk boundary.
 
 mod mask;
+mod paths;
 mod stream;
+mod tape;
 
 use crate::{Name, bundle::FieldSet};
 pub use doorward_proto::v1::MaskKind;

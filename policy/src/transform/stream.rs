@@ -1,11 +1,16 @@
 //! The streaming transformer: a JSON machine that copies, drops and masks as it reads.
 //!
-//! It reads every byte once, keeps a frame per open container (at most [`MAX_DEPTH`]), the member name being read and
-//! the one scalar being masked, and nothing else. Insignificant whitespace is not copied. What is not JSON, or is not of
+//! It reads every byte once, keeps a frame per open container (at most [`MAX_DEPTH`]), what of a member name or of a scalar
+//! being masked was in earlier chunks, the plan's places, and nothing else. A token that lies in one chunk is read where it
+//! is; what goes on unchanged is copied in spans. Insignificant whitespace is not copied. What is not JSON, or is not of
 //! the form the plan expects, is an error: the response must then be withheld.
 
-use super::{PathStep, ResponsePlan, RowShape, mask::masked};
-use smallvec::SmallVec;
+use super::{
+    ResponsePlan,
+    mask::mask,
+    paths::{Action, NOWHERE, Paths, ROOT},
+    tape::Tape,
+};
 use zeroize::Zeroizing;
 
 /// Containers open at once at most.
@@ -86,52 +91,37 @@ impl Number {
     }
 }
 
-/// What happens to the value that is being read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
-    Copy,
-    Drop,
-    /// Index of site and of its mask.
-    Mask(usize, usize),
-    /// Index into `replace_keys`.
-    Replace(usize),
-}
-
-/// A site whose path leads to this value: (index, steps taken).
-type Matches = SmallVec<[(u16, u16); 2]>;
-
 #[derive(Debug)]
 struct Frame {
     object: bool,
     /// A member or element was already written.
     written: bool,
-    /// Elements begun.
+    /// Object: number of the member that is expected. Array: elements begun.
     count: usize,
-    matches: Matches,
-    /// The site of which this container is a row.
-    row: Option<usize>,
+    place: usize,
+    /// Array: the place of its elements.
+    elements: usize,
 }
 
 /// Applies a [`ResponsePlan`] to a body that comes in chunks.
 #[derive(Debug)]
 pub struct Transformer {
-    plan: ResponsePlan,
+    paths: Paths,
     token_key: Option<Zeroizing<Vec<u8>>>,
     state: State,
     frames: Vec<Frame>,
     /// Output is off until the container stack is back at this depth.
     muted_at: Option<usize>,
+    /// What happens to the value that is being read or comes next.
     action: Action,
+    /// Where that value is.
+    place: usize,
     /// Text is a member name, not a value.
     in_key: bool,
-    /// Raw JSON text of the member name, quotes included.
-    key: Vec<u8>,
-    /// Raw JSON text of the scalar being masked.
-    captured: Vec<u8>,
-    /// Matches of the value that comes next.
-    matches: Matches,
-    /// Site of which the value that comes next is a row.
-    row: Option<usize>,
+    /// The text being read has a backslash in it.
+    escaped: bool,
+    /// What earlier chunks held of the member name or the masked scalar being read: raw JSON text, quotes included.
+    carried: Vec<u8>,
     failed: Option<TransformError>,
 }
 
@@ -139,23 +129,20 @@ impl Transformer {
     /// A transformer for one response. `token_key` is needed where the plan tokenises.
     #[must_use]
     pub fn new(plan: ResponsePlan, token_key: Option<&[u8]>) -> Self {
-        let mut this = Transformer {
-            plan,
+        let paths = Paths::new(plan);
+        Transformer {
+            action: paths.at(ROOT, Action::Copy),
+            paths,
             token_key: token_key.map(|key| Zeroizing::new(key.to_vec())),
             state: State::Value,
             frames: Vec::new(),
             muted_at: None,
-            action: Action::Copy,
+            place: ROOT,
             in_key: false,
-            key: Vec::new(),
-            captured: Vec::new(),
-            matches: Matches::new(),
-            row: None,
+            escaped: false,
+            carried: Vec::new(),
             failed: None,
-        };
-        this.matches = (0..this.plan.sites.len()).filter_map(|site| Some((u16::try_from(site).ok()?, 0))).collect();
-        this.row = this.row_of(&this.matches);
-        this
+        }
     }
 
     /// Transforms the next chunk, appending to `out` what may be released.
@@ -166,7 +153,11 @@ impl Transformer {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let result = self.run(chunk, out);
+        let mut tape = Tape::new(chunk, out);
+        let result = self.run(&mut tape);
+        if result.is_ok() {
+            tape.flush();
+        }
         self.failed = result.err();
         result
     }
@@ -183,333 +174,336 @@ impl Transformer {
             && number.complete()
             && self.frames.is_empty()
         {
-            self.end_scalar(out)?;
+            let mut tape = Tape::new(&[], out);
+            self.failed = self.end_scalar(&mut tape).err();
+            tape.flush();
         }
-        if self.state == State::After && self.frames.is_empty() {
-            return Ok(());
+        if self.failed.is_none() && !(self.state == State::After && self.frames.is_empty()) {
+            self.failed = Some(TransformError::Malformed);
         }
-        self.failed = Some(TransformError::Malformed);
-        Err(TransformError::Malformed)
+        self.failed.map_or(Ok(()), Err)
     }
 
-    fn run(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError> {
-        let mut at = 0;
-        while let Some(&byte) = chunk.get(at) {
+    fn run(&mut self, tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        loop {
             match self.state {
-                State::Text => {
-                    // The bulk of most bodies: copy up to the next byte that means something.
-                    let rest = chunk.get(at..).unwrap_or_default();
-                    let plain = rest.iter().position(|&b| b == b'"' || b == b'\\' || b < b' ').unwrap_or(rest.len());
-                    self.write(rest.get(..plain).unwrap_or_default(), out)?;
-                    at += plain;
-                    if let Some(&stop) = rest.get(plain) {
-                        at += 1;
-                        if stop < b' ' {
-                            return Err(TransformError::Malformed);
-                        }
-                        self.write(&[stop], out)?;
-                        if stop == b'\\' {
-                            self.state = State::Escape;
-                        } else if self.in_key {
-                            self.end_key(out)?;
-                        } else {
-                            self.end_scalar(out)?;
-                        }
+                State::Text | State::Escape | State::Unicode(_) => self.text(tape)?,
+                State::Number(number) => self.number(number, tape)?,
+                State::Literal(rest) => self.literal(rest, tape)?,
+                _ => {}
+            }
+            // Tokens of the same chunk follow here; only the chunk's end leaves one open.
+            let Some(byte) = tape.significant() else { return Ok(()) };
+            match self.state {
+                State::Value => self.value(byte, tape)?,
+                State::FirstElement if byte == b']' => self.close(false, tape)?,
+                State::FirstElement => self.value(byte, tape)?,
+                State::FirstMember if byte == b'}' => self.close(true, tape)?,
+                State::FirstMember | State::Member => {
+                    if byte != b'"' {
+                        return Err(TransformError::Malformed);
                     }
-                    continue;
+                    self.key(tape)?;
                 }
+                State::Colon => {
+                    if byte != b':' {
+                        return Err(TransformError::Malformed);
+                    }
+                    if self.muted_at.is_none() && self.action != Action::Drop {
+                        tape.keep_next();
+                    } else {
+                        tape.at += 1;
+                    }
+                    self.state = State::Value;
+                }
+                State::After => match (byte, self.frames.last().map(|frame| frame.object)) {
+                    (b',', Some(object)) => {
+                        tape.comma = Some(tape.at);
+                        tape.at += 1;
+                        self.state = if object { State::Member } else { State::Value };
+                    }
+                    (b'}', Some(true)) => self.close(true, tape)?,
+                    (b']', Some(false)) => self.close(false, tape)?,
+                    _ => return Err(TransformError::Malformed),
+                },
+                // Nothing but the chunk's end leaves a token open, and then no byte is left.
+                State::Text | State::Escape | State::Unicode(_) | State::Number(_) | State::Literal(_) => {}
+            }
+        }
+    }
+
+    /// A member name begins.
+    fn key(&mut self, tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        tape.token = tape.at;
+        if self.muted_at.is_none()
+            && let Some(frame) = self.frames.last_mut()
+            && frame.place != NOWHERE
+            && let Some(expected) = self.paths.expected(frame.place, frame.count)
+            && tape.rest().starts_with(expected)
+        {
+            tape.at += expected.len();
+            let (action, place) = self.paths.known(frame.place, frame.count).ok_or(TransformError::Malformed)?;
+            frame.count += 1;
+            return self.begin_member(action, place, tape);
+        }
+        tape.at += 1;
+        self.in_key = true;
+        self.escaped = false;
+        self.state = State::Text;
+        self.text(tape)
+    }
+
+    /// Reads on in a text, to its end or to the chunk's.
+    fn text(&mut self, tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        loop {
+            match self.state {
+                State::Text => match tape.stop() {
+                    Some(b'"') => {
+                        tape.at += 1;
+                        return if self.in_key { self.end_key(tape) } else { self.end_scalar(tape) };
+                    }
+                    Some(b'\\') => {
+                        tape.at += 1;
+                        self.escaped = true;
+                        self.state = State::Escape;
+                    }
+                    Some(_) => return Err(TransformError::Malformed),
+                    None => return self.suspend(tape),
+                },
                 State::Escape => {
+                    let Some(byte) = tape.peek() else { return self.suspend(tape) };
                     self.state = match byte {
                         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => State::Text,
                         b'u' => State::Unicode(4),
                         _ => return Err(TransformError::Malformed),
                     };
-                    self.write(&[byte], out)?;
+                    tape.at += 1;
                 }
                 State::Unicode(left) => {
+                    let Some(byte) = tape.peek() else { return self.suspend(tape) };
                     if !byte.is_ascii_hexdigit() {
                         return Err(TransformError::Malformed);
                     }
                     self.state = if left <= 1 { State::Text } else { State::Unicode(left - 1) };
-                    self.write(&[byte], out)?;
+                    tape.at += 1;
                 }
-                State::Number(number) => match number.next(byte) {
-                    Some(next) => {
-                        self.state = State::Number(next);
-                        self.write(&[byte], out)?;
-                    }
-                    None if number.complete() => {
-                        self.end_scalar(out)?;
-                        continue;
-                    }
-                    None => return Err(TransformError::Malformed),
-                },
-                State::Literal(rest) => {
-                    if rest.first() != Some(&byte) {
-                        return Err(TransformError::Malformed);
-                    }
-                    self.write(&[byte], out)?;
-                    match rest.get(1..) {
-                        Some(rest) if !rest.is_empty() => self.state = State::Literal(rest),
-                        _ => self.end_scalar(out)?,
-                    }
-                }
-                _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => {}
-                State::Value | State::FirstElement => {
-                    if byte == b']' && self.state == State::FirstElement {
-                        self.close(false, out)?;
-                    } else {
-                        self.begin_value(byte, out)?;
-                    }
-                }
-                State::FirstMember | State::Member => match byte {
-                    b'"' => {
-                        self.in_key = true;
-                        self.key.clear();
-                        self.key.push(b'"');
-                        self.state = State::Text;
-                    }
-                    b'}' if self.state == State::FirstMember => self.close(true, out)?,
-                    _ => return Err(TransformError::Malformed),
-                },
-                State::Colon => {
-                    if byte != b':' {
-                        return Err(TransformError::Malformed);
-                    }
-                    self.state = State::Value;
-                }
-                State::After => match (byte, self.frames.last().map(|frame| frame.object)) {
-                    (b',', Some(true)) => self.state = State::Member,
-                    (b',', Some(false)) => self.state = State::Value,
-                    (b'}', Some(true)) => self.close(true, out)?,
-                    (b']', Some(false)) => self.close(false, out)?,
-                    _ => return Err(TransformError::Malformed),
-                },
+                _ => return Ok(()),
             }
-            at += 1;
         }
-        Ok(())
     }
 
-    /// Bytes of the text, number or literal being read.
-    fn write(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError> {
-        if self.in_key {
-            if self.key.len() + bytes.len() > MAX_KEY {
-                return Err(TransformError::Limit);
+    fn number(&mut self, mut number: Number, tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        while let Some(byte) = tape.peek() {
+            match number.next(byte) {
+                Some(next) => number = next,
+                None if number.complete() => return self.end_scalar(tape),
+                None => return Err(TransformError::Malformed),
             }
-            self.key.extend_from_slice(bytes);
+            tape.at += 1;
+        }
+        self.state = State::Number(number);
+        self.suspend(tape)
+    }
+
+    fn literal(&mut self, rest: &'static [u8], tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        let have = tape.rest();
+        let length = rest.len().min(have.len());
+        let (want, more) = rest.split_at_checked(length).ok_or(TransformError::Malformed)?;
+        if !have.starts_with(want) {
+            return Err(TransformError::Malformed);
+        }
+        tape.at += length;
+        if more.is_empty() {
+            return self.end_scalar(tape);
+        }
+        self.state = State::Literal(more);
+        self.suspend(tape)
+    }
+
+    /// The chunk ends inside a token: what will be needed of it is carried into the next.
+    fn suspend(&mut self, tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        if self.in_key {
+            self.carry(tape, MAX_KEY)?;
         } else if self.muted_at.is_none() {
             match self.action {
-                Action::Copy => out.extend_from_slice(bytes),
-                Action::Mask(..) => {
-                    if self.captured.len() + bytes.len() > MAX_MASKED {
-                        return Err(TransformError::Limit);
-                    }
-                    self.captured.extend_from_slice(bytes);
-                }
+                Action::Copy => tape.keep_piece(),
+                Action::Mask(..) => self.carry(tape, MAX_MASKED)?,
                 Action::Drop | Action::Replace(_) => {}
             }
         }
+        tape.token = tape.at;
         Ok(())
     }
 
-    /// The site, if any, whose path ends at a value with these matches.
-    fn row_of(&self, matches: &Matches) -> Option<usize> {
-        matches
-            .iter()
-            .map(|&(site, step)| (usize::from(site), usize::from(step)))
-            .find(|&(site, step)| self.plan.sites.get(site).is_some_and(|site| site.path.len() == step))
-            .map(|(site, _)| site)
+    fn carry(&mut self, tape: &Tape<'_>, most: usize) -> Result<(), TransformError> {
+        let piece = tape.piece();
+        if self.carried.len() + piece.len() > most {
+            return Err(TransformError::Limit);
+        }
+        self.carried.extend_from_slice(piece);
+        Ok(())
     }
 
-    /// What to do with a field of a row.
-    fn field_action(&self, site_at: usize, name: &str) -> Action {
-        let Some(site) = self.plan.sites.get(site_at) else { return Action::Drop };
-        if let Some(mask) = site.masks.iter().position(|mask| mask.field.as_ref() == name) {
-            return if site.visible.contains(name) { Action::Mask(site_at, mask) } else { Action::Drop };
-        }
-        if site.visible.contains(name) || site.nested.iter().any(|nested| nested.as_ref() == name) {
-            Action::Copy
-        } else {
-            Action::Drop
-        }
-    }
-
-    fn end_key(&mut self, out: &mut Vec<u8>) -> Result<(), TransformError> {
+    fn end_key(&mut self, tape: &mut Tape<'_>) -> Result<(), TransformError> {
         self.in_key = false;
+        if self.carried.is_empty() {
+            let raw = tape.piece();
+            if raw.len() > MAX_KEY {
+                return Err(TransformError::Limit);
+            }
+            return match self.resolve(raw)? {
+                Some((action, place)) => self.begin_member(action, place, tape),
+                None => Ok(()),
+            };
+        }
+        self.carry(tape, MAX_KEY)?;
+        let raw = std::mem::take(&mut self.carried);
+        let Some((action, place)) = self.resolve(&raw)? else { return Ok(()) };
+        // The name is no more in this chunk as a whole, so it goes out by hand.
+        self.begin(action, place, tape);
+        if action != Action::Drop {
+            tape.output().extend_from_slice(&raw);
+        }
+        Ok(())
+    }
+
+    /// What happens to the member of this name, and the place of its value. `None`: nothing comes out here anyway.
+    fn resolve(&mut self, raw: &[u8]) -> Result<Option<(Action, usize)>, TransformError> {
         self.state = State::Colon;
         if self.muted_at.is_some() {
             self.action = Action::Drop;
-            return Ok(());
+            return Ok(None);
         }
-        let name: String = serde_json::from_slice(&self.key).map_err(|_| TransformError::Malformed)?;
-        let frame = self.frames.last().ok_or(TransformError::Malformed)?;
-        let matches = self.descend(&frame.matches, Some(&name));
-        let mut action = frame.row.map_or(Action::Copy, |site| self.field_action(site, &name));
-        if self.frames.len() == 1 && frame.row.is_none() {
-            if self.plan.remove_keys.iter().any(|key| key.as_ref() == name) {
-                action = Action::Drop;
-            } else if let Some(at) = self.plan.replace_keys.iter().position(|(key, _)| key.as_ref() == name) {
-                action = Action::Replace(at);
-            }
-        }
-        self.row = self.row_of(&matches);
-        self.matches = matches;
-        self.action = action;
+        let frame = self.frames.last_mut().ok_or(TransformError::Malformed)?;
+        let (action, place, next) = self.paths.member(frame.place, raw, self.escaped, frame.count)?;
+        frame.count = next;
+        Ok(Some((action, place)))
+    }
+
+    /// A member begins, whose name is the token.
+    fn begin_member(&mut self, action: Action, place: usize, tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        self.begin(action, place, tape);
         if action != Action::Drop {
-            let written = self.frames.last_mut().map(|frame| std::mem::replace(&mut frame.written, true));
-            if written == Some(true) {
-                out.push(b',');
-            }
-            out.extend_from_slice(&self.key);
-            out.push(b':');
+            tape.keep_piece();
         }
+        self.state = State::Colon;
         Ok(())
     }
 
-    fn descend(&self, matches: &Matches, member: Option<&str>) -> Matches {
-        matches
-            .iter()
-            .filter(|&&(site, step)| {
-                let step = self.plan.sites.get(usize::from(site)).and_then(|site| site.path.get(usize::from(step)));
-                match (step, member) {
-                    (Some(PathStep::Member(name)), Some(member)) => name.as_ref() == member,
-                    (Some(PathStep::AnyMember), Some(_)) | (Some(PathStep::Elements), None) => true,
-                    _ => false,
-                }
-            })
-            .map(|&(site, step)| (site, step + 1))
-            .collect()
-    }
-
-    /// An element of an array begins: what to do with it.
-    fn begin_element(&mut self, out: &mut Vec<u8>) -> Result<(), TransformError> {
-        let Some(frame) = self.frames.last() else { return Ok(()) };
-        let matches = self.descend(&frame.matches, None);
-        self.action = match frame.row {
-            None => Action::Copy,
-            Some(site) => match self.plan.sites.get(site).map(|site| &site.shape) {
-                Some(RowShape::Array(columns)) => {
-                    let column = columns.get(frame.count).ok_or(TransformError::Unexpected)?;
-                    self.field_action(site, column)
-                }
-                _ => return Err(TransformError::Unexpected),
-            },
-        };
-        self.row = self.row_of(&matches);
-        self.matches = matches;
-        if let Some(site) = self.row
-            && let Some(RowShape::Scalar(name)) = self.plan.sites.get(site).map(|site| &site.shape)
+    /// A member or element begins: notes what happens to it, and separates it from the one before.
+    fn begin(&mut self, action: Action, place: usize, tape: &mut Tape<'_>) {
+        self.action = action;
+        self.place = place;
+        if action != Action::Drop
+            && let Some(frame) = self.frames.last_mut()
+            && std::mem::replace(&mut frame.written, true)
         {
-            self.action = self.field_action(site, name);
+            tape.keep_comma();
         }
-        if let Some(frame) = self.frames.last_mut() {
-            frame.count += 1;
-            if self.action != Action::Drop && std::mem::replace(&mut frame.written, true) {
-                out.push(b',');
-            }
-        }
-        Ok(())
     }
 
-    fn begin_value(&mut self, byte: u8, out: &mut Vec<u8>) -> Result<(), TransformError> {
-        let muted = self.muted_at.is_some();
-        if !muted && self.frames.last().is_some_and(|frame| !frame.object) {
-            self.begin_element(out)?;
-        }
-        if !muted && self.action == Action::Copy {
-            self.expect_form(byte)?;
-        }
-        match byte {
-            b'{' | b'[' => {
-                if self.frames.len() >= MAX_DEPTH {
-                    return Err(TransformError::Limit);
+    fn value(&mut self, byte: u8, tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        if self.muted_at.is_none() {
+            match self.frames.last_mut() {
+                Some(frame) if !frame.object => {
+                    let action = self.paths.element(frame.place, frame.count)?;
+                    let place = frame.elements;
+                    frame.count += 1;
+                    let action = self.paths.at(place, action);
+                    self.begin(action, place, tape);
                 }
-                if !muted && self.action != Action::Copy {
-                    // A masked container shows nothing of what it holds: it is masked as an absent value.
-                    match self.action {
-                        Action::Mask(site, mask) => self.masked_scalar(site, mask, b"null", out)?,
-                        Action::Replace(at) => self.replace(at, out)?,
-                        Action::Copy | Action::Drop => {}
-                    }
-                    self.muted_at = Some(self.frames.len());
-                }
-                if self.muted_at.is_none() {
-                    out.push(byte);
-                }
-                let muted = self.muted_at.is_some();
-                self.frames.push(Frame {
-                    object: byte == b'{',
-                    written: false,
-                    count: 0,
-                    matches: if muted { Matches::new() } else { std::mem::take(&mut self.matches) },
-                    row: if muted { None } else { self.row.take() },
-                });
-                self.state = if byte == b'{' { State::FirstMember } else { State::FirstElement };
-                return Ok(());
+                _ => {}
             }
-            b'"' => self.state = State::Text,
-            b'-' => self.state = State::Number(Number::Minus),
-            b'0' => self.state = State::Number(Number::Zero),
-            b'1'..=b'9' => self.state = State::Number(Number::Integer),
-            b't' => self.state = State::Literal(b"rue"),
-            b'f' => self.state = State::Literal(b"alse"),
-            b'n' => self.state = State::Literal(b"ull"),
-            _ => return Err(TransformError::Malformed),
-        }
-        self.captured.clear();
-        self.write(&[byte], out)
-    }
-
-    /// A value on the way to rows, or a row itself, must be of the form the plan says; `null` stands for nothing.
-    fn expect_form(&self, byte: u8) -> Result<(), TransformError> {
-        if byte == b'n' {
-            return Ok(());
-        }
-        for &(site, step) in &self.matches {
-            let Some(site) = self.plan.sites.get(usize::from(site)) else { continue };
-            let fits = match (site.path.get(usize::from(step)), &site.shape) {
-                (Some(PathStep::Member(_) | PathStep::AnyMember), _) | (None, RowShape::Object) => byte == b'{',
-                (Some(PathStep::Elements), _) | (None, RowShape::Array(_)) => byte == b'[',
-                (None, RowShape::Scalar(_)) => byte != b'{' && byte != b'[',
-            };
-            if !fits {
+            if self.action == Action::Copy && !self.paths.fits(self.place, byte) {
                 return Err(TransformError::Unexpected);
             }
         }
+        if byte == b'{' || byte == b'[' {
+            return self.open(byte == b'{', tape);
+        }
+        tape.token = tape.at;
+        tape.at += 1;
+        match byte {
+            b'"' => {
+                self.escaped = false;
+                self.state = State::Text;
+                self.text(tape)
+            }
+            b'-' => self.number(Number::Minus, tape),
+            b'0' => self.number(Number::Zero, tape),
+            b'1'..=b'9' => self.number(Number::Integer, tape),
+            b't' => self.literal(b"rue", tape),
+            b'f' => self.literal(b"alse", tape),
+            b'n' => self.literal(b"ull", tape),
+            _ => Err(TransformError::Malformed),
+        }
+    }
+
+    fn open(&mut self, object: bool, tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        if self.frames.len() >= MAX_DEPTH {
+            return Err(TransformError::Limit);
+        }
+        if self.muted_at.is_none() && self.action != Action::Copy {
+            // A masked container shows nothing of what it holds: it is masked as an absent value.
+            match self.action {
+                Action::Mask(site, mask) => self.masked(site, mask, b"null", tape)?,
+                Action::Replace(at) => self.replace(at, tape)?,
+                Action::Copy | Action::Drop => {}
+            }
+            self.muted_at = Some(self.frames.len());
+        }
+        let (mut place, mut elements) = (NOWHERE, NOWHERE);
+        if self.muted_at.is_some() {
+            tape.at += 1;
+        } else {
+            tape.keep_next();
+            place = self.place;
+            if !object {
+                elements = self.paths.elements(place)?;
+            }
+        }
+        self.frames.push(Frame { object, written: false, count: 0, place, elements });
+        self.state = if object { State::FirstMember } else { State::FirstElement };
         Ok(())
     }
 
-    fn replace(&self, at: usize, out: &mut Vec<u8>) -> Result<(), TransformError> {
-        let (_, value) = self.plan.replace_keys.get(at).ok_or(TransformError::Unexpected)?;
-        let text = serde_json::to_string(value).map_err(|_| TransformError::Unexpected)?;
-        out.extend_from_slice(text.as_bytes());
-        Ok(())
+    fn replace(&self, at: usize, tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        let (_, value) = self.paths.plan.replace_keys.get(at).ok_or(TransformError::Unexpected)?;
+        serde_json::to_writer(tape.output(), value).map_err(|_| TransformError::Unexpected)
     }
 
-    fn masked_scalar(&self, site: usize, mask: usize, raw: &[u8], out: &mut Vec<u8>) -> Result<(), TransformError> {
-        let rule = self.plan.sites.get(site).and_then(|site| site.masks.get(mask)).ok_or(TransformError::Unexpected)?;
+    fn masked(&self, site: usize, number: usize, raw: &[u8], tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        let rule = self.paths.mask(site, number).ok_or(TransformError::Unexpected)?;
         let key = self.token_key.as_ref().map(|key| key.as_slice());
-        let text = masked(rule, raw, key).ok_or(TransformError::Unmaskable)?;
-        out.extend_from_slice(text.as_bytes());
-        Ok(())
+        mask(rule, raw, key, tape.output()).ok_or(TransformError::Unmaskable)
     }
 
-    fn end_scalar(&mut self, out: &mut Vec<u8>) -> Result<(), TransformError> {
+    fn end_scalar(&mut self, tape: &mut Tape<'_>) -> Result<(), TransformError> {
         self.state = State::After;
         if self.muted_at.is_some() {
             return Ok(());
         }
         match std::mem::replace(&mut self.action, Action::Copy) {
-            Action::Mask(site, mask) => self.masked_scalar(site, mask, &self.captured, out)?,
-            Action::Replace(at) => self.replace(at, out)?,
-            Action::Copy | Action::Drop => {}
+            Action::Copy => tape.keep_piece(),
+            Action::Mask(site, mask) if self.carried.is_empty() => {
+                let raw = tape.piece();
+                if raw.len() > MAX_MASKED {
+                    return Err(TransformError::Limit);
+                }
+                self.masked(site, mask, raw, tape)?;
+            }
+            Action::Mask(site, mask) => {
+                self.carry(tape, MAX_MASKED)?;
+                let raw = std::mem::take(&mut self.carried);
+                self.masked(site, mask, &raw, tape)?;
+            }
+            Action::Replace(at) => self.replace(at, tape)?,
+            Action::Drop => {}
         }
-        self.captured.clear();
         Ok(())
     }
 
-    fn close(&mut self, object: bool, out: &mut Vec<u8>) -> Result<(), TransformError> {
+    fn close(&mut self, object: bool, tape: &mut Tape<'_>) -> Result<(), TransformError> {
         let frame = self.frames.pop().ok_or(TransformError::Malformed)?;
         if frame.object != object {
             return Err(TransformError::Malformed);
@@ -517,22 +511,26 @@ impl Transformer {
         self.state = State::After;
         self.action = Action::Copy;
         match self.muted_at {
-            Some(depth) if depth == self.frames.len() => self.muted_at = None,
-            Some(_) => {}
             None => {
-                if let Some(RowShape::Array(columns)) =
-                    frame.row.and_then(|site| self.plan.sites.get(site)).map(|site| &site.shape)
-                    && frame.count != columns.len()
-                {
+                if !object && !self.paths.complete(frame.place, frame.count) {
                     return Err(TransformError::Unexpected);
                 }
-                out.push(if object { b'}' } else { b']' });
+                tape.keep_next();
+            }
+            muted => {
+                tape.at += 1;
+                if muted == Some(self.frames.len()) {
+                    self.muted_at = None;
+                }
             }
         }
         Ok(())
     }
 }
 
+#[cfg(test)]
+#[path = "reference_tests.rs"]
+mod reference_tests;
 #[cfg(test)]
 #[path = "stream_tests.rs"]
 mod tests;
