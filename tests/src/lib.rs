@@ -14,6 +14,7 @@ pub mod control;
 pub mod crash;
 pub mod data;
 pub mod dreamfactory;
+pub mod emulator;
 pub mod http;
 pub mod process;
 pub mod stack;

@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod dreamfactory;
 mod judge;
 mod policy;
 mod requests;

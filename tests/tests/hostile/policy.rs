@@ -195,21 +195,37 @@ impl Grant {
         Grant { visible, masked, rows, cap: 1 + random.below(300), omit: random.one_in(3) }
     }
 
-    pub fn document(&self, role: &str) -> String {
+    pub fn document(&self, role: &str, on: &Target<'_>) -> String {
         let list: Vec<_> = self.visible.iter().copied().collect();
         let masks: Vec<_> =
             self.masked.iter().map(|(field, mask)| format!("{field}: {{ with: \"{mask}\" }}")).collect();
         format!(
             "---\nkind: AccessRole\nmetadata: {{ name: {role} }}\nspec:\n  grants:\n    - service: shop\n      components: \
-             [customers]\n      verbs: [GET]\n      fields: {{ read: [{}], mask: {{ {} }} }}\n      rows: {}\n      maxRows: \
-             {}\n      onHiddenField: {}\n",
+             [{}]\n      verbs: [{}]\n      fields: {{ read: [{}], write: [{}], mask: {{ {} }} }}\n      rows: {}\n      \
+             maxRows: {}\n      onHiddenField: {}\n{}",
+            on.component,
+            on.verbs,
             list.join(", "),
+            on.write,
             masks.join(", "),
             json!(self.rows.print()),
             self.cap,
             if self.omit { "omit" } else { "deny" },
+            on.more,
         )
     }
+}
+
+/// What the grants are on.
+pub struct Target<'a> {
+    /// The `DataService`.
+    pub service: &'a str,
+    pub component: &'a str,
+    pub verbs: &'a str,
+    /// Fields that may be written.
+    pub write: &'a str,
+    /// Further grants of each role.
+    pub more: &'a str,
 }
 
 #[derive(Clone, Debug)]
@@ -220,12 +236,18 @@ pub struct Policy {
 
 impl Policy {
     pub fn document(&self) -> String {
+        let customers = Target { service: SHOP_SERVICE, component: "customers", verbs: "GET", write: "", more: "" };
+        self.document_on(&customers)
+    }
+
+    pub fn document_on(&self, on: &Target<'_>) -> String {
         format!(
-            "{SHOP_SERVICE}{}---\nkind: AccessBinding\nmetadata: {{ name: users }}\nspec: {{ role: app-user, subjects: [{{ group: \
+            "{}{}---\nkind: AccessBinding\nmetadata: {{ name: users }}\nspec: {{ role: app-user, subjects: [{{ group: \
              users }}] }}\n{}---\nkind: AccessBinding\nmetadata: {{ name: agents }}\nspec: {{ role: ai-agent, subjects: \
              [{{ agent: assistant }}] }}\n",
-            self.user.document("app-user"),
-            self.agent.document("ai-agent"),
+            on.service,
+            self.user.document("app-user", on),
+            self.agent.document("ai-agent", on),
         )
     }
 
