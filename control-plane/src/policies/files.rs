@@ -1,8 +1,10 @@
 //! The policy directory: which files count, whether they changed, and the documents' texts in them.
 
 use std::{
+    collections::HashSet,
     fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    io::{ErrorKind, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -37,12 +39,7 @@ impl Chunk {
 
     /// `kind` and `metadata.name`, read line by line: also of a document that does not parse.
     pub fn identity(&self) -> Option<(String, String)> {
-        let value = |line: &str, key: &str| {
-            let rest = line.split_once(key)?.1.trim_start();
-            let rest = rest.split([',', '}', '#']).next()?.trim().trim_matches(['"', '\'']);
-            (!rest.is_empty()).then(|| rest.to_owned())
-        };
-        let kind = self.text.lines().find(|line| line.starts_with("kind:")).and_then(|line| value(line, "kind:"))?;
+        let kind = self.kind()?;
         let mut lines = self.text.lines().skip_while(|line| !line.starts_with("metadata:"));
         let first = lines.next()?;
         if first.contains('{') {
@@ -53,6 +50,18 @@ impl Chunk {
             .find(|line| line.trim_start().starts_with("name:"));
         name.and_then(|line| value(line, "name:")).map(|name| (kind, name))
     }
+
+    /// `kind`, read line by line.
+    pub fn kind(&self) -> Option<String> {
+        self.text.lines().find(|line| line.starts_with("kind:")).and_then(|line| value(line, "kind:"))
+    }
+}
+
+/// The scalar after this key on a line.
+fn value(line: &str, key: &str) -> Option<String> {
+    let rest = line.split_once(key)?.1.trim_start();
+    let rest = rest.split([',', '}', '#']).next()?.trim().trim_matches(['"', '\'']);
+    (!rest.is_empty()).then(|| rest.to_owned())
 }
 
 /// See [`Chunk::in_place`].
@@ -109,38 +118,65 @@ pub fn fingerprint(directory: &Path) -> std::io::Result<u64> {
 pub fn read(directory: &Path) -> std::io::Result<Vec<SourceFile>> {
     let read = |path: PathBuf| {
         let name = path.strip_prefix(directory).unwrap_or(&path).to_string_lossy().into_owned();
-        let text = match fs::metadata(&path) {
-            Ok(meta) if meta.len() > MAX_FILE_BYTES => {
-                Err(format!("the file has {} bytes; split it below {MAX_FILE_BYTES}", meta.len()))
-            }
-            _ => fs::read_to_string(&path).map_err(|error| format!("the file cannot be read: {error}")),
-        };
+        let text = read_one(&path);
         SourceFile { name, text }
     };
     Ok(list(directory)?.into_iter().map(read).collect())
 }
 
+fn read_one(path: &Path) -> Result<String, String> {
+    let explain = |error: std::io::Error| format!("the file cannot be read: {error}");
+    // A pipe would keep the policy thread waiting for ever, a device has no end.
+    if !fs::metadata(path).map_err(explain)?.is_file() {
+        return Err("it is no regular file; policy is read from regular files only".into());
+    }
+    let mut text = String::new();
+    fs::File::open(path).map_err(explain)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(explain)?;
+    match text.len() as u64 {
+        // So looks a file that is being written in place, or whose writing failed. Were it read as one without documents,
+        // a restriction in it would fall away.
+        0 => Err("the file is empty; what it held stays in force until the file is deleted".into()),
+        length if length > MAX_FILE_BYTES => {
+            Err(format!("the file has more than {MAX_FILE_BYTES} bytes; split it into smaller ones"))
+        }
+        _ => Ok(text),
+    }
+}
+
+/// All policy files. What cannot be looked into is an error: taken for empty, its restrictions would fall away.
 fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let explain = |path: &Path, reason: &dyn std::fmt::Display| {
+        std::io::Error::other(format!("{} cannot be looked into: {reason}", path.display()))
+    };
     let mut files = Vec::new();
+    // By device and inode, because links may lead in circles.
+    let mut seen = HashSet::new();
     let mut open = vec![(directory.to_path_buf(), 0)];
     while let Some((next, depth)) = open.pop() {
-        let entries = match fs::read_dir(&next) {
-            Ok(entries) => entries,
-            Err(error) if depth == 0 => return Err(error),
-            Err(_) => continue,
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+        let meta = fs::metadata(&next).map_err(|error| explain(&next, &error))?;
+        if !seen.insert((meta.dev(), meta.ino())) {
+            continue;
+        }
+        if depth > MAX_DEPTH {
+            return Err(explain(&next, &format!("it lies more than {MAX_DEPTH} directories deep")));
+        }
+        let entries: std::io::Result<Vec<_>> =
+            fs::read_dir(&next).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+        let mut entries = entries.map_err(|error| explain(&next, &error))?;
+        entries.sort();
+        for path in entries {
+            if path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b".")) {
                 continue;
             }
-            let path = entry.path();
-            if path.is_dir() {
-                if depth < MAX_DEPTH {
-                    open.push((path, depth + 1));
-                }
-            } else if path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-                files.push(path);
+            let policy = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+            match fs::metadata(&path) {
+                Ok(meta) if meta.is_dir() => open.push((path, depth + 1)),
+                _ if policy => files.push(path),
+                Ok(_) => {}
+                // An editor's temporary file, gone since it was listed.
+                Err(_) if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound) => {}
+                // A link to a volume that is not there, say, or a directory above that may not be searched.
+                Err(error) => return Err(explain(&path, &error)),
             }
             if files.len() > MAX_FILES {
                 return Err(std::io::Error::other(format!(
@@ -171,6 +207,42 @@ mod tests {
         let inherited = split("apiVersion: v1\nkind: A\n---\nkind: B\n");
         assert_eq!(inherited[1], Chunk { line: 3, text: "apiVersion: v1\nkind: B\n".into() });
         assert!(split("").is_empty() && split("---\n---\n").is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_looked_into_is_an_error_and_not_an_empty_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.yaml"), "x").unwrap();
+        let restrictions = dir.path().join("restrictions");
+        std::os::unix::fs::symlink(dir.path().join("not-mounted"), &restrictions).unwrap();
+        assert!(read(dir.path()).is_err() && fingerprint(dir.path()).is_err(), "a link to a volume that is not there");
+        fs::remove_file(&restrictions).unwrap();
+        assert_eq!(read(dir.path()).unwrap().len(), 1);
+        let deep: PathBuf = std::iter::repeat_n("d", MAX_DEPTH + 1).collect();
+        fs::create_dir_all(dir.path().join(&deep)).unwrap();
+        fs::write(dir.path().join(&deep).join("b.yaml"), "x").unwrap();
+        assert!(read(dir.path()).unwrap_err().to_string().contains("deep"));
+    }
+
+    #[test]
+    fn links_in_a_circle_show_each_file_once() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("sub/a.yaml"), "x").unwrap();
+        for name in ["sub/b", "sub/c", "sub/d", "e"] {
+            std::os::unix::fs::symlink(dir.path(), dir.path().join(name)).unwrap();
+        }
+        assert_eq!(read(dir.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_empty_file_and_a_pipe_are_unreadable_and_hold_nothing_up() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.yaml"), "").unwrap();
+        let pipe = dir.path().join("b.yaml");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let texts: Vec<_> = read(dir.path()).unwrap().into_iter().map(|file| file.text.unwrap_err()).collect();
+        assert!(texts[0].contains("empty") && texts[1].contains("regular"), "{texts:?}");
     }
 
     #[test]

@@ -191,11 +191,12 @@ impl Engine {
         let mut loaded = None;
         let mut keys_changed = false;
         loop {
-            let seen = files::fingerprint(&self.settings.directory).ok();
-            if seen.is_none() && loaded.is_none() {
-                self.unreadable();
+            let seen = files::fingerprint(&self.settings.directory);
+            if let (Err(error), None) = (&seen, loaded) {
+                self.unreadable(error);
                 loaded = Some(None);
             }
+            let seen = seen.ok();
             if keys_changed || loaded != Some(seen) {
                 let Some(settled) = self.settle(seen, &triggers) else { return Ok(()) };
                 self.load()?;
@@ -246,15 +247,32 @@ impl Engine {
         Some(seen)
     }
 
-    fn unreadable(&self) {
-        tracing::error!(directory = %self.settings.directory.display(), "the policy directory cannot be read; the last policy stays in force");
+    /// Says so in the log, the metrics and the status.
+    fn unreadable(&self, error: &std::io::Error) {
+        let directory = self.settings.directory.display();
+        tracing::error!(%directory, %error, "the policy directory cannot be read; the last policy stays in force");
+        self.metrics.diagnostics.get_or_create(&vec![("severity", compiler::ERROR.to_owned())]).set(1);
+        self.status.send_modify(|status| {
+            status.compiled_at_micros = now_micros();
+            status.diagnostics = vec![Diagnostic {
+                severity: compiler::ERROR.into(),
+                code: "not_published".into(),
+                message: format!(
+                    "The policy directory {directory} cannot be read, and the last policy stays in force: {error}."
+                ),
+                ..Default::default()
+            }];
+        });
     }
 
     fn load(&mut self) -> Result<(), StoreError> {
         let started = Instant::now();
-        let Ok(sources) = files::read(&self.settings.directory) else {
-            self.unreadable();
-            return Ok(());
+        let sources = match files::read(&self.settings.directory) {
+            Ok(sources) => sources,
+            Err(error) => {
+                self.unreadable(&error);
+                return Ok(());
+            }
         };
         self.keys.begin();
         let mut resolution = resolve::resolve(&sources, &self.good, &self.keys, &self.settings.scope);

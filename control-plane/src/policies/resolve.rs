@@ -3,8 +3,8 @@
 //! * A document that compiles is in force as written.
 //! * One that does not is held at its last good version; the rest goes on.
 //! * One that compiles in neither version is left out if that can only narrow access (roles, bindings, keys, identity
-//!   providers). If it is a restriction or a service, leaving it out could widen access: then nothing is published and
-//!   the whole last bundle stays in force.
+//!   providers). If it is a restriction or a service, or of a kind that cannot be told, leaving it out could widen
+//!   access: then nothing is published and the whole last bundle stays in force.
 //! * One that is no longer in the directory is gone.
 
 use std::collections::BTreeSet;
@@ -18,8 +18,16 @@ use super::{
 };
 use crate::jwks::KeySets;
 
-/// Kinds that take access away: without them more would be allowed.
+/// Kinds without which more could be allowed.
 const NEVER_LEFT_OUT: [&str; 2] = ["AccessRestriction", "DataService"];
+/// Kinds without which less is allowed.
+const MAY_BE_LEFT_OUT: [&str; 5] = ["IdentityProvider", "AccessRole", "AccessBinding", "AccessKey", "PolicyTest"];
+
+/// Whether leaving out a document of this kind could widen access. A kind that is unknown, or cannot be read, could have
+/// been meant as any; but documents of other systems are none of ours.
+fn could_widen(kind: &str, text: &str) -> bool {
+    NEVER_LEFT_OUT.contains(&kind) || !MAY_BE_LEFT_OUT.contains(&kind) && text.contains("doorward.dev/")
+}
 
 /// The outcome of one reading of the directory.
 pub struct Resolution {
@@ -71,7 +79,7 @@ struct Resolver<'a> {
     previous: &'a GoodDocuments,
     candidates: Vec<Candidate>,
     diagnostics: Vec<Diagnostic>,
-    /// A document in force that compiles in no version and must not be left out.
+    /// A document that compiles in no version and must not be left out.
     blocked: Option<String>,
 }
 
@@ -88,6 +96,7 @@ impl Resolver<'_> {
         let mut seen = BTreeSet::new();
         // Files in which something stands that cannot even be named: their documents stay as they were.
         let mut unreadable = Vec::new();
+        let mut unnamed = Vec::new();
         for source in sources {
             let text = match &source.text {
                 Ok(text) => text,
@@ -98,7 +107,13 @@ impl Resolver<'_> {
                 }
             };
             for chunk in files::split(text) {
-                self.read_chunk(&source.name, &chunk, &mut seen, &mut unreadable);
+                if !self.read_chunk(&source.name, &chunk, &mut seen) {
+                    unreadable.push(source.name.clone());
+                    let kind = chunk.kind().unwrap_or_default();
+                    if could_widen(&kind, &chunk.text) {
+                        unnamed.push((source.name.clone(), chunk.line, kind));
+                    }
+                }
             }
         }
         for (key, good) in self.previous {
@@ -115,22 +130,30 @@ impl Resolver<'_> {
                     version: Version::Written,
                 });
                 self.demote(position);
+                if let Some(held) = unnamed.iter().position(|(file, _, unnamed)| *file == good.file && *unnamed == kind)
+                {
+                    unnamed.swap_remove(held);
+                }
             }
+        }
+        if let Some((file, line, _)) = unnamed.first() {
+            self.blocked = Some(format!(
+                "the document at {file}:{line} cannot be read so far that it has a kind and a name, and leaving it out \
+                 could widen access"
+            ));
         }
     }
 
-    fn read_chunk(&mut self, file: &str, chunk: &Chunk, seen: &mut BTreeSet<String>, unreadable: &mut Vec<String>) {
+    /// False: the document cannot even be named.
+    fn read_chunk(&mut self, file: &str, chunk: &Chunk, seen: &mut BTreeSet<String>) -> bool {
         let (documents, diagnostics) = compiler::parse(file, &chunk.in_place());
         let broken = diagnostics.iter().any(|d| d.severity == compiler::ERROR);
         self.diagnostics.extend(diagnostics);
         if documents.is_empty() && !broken {
-            return;
+            return true;
         }
         let identity = documents.first().map(compiler::identity).or_else(|| chunk.identity());
-        let Some((kind, name)) = identity else {
-            unreadable.push(file.to_owned());
-            return;
-        };
+        let Some((kind, name)) = identity else { return false };
         let source = GoodDocument { file: file.to_owned(), line: chunk.line, text: chunk.text.clone() };
         let candidate = Candidate { kind, name, source, documents, version: Version::Written };
         let key = candidate.key();
@@ -142,12 +165,13 @@ impl Resolver<'_> {
                 self.demote(first);
             }
             self.candidates.push(Candidate { version: Version::LeftOut, ..candidate });
-            return;
+            return true;
         }
         self.candidates.push(candidate);
         if broken {
             self.demote(self.candidates.len() - 1);
         }
+        true
     }
 
     /// Written → last good → left out.
@@ -166,9 +190,10 @@ impl Resolver<'_> {
         }
         candidate.version = Version::LeftOut;
         candidate.documents = Vec::new();
-        if good.is_some() && NEVER_LEFT_OUT.contains(&candidate.kind.as_str()) {
+        if could_widen(&candidate.kind, &candidate.source.text) {
+            let otherwise = if good.is_some() { "nor in its last good version" } else { "has no last good version" };
             self.blocked = Some(format!(
-                "{} compiles neither as written nor in its last good version, and leaving it out could widen access",
+                "{} does not compile as written, {otherwise}, and leaving it out could widen access",
                 candidate.key()
             ));
         }
@@ -320,6 +345,33 @@ mod tests {
         let blocked = run(&[("c.yaml", &broken), ("s.yaml", &renamed)], &first.good);
         assert!(blocked.compiled.as_ref().is_err_and(|reason| reason.contains("AccessRestriction/cut")));
         assert_eq!(blocked.good, first.good);
+    }
+
+    #[test]
+    fn a_restriction_that_never_compiled_is_not_left_out_beside_new_grants() {
+        let role = ROLE.replace("FIELDS", "id");
+        for (wrong, right) in [
+            ("deny", "forbid"),
+            ("kind: AccessRestriction", "kind: AccesRestriction"),
+            ("apiVersion: doorward.dev/v1alpha1\n", ""),
+            ("metadata: { name: cut }", "metadata: { nam"),
+            ("[shop]", "[shpo]"),
+        ] {
+            let broken = RESTRICTION.replace(wrong, right);
+            let found = run(&[("c.yaml", &broken), ("r.yaml", &role), ("s.yaml", SERVICE)], &GoodDocuments::new());
+            assert!(found.compiled.as_ref().is_err_and(|reason| reason.contains("widen")), "{broken}");
+            assert!(found.good.is_empty());
+        }
+        let twice = run(
+            &[("c.yaml", RESTRICTION), ("d.yaml", RESTRICTION), ("r.yaml", &role), ("s.yaml", SERVICE)],
+            &GoodDocuments::new(),
+        );
+        assert!(twice.compiled.is_err());
+        // What is not ours, and what only grants, holds nothing up.
+        let foreign = "apiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\nresources: [a.yaml]\n";
+        let grants = ROLE.replace("metadata: { name: ai-x }", "metadata: { nam");
+        let found = run(&[("k.yaml", foreign), ("r.yaml", &grants), ("s.yaml", SERVICE)], &GoodDocuments::new());
+        assert!(found.compiled.is_ok() && !found.diagnostics.is_empty());
     }
 
     #[test]
