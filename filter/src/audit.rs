@@ -16,6 +16,9 @@ const SILENCE_MILLIS: u64 = 30_000;
 /// After so many refusals in a row, the emitter starts anew under another name: the control plane lost its place.
 const MAX_REFUSALS: u32 = 3;
 
+/// Responses wait for their record at most this long.
+pub const ACKNOWLEDGE_MILLIS: u64 = 10_000;
+
 /// Bounds on what is kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -177,9 +180,10 @@ impl Emitter {
         self.waiters.retain(|waiter| waiter.context != context);
     }
 
-    /// Responses that waited too long.
+    /// Responses that waited too long; also where the clock was set back, so that their time would not come.
     pub fn take_overdue(&mut self, now: u64) -> Vec<Waiter> {
-        self.take_waiters(|waiter| waiter.deadline <= now)
+        let latest = now.saturating_add(ACKNOWLEDGE_MILLIS);
+        self.take_waiters(|waiter| waiter.deadline <= now || waiter.deadline > latest)
     }
 
     fn take_waiters(&mut self, due: impl FnMut(&Waiter) -> bool) -> Vec<Waiter> {
@@ -218,6 +222,8 @@ impl Emitter {
             self.heard_at = now;
             return;
         }
+        // The clock may have been set back since.
+        self.heard_at = self.heard_at.min(now);
         if self.link.is_open() && self.sent > 0 && now > self.heard_at.saturating_add(SILENCE_MILLIS) {
             self.closed(now);
         }
@@ -377,6 +383,11 @@ mod tests {
         assert_eq!(emitter.receive(&ack(&emitter, 1, ""), 0), [waiter(a, 11)]);
         assert!(emitter.is_durable(a) && !emitter.is_durable(b));
         assert!(emitter.take_overdue(499).is_empty());
+        let mut set_back = emitter.waiters.clone();
+        set_back[0].deadline = 1_000_000;
+        std::mem::swap(&mut emitter.waiters, &mut set_back);
+        assert_eq!(emitter.take_overdue(0).len(), 1, "the clock was set back");
+        emitter.waiters = set_back;
         assert_eq!(emitter.take_overdue(500), [waiter(b, 12)]);
         let foreign = AuditAck { emitter: "other".into(), sequence: 9, error: String::new() }.encode_to_vec();
         assert!(emitter.receive(&foreign, 0).is_empty());

@@ -24,7 +24,8 @@ impl Lease {
 
     /// True while this worker leads. Takes a free lease and renews an own one.
     pub fn hold(&mut self, now: u64) -> bool {
-        if self.until > now.saturating_add(RENEW_MILLIS) {
+        // No lease reaches further than its length: then the clock was set back, and another worker may have taken it.
+        if self.until > now.saturating_add(RENEW_MILLIS) && self.until <= now.saturating_add(LEASE_MILLIS) {
             return true;
         }
         let Ok(present) = raw::get_shared(&self.key) else { return self.lost() };
@@ -82,6 +83,13 @@ mod tests {
         assert!(!a.hold(6_700));
         b.release();
         assert!(a.hold(6_800) && !b.hold(6_800));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_leaves_one_leader() {
+        let (mut a, mut b) = (Lease::new("back", [1; 16]), Lease::new("back", [2; 16]));
+        assert!(a.hold(1_000_000));
+        assert!(b.hold(1_000) && !a.hold(1_000));
     }
 
     #[test]

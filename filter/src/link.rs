@@ -36,7 +36,9 @@ impl Link {
 
     /// Opens the stream if it is closed and its time has come. True: it is new, greet.
     pub fn open(&mut self, cluster: &str, now: u64) -> bool {
-        if self.token.is_some() || now < self.retry_at {
+        // A pause longer than any that is made means that the clock was set back.
+        let waits = now < self.retry_at && self.retry_at <= now.saturating_add(BACKOFF_MILLIS.1);
+        if self.token.is_some() || waits {
             return false;
         }
         match raw::open_grpc_stream(cluster, self.service, self.method) {
@@ -106,5 +108,15 @@ mod tests {
         link.heard();
         link.open("c", now);
         assert!(link.retry_at - now <= 500);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_keep_a_stream_closed() {
+        let mut link = Link::new("s", "m");
+        let (late, early) = (1_000_000_000, 1_000_000);
+        link.open("c", late);
+        assert!(link.retry_at > late);
+        link.open("c", early);
+        assert!(link.retry_at <= early + 30_000, "it was not tried again");
     }
 }

@@ -15,6 +15,10 @@ use doorward_policy::{
 };
 use doorward_proto::v1::{AuditRecord, RecordKind, RecordResponse};
 
+/// A cache in front of the proxy may keep an answer and give it to somebody else, unless the request had an `authorization`
+/// header (RFC 9111, section 3.5). Who came with an API key or a mesh identity looks to it like anybody.
+const PRIVATE: &str = "private, no-store";
+
 /// What has to happen to a response.
 pub enum Response {
     /// Nothing.
@@ -51,6 +55,11 @@ struct Shape {
 impl Stream {
     /// The head of the response is there. It may also be an answer of Envoy's own.
     pub fn response_headers(&mut self, end: bool) -> Flow {
+        if std::mem::take(&mut self.caller_is_invisible)
+            && raw::replace_header(Map::ResponseHeaders, "cache-control", PRIVATE.as_bytes()).is_err()
+        {
+            return self.unverifiable("The proxy could not forbid caches to keep the response.", 0);
+        }
         let Response::Planned(plan, sequence) = std::mem::replace(&mut self.response, Response::Ended) else {
             self.response = Response::Untouched;
             return Flow::CONTINUE;

@@ -52,13 +52,23 @@ pub struct Stream {
     pub(crate) decision_id: String,
     /// What has to happen to the response.
     pub(crate) response: Response,
+    /// Caches cannot see that the response is for one caller.
+    pub(crate) caller_is_invisible: bool,
 }
 
 impl Stream {
     /// The stream of a request whose head has not come yet.
     #[must_use]
     pub fn new(id: u32, root: u32, worker: SharedWorker) -> Self {
-        Stream { id, root, worker, phase: Phase::Head, decision_id: String::new(), response: Response::Untouched }
+        Stream {
+            id,
+            root,
+            worker,
+            phase: Phase::Head,
+            decision_id: String::new(),
+            response: Response::Untouched,
+            caller_is_invisible: false,
+        }
     }
 
     /// The head of the request is there.
@@ -227,6 +237,7 @@ impl Stream {
             }
             Outcome::Allow(rewrite) => {
                 active.metrics.allowed();
+                self.caller_is_invisible = head.get("authorization").is_none();
                 self.response = Response::planned(rewrite.response, sequence.filter(|_| verdict.audit_required));
                 self.phase = Phase::Passing;
                 Flow::CONTINUE

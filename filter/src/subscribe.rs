@@ -54,6 +54,8 @@ impl Subscription {
 
     /// Opens the stream when its time has come, and drops it when it has fallen silent.
     pub fn tick(&mut self, config: &Config, proxy: &Proxy, current: Option<&Policy>, now: u64) {
+        // The clock may have been set back since.
+        self.heard_at = self.heard_at.min(now);
         if self.link.is_open() && now > self.heard_at.saturating_add(SILENCE_MILLIS) {
             self.link.close(now);
         }

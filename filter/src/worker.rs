@@ -1,7 +1,7 @@
 //! The root context: one per worker VM. Holds the policy in force and the streams to the control plane.
 
 use crate::{
-    audit::{Emitter, Limits, Waiter},
+    audit::{ACKNOWLEDGE_MILLIS, Emitter, Limits, Waiter},
     config::{Bodies, Choice, Config, MeshIdentity, OnStale, TOKENIZATION_KEY},
     host::Envoy,
     leader::Lease,
@@ -23,8 +23,6 @@ use doorward_proto::v1::{AuditRecord, StoredPolicy};
 
 /// Policy that another worker stored is taken up after at most this long.
 const TICK_MILLIS: u32 = 100;
-/// Responses wait for their record at most this long.
-const ACKNOWLEDGE_MILLIS: u64 = 10_000;
 
 /// A worker that is configured.
 pub struct Active {

@@ -4,7 +4,7 @@ use crate::{
     bundle::{Service, Tables},
     code::Denial,
     decide::{Constraints, Decision, Would},
-    identity::{Attribute, Principal},
+    identity::{Attribute, Principal, refuse_in_query},
     predicate::Resolved,
     request::{DataRequest, HttpRequest, verb_name},
 };
@@ -59,14 +59,14 @@ pub fn fingerprint(method: &str, authority: &str, path: &str) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// The path alone names components and rows. The query may hold values of masked fields, and is recorded only where the
+/// service says so; one with a credential in it (the request is refused for that) never is.
+fn records_query(service: Option<&Service>, path: &str) -> bool {
+    service.is_some_and(|service| service.record_request_text) && refuse_in_query(path).is_ok()
+}
+
 fn recorded(service: Option<&Service>, request: &HttpRequest<'_>, path: &str, body: Option<&[u8]>) -> RecordRequest {
-    // The path alone names components and rows; the query may hold values of masked fields, and is recorded only where
-    // the service says so.
-    let text = if service.is_some_and(|service| service.record_request_text) {
-        path
-    } else {
-        path.split(['?', '#']).next().unwrap_or_default()
-    };
+    let text = if records_query(service, path) { path } else { path.split(['?', '#']).next().unwrap_or_default() };
     RecordRequest {
         method: request.method.to_owned(),
         authority: request.authority.to_owned(),
@@ -154,7 +154,7 @@ pub(crate) fn build(context: &RecordContext<'_>, request: &HttpRequest<'_>) -> A
     };
     let name = |name: Option<&crate::Name>| name.map(|name| name.to_string()).unwrap_or_default();
     let mut erased = Vec::new();
-    if !context.service.is_some_and(|service| service.record_request_text) && request.path.contains('?') {
+    if !records_query(context.service, request.path) && request.path.contains('?') {
         erased.push("asked.query".to_owned());
     }
     AuditRecord {

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod tests;
+mod unmatched;
 mod upstream;
 
 use crate::{
@@ -117,14 +118,7 @@ pub fn begin(
 ) -> Begin {
     let context = Context::new(tables, host, settings, request);
     let Some((service, prefix)) = tables.route(request.authority, request.path) else {
-        return Begin::Done(Box::new(match settings.unmatched {
-            Unmatched::Allow => context.passed(),
-            Unmatched::Deny => context.denied(
-                None,
-                Known::default(),
-                Denial::new(Code::NoRoute, "No data service is declared for this host and path."),
-            ),
-        }));
+        return Begin::Done(Box::new(context.unmatched(None)));
     };
     let principal = match identity::authenticate(tables, host, &settings.identity, cache, request) {
         Ok(principal) => principal,
@@ -214,12 +208,7 @@ pub fn explain(
     let context = Context::new(tables, host, settings, request);
     match tables.route(request.authority, request.path) {
         Some((service, prefix)) => context.decide(service, prefix, principal, Some(trace)),
-        None if settings.unmatched == Unmatched::Allow => context.passed(),
-        None => context.denied(
-            None,
-            Known { principal: Some(principal), ..Known::default() },
-            Denial::new(Code::NoRoute, "No data service is declared for this host and path."),
-        ),
+        None => context.unmatched(Some(principal)),
     }
 }
 
@@ -304,6 +293,18 @@ impl<'a> Context<'a> {
             principal.provider = denied.provider.map(|name| name.to_string()).unwrap_or_default();
         }
         verdict
+    }
+
+    /// No service matches.
+    fn unmatched(self, principal: Option<&Principal>) -> Verdict {
+        let detail = match self.settings.unmatched {
+            Unmatched::Deny => "No data service is declared for this host and path.",
+            Unmatched::Allow if unmatched::is_disguised(self.tables, self.request.authority, self.request.path) => {
+                "The path is another spelling of a data service's. Send it plainly."
+            }
+            Unmatched::Allow => return self.passed(),
+        };
+        self.denied(None, Known { principal, ..Known::default() }, Denial::new(Code::NoRoute, detail))
     }
 
     fn passed(self) -> Verdict {

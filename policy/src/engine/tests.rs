@@ -141,3 +141,54 @@ fn shadow_mode_lifts_no_restriction_also_where_the_request_is_not_understood() {
     // Nobody restricted: shadow mode lets pass, and says what it would have done.
     assert_eq!(ask(&shadow, "/api/v2/crm/_table/orders?nonsense=1"), (None, "would_deny".to_owned()));
 }
+
+#[test]
+fn a_credential_in_the_query_is_in_no_record_also_where_queries_are_recorded() {
+    let policy = POLICY.replace("  match:", "  recordRequestText: true\n  match:");
+    let tables = tables(&(policy + &key("reader", "reader", "app-reader", "")));
+    let headers = [Header { name: "x-doorward-key", value: b"reader" }];
+    let record = |path: &str| {
+        let ask = request(path, &headers, None);
+        let begun = begin(&tables, &Now, &Settings::default(), &mut TokenCache::default(), &ask);
+        let Begin::Done(verdict) = begun else { panic!("{begun:?}") };
+        (code(&verdict), verdict.record)
+    };
+    let (_, plain) = record("/api/v2/crm/_table/orders?limit=1");
+    assert!(plain.asked.as_ref().unwrap().path.ends_with("?limit=1") && plain.erased.is_empty());
+    let (denied, record) = record("/api/v2/crm/_table/orders?limit=1&%61pi_key=hush-hush");
+    assert_eq!(denied, Some(Code::CredentialInvalid));
+    assert!(!format!("{record:?}").contains("hush"), "{record:?}");
+    assert_eq!(record.erased, ["asked.query"]);
+}
+
+#[test]
+fn no_spelling_of_a_services_path_passes_as_unmatched() {
+    let tables = tables(POLICY);
+    let settings = Settings { unmatched: Unmatched::Allow, ..Settings::default() };
+    let ask = |path: &str| {
+        let begun = begin(&tables, &Now, &settings, &mut TokenCache::default(), &request(path, &[], None));
+        let Begin::Done(verdict) = begun else { panic!("{begun:?}") };
+        code(&verdict)
+    };
+    assert_eq!(ask("/api/v2/crm/_table/orders"), Some(Code::CredentialMissing));
+    for path in [
+        "//api/v2/crm/x",
+        "/api//v2/crm/x",
+        "/./api/v2/crm/x",
+        "/health/../api/v2/crm/x",
+        "/api/v2/crm;a=b/x",
+        "/%61pi/v2/crm/x",
+        "/%2561pi/v2/crm/x",
+        "/api%2fv2/crm/x",
+        "/api/v2%5ccrm/x",
+        "\\api\\v2\\crm",
+        "/API/v2/crm/x",
+        "/api/v2/crm%3fx",
+        "/api/v2/%20crm/x",
+    ] {
+        assert_eq!(ask(path), Some(Code::NoRoute), "{path}");
+    }
+    for path in ["/health", "/api/v2/other", "/api/v2/crmx", "/", "*", "/x%zz", "/\u{fffd}"] {
+        assert_eq!(ask(path), None, "{path}");
+    }
+}

@@ -69,7 +69,7 @@ impl Settings {
 }
 
 /// Refuses credentials in the query string.
-pub(super) fn refuse_in_query(path: &str) -> Result<(), Denial> {
+pub(crate) fn refuse_in_query(path: &str) -> Result<(), Denial> {
     let Some((_, query)) = path.split_once('?') else { return Ok(()) };
     for pair in query.split(['&', ';', '#']) {
         let name = pair.split('=').next().unwrap_or("");
