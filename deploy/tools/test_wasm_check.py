@@ -45,6 +45,10 @@ def module(imports=(), exports=(), code=b""):
     )
 
 
+def listed(*lines):
+    return wasm_check.read_list("\n".join(lines))
+
+
 def names(binary):
     return [entry[0] for entry in wasm_check.exports(binary)]
 
@@ -52,40 +56,66 @@ def names(binary):
 class Exports(unittest.TestCase):
     def test_only_listed_exports_stay_in_their_order(self):
         before = module(exports=["proxy_on_tick", "proxy_on_log", "proxy_on_done"])
-        after, warnings, _ = wasm_check.check(before, ["proxy_on_done", "memory", "proxy_on_tick"])
+        after, warnings, _ = wasm_check.check(before, listed("proxy_on_done", "memory", "proxy_on_tick"))
         self.assertEqual(names(after), ["memory", "proxy_on_tick", "proxy_on_done"])
         self.assertEqual(warnings, [])
 
     def test_kept_exports_keep_their_kind_and_index(self):
         before = module(exports=["a", "b", "c"])
-        after = wasm_check.keep_exports(before, {"memory", "c"})
+        after = wasm_check.keep_exports(before, listed("memory", "c"))
         self.assertEqual(wasm_check.exports(after), [("memory", 2, 0), ("c", 0, 2)])
 
     def test_all_other_sections_stay_byte_for_byte(self):
         before = module(imports=[("env", "proxy_log", FUNCTION)], exports=["a", "b"], code=b"\x80" * 300)
-        after = wasm_check.keep_exports(before, {"a"})
+        after = wasm_check.keep_exports(before, listed("a"))
         others = [entry for entry in wasm_check.sections(before) if entry[0] != 7]
         self.assertEqual([entry for entry in wasm_check.sections(after) if entry[0] != 7], others)
 
     def test_listed_exports_that_are_missing_are_one_warning_that_names_them(self):
-        _, warnings, _ = wasm_check.check(module(exports=["a"]), ["memory", "a", "proxy_on_tick", "b"])
+        _, warnings, _ = wasm_check.check(module(exports=["a"]), listed("memory", "a", "proxy_on_tick", "b"))
         self.assertEqual(warnings, ["listed exports that the module lacks: proxy_on_tick, b"])
 
     def test_an_export_section_over_127_bytes_is_read_and_written(self):
         many = [f"proxy_on_something_{number}" for number in range(200)]
-        after = wasm_check.keep_exports(module(exports=many), set(many))
+        after = wasm_check.keep_exports(module(exports=many), listed(*many))
         self.assertEqual(names(after), many)
 
     def test_the_list_ignores_comments_and_blank_lines(self):
         text = "# all\n\nmemory  # the linear memory\n  proxy_on_tick\n"
-        self.assertEqual(wasm_check.read_list(text), ["memory", "proxy_on_tick"])
+        self.assertEqual(wasm_check.read_list(text), {"memory": "memory", "proxy_on_tick": "proxy_on_tick"})
+
+    def test_a_renamed_export_takes_the_place_of_the_one_of_that_name(self):
+        before = module(exports=["proxy_on_grpc_close", "other", "ours_on_grpc_close"])
+        after, warnings, _ = wasm_check.check(before, listed("memory", "proxy_on_grpc_close = ours_on_grpc_close"))
+        self.assertEqual(wasm_check.exports(after), [("memory", 2, 0), ("proxy_on_grpc_close", 0, 2)])
+        self.assertEqual(warnings, [])
+
+    def test_one_symbol_can_be_exported_by_two_names(self):
+        after = wasm_check.keep_exports(module(exports=["a"]), listed("a", "b = a"))
+        self.assertEqual(wasm_check.exports(after), [("a", 0, 0), ("b", 0, 0)])
+
+    def test_renaming_what_the_module_lacks_is_an_error_that_names_both(self):
+        with self.assertRaises(WasmError) as caught:
+            wasm_check.check(module(exports=["proxy_on_tick"]), listed("proxy_on_tick = ours"))
+        self.assertIn("ours (for proxy_on_tick)", str(caught.exception))
+
+    def test_a_line_that_is_neither_a_name_nor_a_renaming_is_an_error_with_its_number(self):
+        for line in ("a b", "= b", "a =", "a = b = c", "a = b c"):
+            with self.subTest(line), self.assertRaises(WasmError) as caught:
+                listed("memory", line)
+            self.assertIn("line 2", str(caught.exception))
+
+    def test_a_name_listed_twice_is_an_error(self):
+        with self.assertRaises(WasmError) as caught:
+            listed("a", "b", "a = b")
+        self.assertIn("line 3", str(caught.exception))
 
 
 class Imports(unittest.TestCase):
     def test_proxy_functions_and_the_listed_wasi_functions_pass(self):
         allowed = [("env", "proxy_log", FUNCTION)]
         allowed += [("wasi_snapshot_preview1", item, FUNCTION) for item in wasm_check.WASI_ALLOWED]
-        _, _, summary = wasm_check.check(module(imports=allowed, exports=["a"]), ["memory", "a"])
+        _, _, summary = wasm_check.check(module(imports=allowed, exports=["a"]), listed("memory", "a"))
         self.assertIn("7 imports", summary)
 
     def test_other_imports_are_errors_that_name_them(self):
@@ -103,7 +133,7 @@ class Imports(unittest.TestCase):
             with self.subTest(text):
                 bad = module(imports=[(origin, item, kind), ("env", "proxy_log", FUNCTION)])
                 with self.assertRaises(WasmError) as caught:
-                    wasm_check.check(bad, [])
+                    wasm_check.check(bad, {})
                 self.assertIn(text, str(caught.exception))
                 self.assertNotIn("env.proxy_log (", str(caught.exception))
 
@@ -112,7 +142,7 @@ class Size(unittest.TestCase):
     def test_a_module_over_the_budget_is_an_error_with_both_sizes(self):
         big = module(code=b"\0" * 2000)
         with self.assertRaises(WasmError) as caught:
-            wasm_check.check(big, ["memory"], max_bytes=1000)
+            wasm_check.check(big, listed("memory"), max_bytes=1000)
         self.assertIn("1,000", str(caught.exception))
 
     def test_the_budget_is_one_and_a_half_megabytes(self):
@@ -124,12 +154,12 @@ class Malformed(unittest.TestCase):
         whole = module(imports=[("env", "proxy_log", FUNCTION)], exports=["a"])
         for length in range(len(whole)):
             with self.subTest(length), contextlib.suppress(WasmError):
-                wasm_check.check(whole[:length], ["memory"])
+                wasm_check.check(whole[:length], listed("memory"))
 
     def test_what_is_no_module_is_an_error(self):
         for data in (b"", b"\0asm", b"\x7fELF\x02\x01\x01\0", b"\0asm\x0d\0\x01\0"):
             with self.subTest(data), self.assertRaises(WasmError):
-                wasm_check.check(data, [])
+                wasm_check.check(data, {})
 
     def test_a_number_of_more_than_five_bytes_is_an_error(self):
         with self.assertRaises(WasmError):
@@ -141,7 +171,7 @@ class Malformed(unittest.TestCase):
 
 
 class Command(unittest.TestCase):
-    def run_main(self, binary, listed, *extra):
+    def run_main(self, binary, lines, *extra):
         with tempfile.TemporaryDirectory() as folder:
             source = os.path.join(folder, "in.wasm")
             keep = os.path.join(folder, "exports.txt")
@@ -149,7 +179,7 @@ class Command(unittest.TestCase):
             with open(source, "wb") as file:
                 file.write(binary)
             with open(keep, "w", encoding="utf-8") as file:
-                file.write(listed)
+                file.write(lines)
             out, err = io.StringIO(), io.StringIO()
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = wasm_check.main([source, "--exports", keep, "--output", target, *extra])

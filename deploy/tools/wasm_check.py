@@ -5,6 +5,9 @@
 
 - Exports: only the names in LIST stay. The SDK exports every callback of the ABI, and each exported callback costs
   a crossing into the VM per request. A listed name that the module lacks is a warning.
+- A line `NAME = SYMBOL` exports as NAME what the module has as SYMBOL, in place of the module's own NAME: so a filter
+  answers a callback itself that the SDK defines too. A SYMBOL that the module lacks is an error, because the callback
+  would be gone, or the SDK's.
 - Imports: only what Envoy offers and the filter may use: `env.proxy_*` and a few functions of WASI. Any other import
   is an error that names it: such a module would not load, or would reach for something it has no business with.
 - Size: a module over the budget is an error.
@@ -173,11 +176,16 @@ def forbidden_imports(module):
 
 
 def keep_exports(module, keep):
-    """The module with only the exports in `keep`; everything else byte for byte as it was."""
+    """The module with only the exports in `keep` {name: symbol}; everything else byte for byte as it was."""
     out = bytearray(module[:8])
     for section, payload in sections(module):
         if section == SECTION_EXPORT:
-            kept = [entry for entry in exports(module) if entry[0] in keep]
+            kept = [
+                (name, kind, index)
+                for symbol, kind, index in exports(module)
+                for name, wanted in keep.items()
+                if wanted == symbol
+            ]
             payload = bytearray(u32(len(kept)))
             for name, kind, index in kept:
                 raw = name.encode("utf-8")
@@ -187,9 +195,21 @@ def keep_exports(module, keep):
 
 
 def read_list(text):
-    """The names of an exports file: one a line, `#` starts a comment."""
-    names = (line.split("#", 1)[0].strip() for line in text.splitlines())
-    return [name for name in names if name]
+    """{name: symbol} of an exports file: `NAME` or `NAME = SYMBOL`, one a line; `#` starts a comment."""
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.split("#", 1)[0].strip()
+        if not line:
+            continue
+        name, equals, symbol = (part.strip() for part in line.partition("="))
+        if not equals:
+            symbol = name
+        if not name or not symbol or len(f"{name} {symbol}".split()) != 2:
+            raise WasmError(f"line {number} of the list of exports is `{line}`; write NAME or NAME = SYMBOL")
+        if name in found:
+            raise WasmError(f"line {number} of the list of exports names {name} again; one line each")
+        found[name] = symbol
+    return found
 
 
 def check(module, keep, max_bytes=MAX_BYTES):
@@ -202,10 +222,15 @@ def check(module, keep, max_bytes=MAX_BYTES):
             + f" (allowed: env.proxy_* and {WASI}.{{{', '.join(sorted(WASI_ALLOWED))}}})"
         )
     before = exports(module)
-    module = keep_exports(module, set(keep))
+    present = {name for name, _, _ in before}
+    lost = [f"{symbol} (for {name})" for name, symbol in keep.items() if name != symbol and symbol not in present]
+    if lost:
+        raise WasmError(
+            f"the list of exports renames what the module lacks: {', '.join(lost)}; correct the list, or define it"
+        )
+    module = keep_exports(module, keep)
     after = exports(module)
-    present = {name for name, _, _ in after}
-    missing = [name for name in keep if name not in present]
+    missing = [name for name, symbol in keep.items() if symbol not in present]
     warnings = [f"listed exports that the module lacks: {', '.join(missing)}"] if missing else []
     if len(module) > max_bytes:
         raise WasmError(f"the module has {len(module):,} bytes, more than the {max_bytes:,} allowed")

@@ -1,8 +1,10 @@
-//! From the host's context numbers to the contexts. A context that is not there, or is busy, is closed.
+//! From the host's callbacks to the contexts. The SDK keeps the contexts and calls them; events of gRPC streams, which
+//! it passes on only for streams that it opened itself, find their root context here. One that is not there, or is busy,
+//! is left alone.
 
 use crate::{
     raw::{self, Level},
-    stream::{Flow, Stream},
+    stream::Stream,
     worker::Worker,
 };
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
@@ -12,99 +14,182 @@ pub type SharedWorker = Rc<RefCell<Worker>>;
 
 thread_local! {
     static WORKERS: RefCell<HashMap<u32, SharedWorker>> = RefCell::default();
-    static STREAMS: RefCell<HashMap<u32, Rc<RefCell<Stream>>>> = RefCell::default();
 }
 
-/// A new context: a root if it has no parent.
-pub fn create(context: u32, parent: u32) {
-    if parent == 0 {
-        WORKERS.with_borrow_mut(|map| map.insert(context, Rc::new(RefCell::new(Worker::new(context)))));
-    } else if let Some(worker) = WORKERS.with_borrow(|map| map.get(&parent).cloned()) {
-        let stream = Rc::new(RefCell::new(Stream::new(context, parent, worker)));
-        STREAMS.with_borrow_mut(|map| map.insert(context, stream));
-    }
-}
-
-/// The host forgets a context.
-pub fn delete(context: u32) {
-    if let Some(stream) = STREAMS.with_borrow_mut(|map| map.remove(&context)) {
-        if let Ok(mut stream) = stream.try_borrow_mut() {
-            stream.delete();
-        }
-    } else {
-        WORKERS.with_borrow_mut(|map| map.remove(&context));
-    }
-}
-
-fn with_worker(root: u32, act: impl FnOnce(&mut Worker)) {
-    let Some(worker) = WORKERS.with_borrow(|map| map.get(&root).cloned()) else { return };
+fn with_worker(worker: &SharedWorker, act: impl FnOnce(&mut Worker)) {
     match worker.try_borrow_mut() {
         Ok(mut worker) => act(&mut worker),
         Err(_) => raw::log(Level::Error, "doorward: a root context was called while it was at work."),
     }
 }
 
-fn with_stream(context: u32, act: impl FnOnce(&mut Stream) -> Flow) -> Flow {
-    if let Some(stream) = STREAMS.with_borrow(|map| map.get(&context).cloned())
-        && let Ok(mut stream) = stream.try_borrow_mut()
-    {
-        return act(&mut stream);
+fn with_numbered(root: u32, act: impl FnOnce(&mut Worker)) {
+    if let Some(worker) = WORKERS.with_borrow(|map| map.get(&root).cloned()) {
+        with_worker(&worker, act);
     }
-    let _ = raw::send_local_response(503, "policy_unavailable", &[], &[]);
-    Flow::STOP
-}
-
-/// The configuration is there.
-pub fn configure(root: u32, size: usize) {
-    with_worker(root, |worker| worker.configure(size));
-}
-
-/// The timer.
-pub fn tick(root: u32) {
-    with_worker(root, Worker::tick);
-}
-
-/// The VM or the stream ends.
-pub fn done(context: u32) {
-    with_worker(context, Worker::done);
 }
 
 /// A message from the control plane.
 pub fn grpc_receive(root: u32, token: u32, size: usize) {
-    with_worker(root, |worker| worker.grpc_receive(token, size));
+    with_numbered(root, |worker| worker.grpc_receive(token, size));
 }
 
 /// The control plane closed a stream, or could not be reached.
-pub fn grpc_close(root: u32, token: u32, _status: u32) {
-    with_worker(root, |worker| worker.grpc_close(token));
+pub fn grpc_close(root: u32, token: u32) {
+    with_numbered(root, |worker| worker.grpc_close(token));
 }
 
-/// The head of a request.
-pub fn request_headers(context: u32, end: bool) -> Flow {
-    with_stream(context, |stream| stream.request_headers(end))
+/// A root context as the SDK keeps it.
+pub struct Root {
+    id: u32,
+    worker: SharedWorker,
 }
 
-/// More of a request's body.
-pub fn request_body(context: u32, size: usize, end: bool) -> Flow {
-    with_stream(context, |stream| stream.request_body(size, end))
+impl Root {
+    /// A root context of this number; gRPC events find it as long as it lives.
+    #[must_use]
+    pub fn new(id: u32) -> Self {
+        let worker = Rc::new(RefCell::new(Worker::new(id)));
+        WORKERS.with_borrow_mut(|map| map.insert(id, Rc::clone(&worker)));
+        Root { id, worker }
+    }
+
+    /// The configuration is there.
+    pub fn configure(&self, size: usize) {
+        with_worker(&self.worker, |worker| worker.configure(size));
+    }
+
+    /// The timer.
+    pub fn tick(&self) {
+        with_worker(&self.worker, Worker::tick);
+    }
+
+    /// The VM ends, or gets another configuration.
+    pub fn done(&self) {
+        with_worker(&self.worker, Worker::done);
+    }
+
+    /// A new stream.
+    #[must_use]
+    pub fn stream(&self, id: u32) -> Stream {
+        Stream::new(id, self.id, Rc::clone(&self.worker))
+    }
 }
 
-/// The trailers of a request.
-pub fn request_trailers(context: u32) -> Flow {
-    with_stream(context, Stream::request_trailers)
+impl Drop for Root {
+    fn drop(&mut self) {
+        WORKERS.with_borrow_mut(|map| map.remove(&self.id));
+    }
 }
 
-/// The head of a response.
-pub fn response_headers(context: u32, end: bool) -> Flow {
-    with_stream(context, |stream| stream.response_headers(end))
+/// The SDK's traits. Their other methods, which nothing here calls, panic on statuses that they do not expect: calls to
+/// the host go through [`raw`]. Without a host there is nothing to link them against, so natively they are not there.
+#[cfg(target_arch = "wasm32")]
+mod contexts {
+    use super::Root;
+    use crate::stream::{Flow, Stream};
+    use proxy_wasm::{
+        traits::{Context, HttpContext, RootContext},
+        types::{Action, ContextType},
+    };
+
+    fn action(flow: Flow) -> Action {
+        if flow == Flow::CONTINUE { Action::Continue } else { Action::Pause }
+    }
+
+    impl Context for Root {
+        fn on_done(&mut self) -> bool {
+            Root::done(self);
+            true
+        }
+    }
+
+    impl RootContext for Root {
+        fn on_configure(&mut self, size: usize) -> bool {
+            self.configure(size);
+            // A configuration that is not valid closes the filter; it does not unload it.
+            true
+        }
+
+        fn on_tick(&mut self) {
+            self.tick();
+        }
+
+        fn get_type(&self) -> Option<ContextType> {
+            Some(ContextType::HttpContext)
+        }
+
+        fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+            Some(Box::new(self.stream(id)))
+        }
+    }
+
+    impl Context for Stream {
+        fn on_done(&mut self) -> bool {
+            Stream::done(self);
+            true
+        }
+    }
+
+    impl HttpContext for Stream {
+        fn on_http_request_headers(&mut self, _count: usize, end: bool) -> Action {
+            action(self.request_headers(end))
+        }
+
+        fn on_http_request_body(&mut self, size: usize, end: bool) -> Action {
+            action(self.request_body(size, end))
+        }
+
+        fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+            action(self.request_trailers())
+        }
+
+        fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
+            let flow = self.response_headers(end);
+            crate::raw::hold_everything(flow == Flow::STOP_ALL);
+            action(flow)
+        }
+
+        fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
+            action(self.response_body(size, end))
+        }
+
+        fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+            action(self.response_trailers())
+        }
+    }
 }
 
-/// More of a response's body.
-pub fn response_body(context: u32, size: usize, end: bool) -> Flow {
-    with_stream(context, |stream| stream.response_body(size, end))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The trailers of a response.
-pub fn response_trailers(context: u32) -> Flow {
-    with_stream(context, Stream::response_trailers)
+    #[test]
+    fn grpc_events_find_their_root_context_while_it_lives_and_no_other() {
+        let (first, second) = (Root::new(7), Root::new(8));
+        let seen = |root: u32| {
+            let mut id = None;
+            with_numbered(root, |worker| id = Some(worker.id()));
+            id
+        };
+        assert_eq!((seen(7), seen(8), seen(9)), (Some(7), Some(8), None));
+        drop(first);
+        assert_eq!((seen(7), seen(8)), (None, Some(8)));
+        grpc_receive(7, 1, 10);
+        grpc_close(7, 1);
+        drop(second);
+        assert_eq!(seen(8), None);
+    }
+
+    #[test]
+    fn a_root_context_that_is_at_work_is_left_alone() {
+        let root = Root::new(7);
+        let mut reached = false;
+        with_worker(&root.worker, |_| {
+            with_numbered(7, |_| reached = true);
+            root.tick();
+            root.done();
+        });
+        assert!(!reached);
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! | module | does |
 //! | --- | --- |
-//! | [`raw`] | the ABI: what the host offers, and what it calls |
-//! | [`dispatch`] | the host's context numbers → contexts |
+//! | [`raw`] | the ABI: what the host offers |
+//! | [`dispatch`] | what the host calls → contexts |
 //! | [`config`] | the plugin's configuration |
 //! | [`worker`] | the root context: policy in force, streams to the control plane |
 //! | [`policy_store`], [`leader`], [`link`], [`subscribe`] | how policy reaches every worker |

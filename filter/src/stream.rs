@@ -252,8 +252,8 @@ impl Stream {
         Flow::STOP
     }
 
-    /// The stream is gone.
-    pub fn delete(&mut self) {
+    /// The stream is at its end.
+    pub fn done(&mut self) {
         if matches!(self.response, Response::Waiting(..))
             && let Ok(mut worker) = self.worker.try_borrow_mut()
             && let Some(active) = worker.active.as_deref_mut()

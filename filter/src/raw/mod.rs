@@ -1,14 +1,18 @@
-//! Envoy's Proxy-Wasm ABI (0.2.1), without an SDK: the only module with `unsafe` code.
+//! The calls into Envoy by its Proxy-Wasm ABI (0.2.1), and the few callbacks that the SDK cannot serve: the only module
+//! with `unsafe` code.
 //!
-//! The usual SDK panics on every status that it does not expect, and it drops the events of gRPC streams that it did not
-//! open itself; one panic is a 503 for every stream of the worker. So the filter speaks the ABI directly: each call
-//! returns its status, and the caller decides what a failure means, which is always the closed side.
+//! The SDK takes the callbacks and keeps the contexts. Its own calls into the host panic on every status that it does not
+//! expect, and one panic is a 503 for every stream of the worker. So the filter makes its calls here: each returns its
+//! status, and the caller decides what a failure means, which is always the closed side.
 //!
 //! Outside wasm32 there is no host: calls fail with [`Status::UNIMPLEMENTED`], except that the shared data is a map of
 //! the thread, so that everything that lives in it can be tested.
 
 #[cfg(target_arch = "wasm32")]
 mod exports;
+
+#[cfg(target_arch = "wasm32")]
+pub use exports::hold_everything;
 
 /// A host's answer to a call that did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,8 +139,8 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Result<Vec<u8
     if data.is_null() || size == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: the host got this memory from `proxy_on_memory_allocate(size)`, which allocated exactly `size` bytes with
-    // this allocator, filled all of it, and gave it away.
+    // SAFETY: the host got this memory from the SDK's `proxy_on_memory_allocate(size)`, which gives away a boxed slice of
+    // exactly `size` bytes of this allocator, and filled all of it.
     Ok(unsafe { Vec::from_raw_parts(data, size, size) })
 }
 
