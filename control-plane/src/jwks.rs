@@ -299,6 +299,7 @@ impl KeySets {
                 }
                 let uri =
                     found.get("jwks_uri").and_then(|v| v.as_str()).ok_or("the discovery document has no jwks_uri")?;
+                as_protected(issuer, uri)?;
                 self.get_text(uri).await?
             }
         };
@@ -331,6 +332,16 @@ impl KeySets {
         }
         String::from_utf8(body).map_err(|_| "the answer is not UTF-8".into())
     }
+}
+
+/// An issuer that is asked over https must not send us elsewhere for its keys: over plain http anybody in between could
+/// replace them, and on this machine's own ports there is nothing for it to ask.
+fn as_protected(issuer: &str, uri: &str) -> Result<(), String> {
+    let https = |text: &str| Url::parse(text).is_ok_and(|url| url.scheme() == "https");
+    if https(issuer) && !https(uri) {
+        return Err("the discovery document of an https issuer names a key set that is not fetched over https".into());
+    }
+    Ok(())
 }
 
 async fn read_file(path: &str) -> Result<String, String> {
@@ -399,6 +410,16 @@ pub(crate) mod tests {
             let problem = keys.fetch(&Source::Uri(format!("{address}/{path}"))).await.unwrap_err();
             assert!(problem.contains(expected), "{path}: {problem}");
         }
+    }
+
+    #[test]
+    fn discovery_over_https_does_not_lead_to_plain_http_or_this_machine() {
+        let secure = "https://idp.example.com";
+        assert!(as_protected(secure, "https://keys.example.com/k").is_ok());
+        for uri in ["http://127.0.0.1:7071/metrics", "http://idp.example.com/k", "k"] {
+            assert!(as_protected(secure, uri).is_err(), "{uri}");
+        }
+        assert!(as_protected("http://127.0.0.1:1", "http://127.0.0.1:1/k").is_ok());
     }
 
     #[test]

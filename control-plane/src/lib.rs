@@ -12,6 +12,7 @@ pub mod host;
 pub mod jwks;
 pub mod metrics;
 pub mod policies;
+pub mod private;
 pub mod push;
 pub mod server;
 pub mod signing;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use doorward_proto::v1::{
-    Hello, Outcome, PolicyUpdate, ProxyStatus, SubscribeRequest, UpdateResult,
+    Hello, Outcome, PolicyUpdate, ProxyIdentity, ProxyStatus, SubscribeRequest, UpdateResult,
     policy_discovery_server::PolicyDiscovery, subscribe_request::Message,
 };
 use tokio::{
@@ -33,8 +33,13 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Streams end after an hour and up to a tenth more, so that load spreads over replicas.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// Disconnected proxies that are remembered.
+/// Proxies that are remembered, the connected ones among them.
 const MAX_REMEMBERED: usize = 10_000;
+/// What is remembered of each text that a proxy sends.
+const MAX_TEXT_BYTES: usize = 1024;
+const MAX_LABELS: usize = 64;
+/// SHA-256.
+const DIGEST_BYTES: usize = 32;
 const MAX_NODE_BYTES: usize = 256;
 
 /// The newest policy, or none yet.
@@ -60,28 +65,28 @@ impl Registry {
         self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connect(&self, node: &str, hello: &Hello) -> u64 {
+    /// The number of the stream that now speaks for the node; none if there is no room for another node.
+    fn connect(&self, node: &str, hello: &Hello) -> Option<u64> {
         let mut proxies = self.lock();
-        if proxies.len() >= MAX_REMEMBERED {
+        if proxies.len() >= MAX_REMEMBERED && !proxies.contains_key(node) {
             let oldest =
                 proxies.iter().filter(|(_, e)| !e.status.connected).min_by_key(|(_, e)| e.status.last_seen_micros);
-            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
-                proxies.remove(&oldest);
-            }
+            let oldest = oldest.map(|(name, _)| name.clone())?;
+            proxies.remove(&oldest);
         }
         let entry = proxies.entry(node.to_owned()).or_default();
         entry.stream += 1;
         entry.status = ProxyStatus {
-            proxy: hello.proxy.clone(),
+            proxy: hello.proxy.clone().map(bounded),
             scope: hello.scope.clone(),
-            digest: hello.digest.clone(),
+            digest: hello.digest.iter().copied().take(DIGEST_BYTES).collect(),
             epoch: hello.epoch,
             connected_at_micros: now_micros(),
             last_seen_micros: now_micros(),
             connected: true,
             ..std::mem::take(&mut entry.status)
         };
-        entry.stream
+        Some(entry.stream)
     }
 
     fn update(&self, node: &str, stream: u64, change: impl FnOnce(&mut Entry)) {
@@ -103,6 +108,20 @@ impl Registry {
         };
         self.lock().values().map(status).collect()
     }
+}
+
+/// Bounds what is remembered of a proxy, whatever it sent.
+fn bounded(mut proxy: ProxyIdentity) -> ProxyIdentity {
+    proxy.labels.truncate(MAX_LABELS);
+    let labels = proxy.labels.iter_mut().flat_map(|label| [&mut label.name, &mut label.value]);
+    for text in [&mut proxy.node, &mut proxy.cluster, &mut proxy.build, &mut proxy.boot_id].into_iter().chain(labels) {
+        cut(text);
+    }
+    proxy
+}
+
+fn cut(text: &mut String) {
+    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
 }
 
 /// The service.
@@ -209,7 +228,11 @@ impl Subscription {
     async fn run(mut self) -> Result<(), Status> {
         let hello = self.hello().await?;
         let node = hello.proxy.as_ref().map(|proxy| proxy.node.clone()).unwrap_or_default();
-        let stream = self.registry.connect(&node, &hello);
+        let Some(stream) = self.registry.connect(&node, &hello) else {
+            return Err(Status::resource_exhausted(format!(
+                "{MAX_REMEMBERED} proxies are connected; this control plane takes no further one"
+            )));
+        };
         self.metrics.proxies.inc();
         tracing::info!(%node, epoch = hello.epoch, "proxy connected");
         let connection =
@@ -283,13 +306,17 @@ impl Subscription {
     }
 
     fn answered(&self, connection: &Connection, request: SubscribeRequest) -> Result<(), Status> {
-        let result = match request.message {
+        let mut result = match request.message {
             Some(Message::Result(result)) => result,
             _ => return Err(Status::invalid_argument("after the hello a subscription carries results only")),
         };
         // A nonce is valid on its own stream only.
         if !result.nonce.starts_with(&format!("{}-", connection.stream)) {
             return Err(Status::invalid_argument("the result names a nonce that this stream did not send"));
+        }
+        result.digest.truncate(DIGEST_BYTES);
+        for text in [&mut result.nonce, &mut result.path, &mut result.code, &mut result.message] {
+            cut(text);
         }
         let outcome = result.outcome();
         let label = match outcome {
@@ -319,5 +346,39 @@ impl Subscription {
             }
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use doorward_proto::v1::Label;
+
+    fn hello(text: &str) -> Hello {
+        let label = Label { name: text.into(), value: text.into() };
+        let proxy = ProxyIdentity { cluster: text.into(), labels: vec![label; 1000], ..Default::default() };
+        Hello { proxy: Some(proxy), digest: vec![0; text.len()], ..Default::default() }
+    }
+
+    #[test]
+    fn a_proxy_cannot_make_the_control_plane_remember_much() {
+        let registry = Registry::default();
+        assert!(registry.connect("n", &hello(&"ü".repeat(10_000))).is_some());
+        let status = registry.list(None).remove(0);
+        let proxy = status.proxy.unwrap();
+        assert_eq!((proxy.labels.len(), proxy.cluster.len(), status.digest.len()), (64, 1024, 32));
+    }
+
+    #[test]
+    fn no_more_nodes_are_taken_than_are_remembered_and_none_that_is_connected_is_forgotten() {
+        let registry = Registry::default();
+        for at in 0..MAX_REMEMBERED {
+            assert!(registry.connect(&format!("n{at}"), &Hello::default()).is_some());
+        }
+        assert_eq!(registry.connect("one more", &Hello::default()), None);
+        assert_eq!(registry.connect("n7", &Hello::default()), Some(2), "a known one comes back");
+        registry.update("n9", 1, |entry| entry.status.connected = false);
+        assert!(registry.connect("one more", &Hello::default()).is_some());
+        assert_eq!(registry.list(None).len(), MAX_REMEMBERED);
     }
 }

@@ -38,8 +38,10 @@ use crate::{
     signing::Signer,
 };
 
-/// Largest audit batch, in bytes.
-const MAX_BATCH_BYTES: usize = 16 << 20;
+/// Largest audit batch, in bytes: a filter sends a quarter of a megabyte, or one record, which is at most a megabyte.
+const MAX_BATCH_BYTES: usize = 2 << 20;
+/// Largest hello or result of a proxy, in bytes.
+const MAX_RESULT_BYTES: usize = 64 << 10;
 /// How long open streams get to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
@@ -206,7 +208,7 @@ fn grpc(
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .add_service(PolicyDiscoveryServer::new(services.push))
+        .add_service(PolicyDiscoveryServer::new(services.push).max_decoding_message_size(MAX_RESULT_BYTES))
         .add_service(AuditIngestServer::new(services.ingest).max_decoding_message_size(MAX_BATCH_BYTES))
         .add_service(AuditLogServer::new(services.reader))
         .add_service(AdminServer::new(services.admin));

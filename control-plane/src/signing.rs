@@ -14,6 +14,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_compact::{KeyPair, Seed, Signature};
 use sha2::{Digest as _, Sha256};
 
+use crate::private;
+
 /// Prefix of every signed message: it keeps a policy signature from being taken for one over anything else.
 pub const CONTEXT: &[u8] = b"doorward.dev/policy/v1\0";
 
@@ -61,6 +63,9 @@ impl Signer {
             }
             Err(source) => return Err(SigningError::File { action: "read", path, source }),
         };
+        if private::is_shared(&path) {
+            tracing::warn!(path = %path.display(), "others than its owner have rights on the signing key; chmod it to 600");
+        }
         let seed = STANDARD.decode(text.trim()).ok().and_then(|bytes| Seed::from_slice(&bytes).ok());
         let signer = Self::from_seed(seed.ok_or(SigningError::NotAKey(path))?);
         write_durably(&data.join("policy-signing.pub"), format!("{}\n", signer.public_key()).as_bytes(), 0o644)?;

@@ -26,6 +26,35 @@ async fn run(server: &Server, args: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
+#[tokio::test]
+async fn proxies_shows_what_keeps_a_policy_from_being_published_and_its_files_are_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    // A directory that everybody may look into, as packages make it.
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    for file in ["policy.redb", "audit.redb", "policy-signing.key"] {
+        let mode = std::fs::metadata(dir.path().join("data").join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{file}: {mode:o}");
+    }
+    server.write(
+        "cut.yaml",
+        "apiVersion: doorward.dev/v1alpha1\nkind: AccessRestriction\nmetadata: { name: cut }\nspec: { subjcts: [] }\n",
+    );
+    let mut last = String::new();
+    for _ in 0..50 {
+        last = run(&server, &["proxies"]).await.1;
+        if last.contains("AccessRestriction/cut") {
+            assert!(last.contains("cut.yaml:") && last.contains("not_published"), "{last}");
+            let json: Value = serde_json::from_str(&run(&server, &["proxies", "--format", "json"]).await.1).unwrap();
+            assert_eq!(json["diagnostics"][0]["severity"], "error");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the mistake does not show: {last}");
+}
+
 struct Guard(Child);
 impl Drop for Guard {
     fn drop(&mut self) {

@@ -7,7 +7,7 @@ PINS=$ROOT/deploy/tools/pins
 lock_tools
 
 pin=$(pin_of "$PINS/python.txt")
-if ! stamped venv "$pin" || [ ! -x "$TOOLS/venv/bin/datasette" ]; then
+if ! stamped venv "$pin" || ! "$TOOLS/venv/bin/datasette" --version >/dev/null 2>&1; then
     say "installing Datasette into .tools/venv"
     venv
     "$TOOLS/venv/bin/pip" install -q --require-hashes -r "$PINS/python.txt" ||

@@ -24,13 +24,15 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::writer;
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, private};
 
 pub(super) const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
 pub(super) const EMITTERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("emitters");
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Bytes of records that one read returns at most (one record may exceed it).
 const READ_BYTES: usize = 4 << 20;
+/// Batches of all streams that may wait for the disk: with their largest size, this bounds the memory they take.
+const MAX_WAITING: usize = 256;
 
 /// Why the log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +130,7 @@ impl Store {
             healthy: AtomicBool::new(true),
         });
         let state = log.reopen()?;
-        let (jobs, queue) = mpsc::channel(1024);
+        let (jobs, queue) = mpsc::channel(MAX_WAITING);
         let (ended, end) = oneshot::channel();
         let shared = Arc::clone(&log);
         std::thread::Builder::new()
@@ -249,6 +251,7 @@ impl Log {
                 }
             }
         }
+        private::keep(&self.path).map_err(|e| self.error(redb::Error::Io(e)))?;
         let database = Database::create(&self.path).map_err(|e| self.error(e))?;
         let state = self.load(&database)?;
         *slot = Some(Arc::new(database));

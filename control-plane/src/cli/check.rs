@@ -9,6 +9,7 @@ use super::{
     output::{self, Format, GREEN, RED, YELLOW, clean, hex, paint},
     sources::{self, Sources},
 };
+use crate::private;
 
 /// Check policy documents.
 ///
@@ -111,7 +112,9 @@ pub fn compile(args: CompileArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     sources.tables()?;
-    std::fs::write(&args.output, &sources.compiled.bytes)
+    // A bundle may hold secrets of identity providers.
+    private::rewrite(&args.output)
+        .and_then(|mut file| file.write_all(&sources.compiled.bytes))
         .with_context(|| format!("cannot write {}", args.output.display()))?;
     let bundle = &sources.compiled.bundle;
     let mut out = std::io::stdout().lock();

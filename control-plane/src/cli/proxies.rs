@@ -3,7 +3,10 @@
 use std::{io::Write as _, process::ExitCode};
 
 use comfy_table::{Table, presets};
-use doorward_proto::v1::{ListProxiesRequest, ListProxiesResponse, ProxyStatus, admin_client::AdminClient};
+use doorward_proto::v1::{
+    Diagnostic, GetPolicyStatusRequest, ListProxiesRequest, ListProxiesResponse, PolicyStatus, ProxyStatus,
+    admin_client::AdminClient,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -13,6 +16,7 @@ use super::{
 
 /// List the proxies and the policy that each has in force.
 ///
+/// Before them comes what is wrong with the policy documents, as of their last reading.
 /// A proxy that rejected the newest policy keeps its last good one; the reason is in the last column.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:\n  doorward proxies\n  \
@@ -44,21 +48,28 @@ impl From<TableFormat> for Format {
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let answer: Option<ListProxiesResponse> = block_on(async {
+    let answer: Option<(ListProxiesResponse, PolicyStatus)> = block_on(async {
         let mut client = AdminClient::new(args.connection.connect().await?);
         let answer = client.list_proxies(ListProxiesRequest {}).await.map_err(|status| refused(&status))?;
-        Ok(Some(answer.into_inner()))
+        let status = client.get_policy_status(GetPolicyStatusRequest {}).await.map_err(|status| refused(&status))?;
+        Ok(Some((answer.into_inner(), status.into_inner())))
     })?;
-    let Some(answer) = answer else { return Ok(ExitCode::SUCCESS) };
+    let Some((answer, PolicyStatus { diagnostics, .. })) = answer else { return Ok(ExitCode::SUCCESS) };
     let mut out = std::io::stdout().lock();
     if Format::from(args.format) == Format::Json {
         let proxies: Vec<Value> = answer.proxies.iter().map(as_json).collect();
         let digest = hex(&answer.current_digest);
-        let all = json!({"currentDigest": digest, "currentEpoch": answer.current_epoch, "proxies": proxies});
+        let diagnostics: Vec<Value> = diagnostics.iter().map(diagnostic_as_json).collect();
+        let all = json!({"currentDigest": digest, "currentEpoch": answer.current_epoch, "diagnostics": diagnostics,
+            "proxies": proxies});
         writeln!(out, "{all:#}")?;
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(out, "policy {} epoch {}", short(&answer.current_digest), answer.current_epoch)?;
+    for found in &diagnostics {
+        let style = if found.severity == "error" { RED } else { YELLOW };
+        writeln!(out, "{}", paint(style, &clean(&diagnostic_as_text(found))))?;
+    }
     if answer.proxies.is_empty() {
         writeln!(out, "No proxy has connected yet.")?;
         return Ok(ExitCode::SUCCESS);
@@ -73,6 +84,21 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the last reading of the policies found wrong or doubtful.
+fn diagnostic_as_text(found: &Diagnostic) -> String {
+    let place = if found.file.is_empty() { String::new() } else { format!("{}:{}: ", found.file, found.line) };
+    let subject = if found.name.is_empty() { String::new() } else { format!("{} {}: ", found.kind, found.name) };
+    let path = if found.path.is_empty() { String::new() } else { format!("{}: ", found.path) };
+    format!("{}: {place}{subject}{path}{} ({})", found.severity, found.message, found.code)
+}
+
+fn diagnostic_as_json(found: &Diagnostic) -> Value {
+    json!({
+        "severity": found.severity, "code": found.code, "kind": found.kind, "name": found.name, "file": found.file,
+        "line": found.line, "path": found.path, "message": found.message,
+    })
 }
 
 fn short(digest: &[u8]) -> String {

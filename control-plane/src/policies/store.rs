@@ -10,6 +10,8 @@ use prost::Message as _;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use crate::private;
+
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const DOCUMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("documents");
 const KEY_SETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("key_sets");
@@ -56,6 +58,7 @@ macro_rules! redb {
 impl PolicyStore {
     /// Opens or creates the store.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        redb!(private::keep(path).map_err(redb::Error::Io));
         let database = redb!(Database::create(path));
         let begin = redb!(database.begin_write());
         redb!(begin.open_table(META));
