@@ -52,7 +52,8 @@ pin_of() { cat "$@" | sha256sum | cut -c1-16; }
 
 # venv: makes .tools/venv if it is not there.
 venv() {
-    [ -x "$TOOLS/venv/bin/pip" ] && return
+    # A moved project leaves scripts that name the old place.
+    "$TOOLS/venv/bin/pip" --version >/dev/null 2>&1 && return
     have python3 || die "python3 is missing" "Install Python 3.10 or newer."
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         die "$(python3 --version) is too old" "Put a Python 3.10 or newer first in PATH."
