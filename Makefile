@@ -44,8 +44,7 @@ lint: ## check formatting, clippy, licences, sources and advisories
 fmt: ## format the Rust code
 	@cargo fmt --all
 
-bench: build ## build what the benchmarks need and run them
-	@$(T)/bench-tools.sh
+bench: ## build what the benchmarks need and run them all; parts: bench/run.sh micro|proxies|masking|bundle|push|audit
 	@bench/run.sh
 
 docs: ## regenerate the documents that are generated from code

@@ -9,7 +9,7 @@ Each Envoy has one worker, pinned to one core; wrk and the control plane run on 
 response of the same Envoy, so that nothing but the filters differs. bench/run.sh builds what is needed and starts this.
 """
 
-import argparse, base64, hashlib, http.client, json, math, os, pathlib, random, re, shutil, signal, socket, statistics
+import argparse, base64, contextlib, hashlib, http.client, json, math, os, pathlib, random, re, shutil, signal, socket, statistics
 import subprocess, sys, tempfile, time
 from concurrent.futures import ProcessPoolExecutor
 
@@ -62,6 +62,29 @@ spec:
 kind: AccessBinding
 metadata: { name: support }
 spec: { role: app-support, subjects: [{ group: support }] }
+"""
+OPA = """package system.authz
+
+default allow := false
+
+claims := payload if {
+\t[true, _, payload] = io.jwt.decode_verify(input.identity, {"cert": data.jwks, "iss": "%s", "aud": "%s", "alg": "RS256"})
+}
+
+held contains role if {
+\tsome binding in data.bindings
+\tbinding.group in claims.groups
+\trole := binding.role
+}
+
+allow if {
+\tsome role in held
+\tsome grant in data.roles[role]
+\tarray.slice(input.path, 0, 5) == grant.prefix
+\tconcat("/", array.slice(input.path, 5, count(input.path))) in grant.components
+\tinput.method in grant.verbs
+\tevery field in split(input.params.fields[0], ",") { field in grant.read }
+}
 """
 
 
@@ -153,15 +176,37 @@ def wasm(name, file, configuration):
             "vm_config": {"vm_id": name, "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": str(file)}}}}}}
 
 
-def envoy(port, admin, filters, control_plane, node):
+def opa_policy(jwks, folder):
+    """The decision of `open` below as a policy of OPA: token, binding of a group, role, verb, fields."""
+    grants = {"app-support": [{"prefix": ["v1", "data", "api", "v2", "open"], "components": ["_table/people"],
+                               "verbs": ["GET"], "read": ["id", "name", "region", "status", "ssn"]}]}
+    (folder / "data.json").write_text(json.dumps({"jwks": json.dumps(jwks), "roles": grants,
+                                                  "bindings": [{"role": "app-support", "group": "support"}]}))
+    (folder / "policy.rego").write_text(OPA % (ISSUER, AUDIENCE))
+    # Verified tokens are kept, as by jwt_authn and by Doorward.
+    (folder / "config.yaml").write_text("caching:\n  inter_query_builtin_value_cache:\n    named:\n"
+                                        "      io_jwt: { max_num_entries: 4096 }\n")
+
+
+def ext_authz(port):
+    # OPA's own HTTP server answers 401 where system.authz does not allow the request, and 200 where it does.
+    return {"name": "envoy.filters.http.ext_authz", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+        "transport_api_version": "V3",
+        "http_service": {"server_uri": {"uri": f"http://127.0.0.1:{port}", "cluster": "opa", "timeout": "2s"},
+                         "path_prefix": "/v1/data"}}}
+
+
+def envoy(port, admin, filters, control_plane, node, body=BODY, opa=None):
     """The data listener of deploy/envoy/doorward.yaml.tmpl, with a direct response for an upstream."""
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "data", "normalize_path": True, "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST", "use_remote_address": True,
         "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST"},
-        "route_config": {"name": "data", "virtual_hosts": [{"name": "data", "domains": ["*"], "routes": [{
-            "match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": BODY}},
+        "route_config": {"name": "data", "max_direct_response_body_size_bytes": len(body) + 1,
+                         "virtual_hosts": [{"name": "data", "domains": ["*"], "routes": [{
+            "match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": body}},
             "response_headers_to_add": [{"header": {"key": "content-type", "value": "application/json"},
                                          "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]}]}]},
         "http_filters": filters + [{"name": "envoy.filters.http.router", "typed_config": {
@@ -172,8 +217,12 @@ def envoy(port, admin, filters, control_plane, node):
                    "explicit_http_config": {"http2_protocol_options": {}}}},
                "load_assignment": {"cluster_name": "doorward", "endpoints": [{"lb_endpoints": [{
                    "endpoint": {"address": address(control_plane)}}]}]}}
+    clusters = [cluster]
+    if opa:
+        clusters.append({"name": "opa", "type": "STATIC", "connect_timeout": "2s", "load_assignment": {
+            "cluster_name": "opa", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(opa)}}]}]}})
     return {"node": {"id": node, "cluster": "bench"}, "admin": {"address": address(admin)},
-            "static_resources": {"clusters": [cluster], "listeners": [{
+            "static_resources": {"clusters": clusters, "listeners": [{
                 "name": "data", "address": address(port), "per_connection_buffer_limit_bytes": 1048576,
                 "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager",
                                                 "typed_config": manager}]}]}]}}
@@ -250,9 +299,12 @@ end
 class Side:
     """One configuration under load."""
 
-    def __init__(self, name, process, port, path, fresh):
-        self.name, self.process, self.port, self.path, self.fresh = name, process, port, path, fresh
+    def __init__(self, name, processes, port, path, fresh):
+        self.name, self.processes, self.port, self.path, self.fresh = name, processes, port, path, fresh
         self.at, self.samples = 0, []
+
+    def cpu(self):
+        return sum(cpu_seconds(process.pid) for process in self.processes)
 
     def window(self, options, work, token):
         script = work / "fixed.lua"
@@ -269,9 +321,9 @@ class Side:
         command += ["-s", str(script), f"http://127.0.0.1:{self.port}{self.path}"]
         if self.fresh:
             command += ["--", str(self.at)]
-        before = cpu_seconds(self.process.pid)
+        before = self.cpu()
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        used = cpu_seconds(self.process.pid) - before
+        used = self.cpu() - before
         found = re.search(r"requests=(\d+) failed=(\d+)", output)
         if not found or found[2] != "0" or found[1] == "0":
             answer = get(self.port, self.path, token)
@@ -280,27 +332,41 @@ class Side:
         return used / int(found[1]) * 1e6
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def parse(parser):
+    """Adds the options that every benchmark with Envoys has, and reads all."""
     parser.add_argument("--doorward", default="target/release/doorward", help="the control plane's binary")
     parser.add_argument("--envoy", default=str(ROOT / ".tools/envoy/1.40.0/envoy"))
     parser.add_argument("--filter", default=str(ROOT / "target-wasm/doorward_filter.wasm"))
-    parser.add_argument("--noop", default=str(ROOT / "target-wasm/doorward_bench_noop.wasm"))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--window", type=int, default=1, help="seconds of load per configuration and round")
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--window", type=int, default=1, help="seconds of load per configuration and round")
     parser.add_argument("--envoy-core", type=int, default=0)
     parser.add_argument("--load-core", type=int, default=1)
-    parser.add_argument("--json", help="write all samples to this file")
     options = parser.parse_args()
-    for file in (options.doorward, options.envoy, options.filter, options.noop, ROOT / ".tools/bin/wrk"):
+    for file in (options.doorward, options.envoy, options.filter, getattr(options, "noop", "/"), ROOT / ".tools/bin/wrk"):
         if not pathlib.Path(file).exists():
             sys.exit(f"error: {file} is missing; bench/run.sh builds and fetches what is needed")
+    return options
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--noop", default=str(ROOT / "target-wasm/doorward_bench_noop.wasm"))
+    parser.add_argument("--opa", default=str(ROOT / ".tools/bin/opa"), help="Open Policy Agent; left out if it is not there")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", help="write all samples to this file")
+    options = parse(parser)
+    with processes() as (work, children):
+        report(options, measure(options, work, children))
+
+
+@contextlib.contextmanager
+def processes():
+    """A folder, and a list of processes that end with it. Where something failed, the folder stays, for its logs."""
     work, children = pathlib.Path(tempfile.mkdtemp(prefix="doorward-bench-")), []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     failed = True
     try:
-        report(options, measure(options, work, children))
+        yield work, children
         failed = False
     finally:
         for child in children:
@@ -320,13 +386,10 @@ def start(children, log, command):
     return child
 
 
-def measure(options, work, children):
-    print(f"minting {POOL} tokens", file=sys.stderr)
-    jwks, tokens = mint(POOL + 1)
-    known = tokens.pop()
-    (work / "tokens").write_text("\n".join(tokens) + "\n")
+def control_plane(options, work, children, policy):
+    """Starts `doorward serve`; gives its port, and the filters of an Envoy that follows it."""
     (work / "policies").mkdir()
-    (work / "policies/bench.yaml").write_text(POLICY % (ISSUER, AUDIENCE, json.dumps(jwks), FIELDS, FIELDS))
+    (work / "policies/bench.yaml").write_text(policy)
     grpc, metrics = free_port(), free_port()
     start(children, work / "doorward.log",
           ["taskset", "-c", options.load_core, options.doorward, "serve", "--policies", work / "policies", "--data",
@@ -335,8 +398,26 @@ def measure(options, work, children):
     wait("the control plane has no key", lambda: (public.exists() and public.read_text().endswith("\n"), ""))
     public = public.read_text().strip()
     trusted = {"id": hashlib.sha256(base64.b64decode(public)).hexdigest()[:8], "publicKey": public}
-    ours = [wasm("doorward", options.filter, {"controlPlane": {"cluster": "doorward"}, "scope": "default",
-                                              "policyKeys": [trusted], "bodies": "stop-iteration"})]
+    return grpc, [wasm("doorward", options.filter, {"controlPlane": {"cluster": "doorward"}, "scope": "default",
+                                                    "policyKeys": [trusted], "bodies": "stop-iteration"})]
+
+
+def start_envoy(options, work, children, number, filters, grpc, concurrency=1, **more):
+    port, admin = free_port(), free_port()
+    config = work / f"envoy-{number}.json"
+    config.write_text(json.dumps(envoy(port, admin, filters, grpc, f"bench-{number}", **more)))
+    command = ["taskset", "-c", options.envoy_core, options.envoy, "-c", config, "--concurrency", concurrency, "--base-id",
+               random.randrange(1, 1 << 30), "--log-level", "warn"]
+    return start(children, work / f"envoy-{number}.log", command), port
+
+
+def measure(options, work, children):
+    print(f"minting {POOL} tokens", file=sys.stderr)
+    jwks, tokens = mint(POOL + 1)
+    known = tokens.pop()
+    (work / "tokens").write_text("\n".join(tokens) + "\n")
+    policy = POLICY % (ISSUER, AUDIENCE, json.dumps(jwks), FIELDS, FIELDS)
+    grpc, ours = control_plane(options, work, children, policy)
     # name, filters, path, a new token with each request
     rows = [("plain", [], "plain", False),
             ("no-op filter", [wasm("noop", options.noop, {})], "plain", False),
@@ -349,26 +430,40 @@ def measure(options, work, children):
             ("jwt_authn + rbac new", [jwt_authn(jwks, False), rbac()], "plain", True),
             ("doorward new", ours, "plain", True),
             ("doorward new rewrite", ours, "rewrite", True)]
+    opa = None
+    if pathlib.Path(options.opa).exists():
+        opa = free_port()
+        opa_policy(jwks, work)
+        # On Envoy's core, as beside the proxy that it serves; its time counts too.
+        server = start(children, work / "opa.log",
+                       ["taskset", "-c", options.envoy_core, options.opa, "run", "--server", "--addr", f"127.0.0.1:{opa}",
+                        "--authentication", "token", "--authorization", "basic", "--log-level", "error",
+                        "--skip-version-check", "--config-file", work / "config.yaml", work / "data.json",
+                        work / "policy.rego"])
+        rows.append(("ext_authz to OPA", [ext_authz(opa)], "plain", False))
+    else:
+        print(f"ext_authz is left out: {options.opa} is not there; deploy/tools/bench-tools.sh says why", file=sys.stderr)
     sides, shared = [], {}
     for number, (name, filters, path, fresh) in enumerate(rows):
         # One Envoy per set of filters; rows that only differ in their load share it.
         key = json.dumps(filters)
         if key not in shared:
-            port, admin = free_port(), free_port()
-            config = work / f"envoy-{number}.json"
-            config.write_text(json.dumps(envoy(port, admin, filters, grpc, f"bench-{number}")))
-            command = ["taskset", "-c", options.envoy_core, options.envoy, "-c", config, "--concurrency", 1, "--base-id",
-                       random.randrange(1, 1 << 30), "--log-level", "warn"]
-            shared[key] = (start(children, work / f"envoy-{number}.log", command), port)
+            shared[key] = start_envoy(options, work, children, number, filters, grpc, opa=opa)
         process, port = shared[key]
-        sides.append(Side(name, process, port, PATHS[path], fresh))
+        processes = [process, server] if name == "ext_authz to OPA" else [process]
+        sides.append(Side(name, processes, port, PATHS[path], fresh))
     for side in sides:
         wait(f"{side.name} does not serve", lambda: (
             lambda answer: (answer[0] == 200, answer))(get(side.port, side.path, known)))
-    ours = next(side for side in sides if side.name == "doorward known")
-    refused = get(ours.port, ours.path, known[:-8] + "AAAAAAAA")[0]
-    if refused != 401:
-        sys.exit(f"error: a token with a wrong signature got {refused}; what is measured does not verify")
+    for side in sides:
+        if not (side.name.startswith("doorward known") or side.name == "ext_authz to OPA"):
+            continue
+        refused = get(side.port, side.path, known[:-8] + "AAAAAAAA")[0]
+        if refused != 401:
+            sys.exit(f"error: {side.name}: a token with a wrong signature got {refused}; what is measured does not verify")
+        refused = get(side.port, side.path.replace("_table/people", "_table/other"), known)[0]
+        if refused not in (401, 403):
+            sys.exit(f"error: {side.name}: a table that is not granted got {refused}; what is measured does not decide")
     print(f"load average {os.getloadavg()[0]:.1f} before the run", file=sys.stderr)
     for number in range(-1, options.rounds):
         for side in sides:
@@ -392,6 +487,10 @@ def report(options, sides):
         reference = by_name["jwt_authn + rbac new" if side.fresh else "jwt_authn cached + rbac"]
         ratio = statistics.median(a / b if b > 0 else float("inf") for a, b in zip(added(side), added(reference)))
         print(f"| {side.name} | {statistics.median(side.samples):.1f} | {statistics.median(added(side)):+.1f} | {ratio:.2f} |")
+    if "ext_authz to OPA" in by_name:
+        other, ours = added(by_name["ext_authz to OPA"]), added(by_name["doorward known"])
+        ratio = statistics.median(a / b if b > 0 else float("inf") for a, b in zip(other, ours))
+        print(f"\next_authz to OPA (Envoy and OPA together) ÷ doorward known: {ratio:.2f}")
     print(f"\n{options.rounds} rounds, windows of {options.window} s, {options.connections} connections, "
           f"load average at the end {os.getloadavg()[0]:.1f}.")
     if options.json:

@@ -146,12 +146,7 @@ impl Stream {
         let transformer = match &mut self.response {
             Response::Transforming(transformer) => transformer,
             Response::Ended => return Flow::STOP,
-            // Its head never came by, so nothing of it was looked at.
-            Response::Planned(..) => {
-                let _ = raw::set_buffer(Buffer::ResponseBody, size, &[]);
-                return self.cut_off();
-            }
-            Response::Untouched | Response::Waiting(_) => return Flow::CONTINUE,
+            _ => return Flow::CONTINUE,
         };
         let mut out = Vec::with_capacity(size);
         let chunk = if size > 0 { raw::get_buffer(Buffer::ResponseBody, 0, size) } else { Ok(Vec::new()) };
@@ -174,8 +169,7 @@ impl Stream {
                 transformer.finish(&mut rest).is_ok() && rest.is_empty()
             }
             Response::Ended => return Flow::STOP,
-            Response::Planned(..) => false,
-            Response::Untouched | Response::Waiting(_) => true,
+            _ => true,
         };
         if whole { Flow::CONTINUE } else { self.cut_off() }
     }
