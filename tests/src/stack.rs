@@ -51,6 +51,10 @@ spec:
 /// `doorward serve` over a folder.
 pub struct ControlPlane {
     process: Option<Process>,
+    /// Further arguments of `doorward serve`.
+    pub arguments: Vec<String>,
+    /// Further variables of its environment.
+    pub environment: Vec<(String, String)>,
     /// Policies and data.
     pub folder: PathBuf,
     /// gRPC
@@ -65,7 +69,14 @@ impl ControlPlane {
     pub fn prepare(folder: &Path, policies: &str) -> Self {
         std::fs::create_dir_all(folder.join("policies")).unwrap();
         std::fs::write(folder.join("policies/policy.yaml"), policies).unwrap();
-        Self { process: None, folder: folder.into(), grpc: process::free_port(), http: process::free_port() }
+        Self {
+            process: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            folder: folder.into(),
+            grpc: process::free_port(),
+            http: process::free_port(),
+        }
     }
 
     /// Starts it, again if need be.
@@ -76,6 +87,7 @@ impl ControlPlane {
         command.arg("--data").arg(self.folder.join("data"));
         command.args(["--listen", &format!("127.0.0.1:{}", self.grpc)]);
         command.args(["--metrics-listen", &format!("127.0.0.1:{}", self.http)]);
+        command.args(&self.arguments).envs(self.environment.iter().cloned());
         let mut started = Process::start(command, &self.folder.join("control-plane.log"));
         started.listens(self.grpc, START);
         self.process = Some(started);
