@@ -182,10 +182,11 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn signed(key: &ed25519_compact::KeyPair, change: impl FnOnce(&mut PolicyEnvelope)) -> StoredPolicy {
+    /// A policy of epoch 5, signed with this key under the id `k`, with changes to its envelope.
+    pub(crate) fn signed(key: &ed25519_compact::KeyPair, change: impl FnOnce(&mut PolicyEnvelope)) -> StoredPolicy {
         let payload =
             Bundle { format: 1, scope: "s".into(), strings: vec![String::new()], ..Default::default() }.encode_to_vec();
         let digest = Sha256::digest(&payload).to_vec();

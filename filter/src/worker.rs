@@ -278,6 +278,9 @@ impl Active {
 
     fn policy_message(&mut self, message: &[u8], now: u64) {
         let Some((nonce, stored)) = self.subscription.receive(message, now) else { return };
+        // Another worker may lead meanwhile and have stored a newer one: then this one is late, and must not take its place
+        // there before all workers have seen it.
+        self.take_stored(now);
         let result = self.put_in_force(&stored, now);
         match &result {
             Ok(()) => {
@@ -382,4 +385,30 @@ fn identity_settings(config: &Config) -> identity::Settings {
         settings.key_headers.clone_from(headers);
     }
     settings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy_store::tests::signed;
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use doorward_proto::v1::PolicyUpdate;
+    use prost::Message as _;
+
+    #[test]
+    fn a_late_update_does_not_take_the_place_of_a_newer_one_that_another_worker_stored() {
+        let pair = ed25519_compact::KeyPair::from_seed(ed25519_compact::Seed::new([7; 32]));
+        let json = format!(
+            r#"{{"controlPlane":{{"cluster":"c"}},"scope":"s","node":"n","policyKeys":[{{"id":"k","publicKey":"{}"}}]}}"#,
+            STANDARD.encode(*pair.pk)
+        );
+        let mut late = Active::new(json.as_bytes()).unwrap();
+        let (older, newer) = (signed(&pair, |e| e.epoch = 4), signed(&pair, |e| e.epoch = 5));
+        Store::new("s").put(&newer);
+        let StoredPolicy { envelope, signature, payload } = older;
+        let update = PolicyUpdate { nonce: "1-1".into(), envelope, signature, payload, ..Default::default() };
+        late.policy_message(&update.encode_to_vec(), 0);
+        assert_eq!(late.policy.as_ref().map(|policy| policy.epoch), Some(5));
+        assert_eq!(Store::new("s").take_new(), Some(newer));
+    }
 }
