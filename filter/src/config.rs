@@ -128,6 +128,23 @@ impl Default for Audit {
     }
 }
 
+/// With a shorter key than this, whoever has one value and its token finds the key by trying.
+const MIN_KEY_BYTES: usize = 16;
+
+/// The key of tokenising masks; none if the text is empty.
+///
+/// # Errors
+/// A sentence, if the key is too short to protect anything.
+pub fn tokenization_key(text: String) -> Result<Option<Vec<u8>>, String> {
+    match text.len() {
+        0 => Ok(None),
+        length if length < MIN_KEY_BYTES => Err(format!(
+            "{TOKENIZATION_KEY} has fewer than {MIN_KEY_BYTES} bytes; make one with `openssl rand -hex 32`."
+        )),
+        _ => Ok(Some(text.into_bytes())),
+    }
+}
+
 fn default_scope() -> String {
     "default".to_owned()
 }
@@ -217,6 +234,14 @@ mod tests {
         assert_eq!((config.unmatched, config.unidentified), (Choice::Deny, Choice::Deny));
         assert_eq!((config.bodies, config.mesh_identity), (Bodies::None, MeshIdentity::Ignore));
         assert_eq!(keys.len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_could_be_guessed_is_none() {
+        assert_eq!(tokenization_key(String::new()), Ok(None));
+        let error = tokenization_key("hush".into()).unwrap_err();
+        assert!(error.contains("16 bytes") && !error.contains("hush"), "{error}");
+        assert!(tokenization_key("0123456789abcdef".into()).is_ok_and(|key| key.is_some()));
     }
 
     #[test]

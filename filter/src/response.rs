@@ -146,7 +146,12 @@ impl Stream {
         let transformer = match &mut self.response {
             Response::Transforming(transformer) => transformer,
             Response::Ended => return Flow::STOP,
-            _ => return Flow::CONTINUE,
+            // Its head never came by, so nothing of it was looked at.
+            Response::Planned(..) => {
+                let _ = raw::set_buffer(Buffer::ResponseBody, size, &[]);
+                return self.cut_off();
+            }
+            Response::Untouched | Response::Waiting(_) => return Flow::CONTINUE,
         };
         let mut out = Vec::with_capacity(size);
         let chunk = if size > 0 { raw::get_buffer(Buffer::ResponseBody, 0, size) } else { Ok(Vec::new()) };
@@ -169,7 +174,8 @@ impl Stream {
                 transformer.finish(&mut rest).is_ok() && rest.is_empty()
             }
             Response::Ended => return Flow::STOP,
-            _ => true,
+            Response::Planned(..) => false,
+            Response::Untouched | Response::Waiting(_) => true,
         };
         if whole { Flow::CONTINUE } else { self.cut_off() }
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     audit::{ACKNOWLEDGE_MILLIS, Emitter, Limits, Waiter},
-    config::{Bodies, Choice, Config, MeshIdentity, OnStale, TOKENIZATION_KEY},
+    config::{self, Bodies, Choice, Config, MeshIdentity, OnStale, TOKENIZATION_KEY},
     host::Envoy,
     leader::Lease,
     metrics::Metrics,
@@ -164,8 +164,7 @@ impl Active {
                 without a slash."
             ));
         }
-        let tokenization_key =
-            std::env::var(TOKENIZATION_KEY).ok().filter(|key| !key.is_empty()).map(String::into_bytes);
+        let tokenization_key = config::tokenization_key(std::env::var(TOKENIZATION_KEY).unwrap_or_default())?;
         let limits = Limits {
             records: usize::try_from(config.audit.max_records).unwrap_or(usize::MAX),
             bytes: usize::try_from(config.audit.max_bytes).unwrap_or(usize::MAX),

@@ -109,7 +109,16 @@ spec:
   dialect: dreamfactory
   match: [{ path: /api/v2/crm }]
   components:
-    _table/orders: { key: [id], fields: { id: integer, status: string, ssn: string, region: string } }
+    _table/orders:
+      key: [id]
+      fields: { id: integer, status: string, ssn: string, region: string, customer_id: integer }
+      relations:
+        customers_by_customer_id: _table/customers
+        buyer: { component: _table/customers, local: [customer_id], foreign: [id] }
+    _table/customers:
+      key: [id]
+      fields: { id: integer, name: string }
+      relations: { orders_by_customer_id: _table/orders, own: _table/orders }
     _proc/report: { fields: { id: integer, total: number } }
 ---
 kind: AccessRole
@@ -120,7 +129,15 @@ spec:
       components: [_table/orders]
       verbs: [GET]
       fields: { read: [id, status, ssn, region], mask: { ssn: { with: last4, filterable: true } } }
+    - { service: crm, components: [_table/customers], verbs: [GET], fields: { read: [id, name] } }
     - { service: crm, components: [_proc/report], verbs: [GET], fields: { read: [id, total] } }
+---
+kind: AccessRole
+metadata: { name: app-joiner }
+spec:
+  grants:
+    - { service: crm, components: [_table/orders], verbs: [GET], fields: { read: [id, customer_id] } }
+    - { service: crm, components: [_table/customers], verbs: [GET], fields: { read: [id, name] } }
 ---
 kind: AccessRole
 metadata: { name: app-writer }
@@ -171,6 +188,25 @@ fn an_aggregate_does_not_show_a_masked_value_also_where_the_mask_is_filterable()
     }
     let path = "/api/v2/crm/_table/orders?group=ssn&fields=ssn,COUNT(*)&filter=ssn%3D1";
     assert!(ask(&tables, "reader", "GET", path, &[], None).is_ok());
+}
+
+#[test]
+fn a_relation_is_not_followed_by_a_field_that_may_not_be_seen() {
+    let tables = tables(CRM, &["reader", "joiner"]);
+    for path in [
+        // The related row's key is the hidden value.
+        "_table/orders?related=customers_by_customer_id&customers_by_customer_id.fields=id",
+        "_table/orders/1?related=buyer",
+        // Whose order it is, is the hidden value of the order.
+        "_table/customers?related=orders_by_customer_id&orders_by_customer_id.fields=id",
+    ] {
+        let path = format!("/api/v2/crm/{path}");
+        assert_eq!(ask(&tables, "reader", "GET", &path, &[], None).unwrap_err(), Code::FieldDenied, "{path}");
+        assert!(ask(&tables, "joiner", "GET", &path, &[], None).is_ok(), "{path}");
+    }
+    // By which fields it joins is not known.
+    let path = "/api/v2/crm/_table/customers?related=own";
+    assert_eq!(ask(&tables, "joiner", "GET", path, &[], None).unwrap_err(), Code::Unsupported);
 }
 
 #[test]
@@ -264,4 +300,36 @@ fn an_override_with_underscores_is_refused_by_plain_rest_too() {
         let verdict = ask(&tables, "reader", "GET", "/shop/orders", &[(name, "DELETE")], None);
         assert_eq!(verdict.unwrap_err(), Code::Unsupported, "{name}");
     }
+}
+
+const LIBRARY: &str = "apiVersion: doorward.dev/v1alpha1
+kind: DataService
+metadata: { name: library }
+spec:
+  dialect: datasette
+  match: [{ path: /library }]
+  components: { books: { key: [id], fields: { id: integer, author: string } } }
+---
+kind: AccessRole
+metadata: { name: app-reader }
+spec:
+  grants: [{ service: library, components: [books], verbs: [GET], maxRows: 5, fields: { read: [id, author] } }]
+";
+
+#[test]
+fn a_facet_lists_no_more_values_than_the_cap_allows_rows() {
+    let tables = tables(LIBRARY, &["reader"]);
+    for (query, want) in [("", "5"), ("&_facet_size=max", "5"), ("&_facet_size=3", "3")] {
+        let path = format!("/library/books.json?_facet=author{query}");
+        let sent = ask(&tables, "reader", "GET", &path, &[], None).unwrap().path.unwrap();
+        assert!(sent.contains(&format!("_facet_size={want}&")), "{sent}");
+    }
+}
+
+#[test]
+fn two_columns_that_sqlite_takes_for_one_cannot_be_declared() {
+    let text = LIBRARY.replace("author: string }", "author: string, Author: string }");
+    let parsed = parse_file("policy.yaml", &text);
+    let compiled = compile(&parsed.documents, &NoKeys, "default");
+    assert!(compiled.diagnostics.iter().any(|found| found.code == "duplicate_field"), "{:?}", compiled.diagnostics);
 }

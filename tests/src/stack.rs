@@ -275,6 +275,8 @@ impl Stack {
         let envoy = Envoy::start(folder.path(), &options);
         let stack = Self { control, envoy, upstream, shop, issuer, folder, _datasette: None };
         stack.in_force();
+        let found = control::status(stack.control.grpc).map(|status| status.diagnostics).unwrap_or_default();
+        assert!(!found.iter().any(|found| found.severity == "error"), "{found:?}");
         stack
     }
 

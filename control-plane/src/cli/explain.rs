@@ -30,9 +30,11 @@ use crate::host::LocalHost;
     doorward explain policies/ --as-user john@example.com --group support --attribute region=EMEA \\\n      \
     https://data.example.com/api/v2/crm/_table/orders\n  \
     With a real token, verified against a downloaded key set:\n    \
-    doorward explain policies/ --token \"$TOKEN\" --jwks corporate=jwks.json https://data.example.com/api/v2/crm/_table/orders\n  \
+    doorward explain policies/ --token \"$TOKEN\" --jwks corporate=jwks.json \\\n      \
+    https://data.example.com/api/v2/crm/_table/orders\n  \
     A write through an agent:\n    \
-    doorward explain policies/ --as-user john@example.com --agent assistant -X PATCH -d '{\"status\":\"open\"}' URL\n\n\
+    doorward explain policies/ --as-user john@example.com --agent assistant \\\n      \
+    -X PATCH -d '{\"status\":\"open\"}' https://data.example.com/api/v2/crm/_table/orders/7\n\n\
     EXIT CODES:\n  0  allowed, rewritten or not\n  1  errors\n  2  the command line is wrong\n  3  denied")]
 pub struct Args {
     /// Policy files and directories, then the URL.

@@ -41,7 +41,8 @@ enum Command {
 /// x-doorward-key. Rotate by creating a second key for the same role and revoking the first.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:\n  \
-    doorward key create --name etl-2026 --role etl --expires 90d --network 10.0.0.0/8 --write policies/keys.yaml\n  \
+    doorward key create --name etl-2026 --role etl --expires 90d --network 10.0.0.0/8 \\\n    \
+    --write policies/keys.yaml\n  \
     doorward key create --name report-bot --role reporting --tenant acme --agent report-bot\n\n\
     With --write, standard output has the key alone; without it, the document follows after a line `---`.\n\n\
     EXIT CODES:\n  0  created\n  1  errors; no key was made\n  2  the command line is wrong")]

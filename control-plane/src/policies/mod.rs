@@ -36,6 +36,8 @@ use store::{GoodDocuments, PolicyStore, StoreError};
 const QUIET: Duration = Duration::from_millis(100);
 const MAX_DEBOUNCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_secs(1);
+/// A step of the clock up to which nothing is done about it.
+const SKEW_SECONDS: i64 = 300;
 
 /// A signed policy as it is pushed. Encoded and signed once.
 #[derive(Debug)]
@@ -342,12 +344,30 @@ impl Engine {
     fn renew(&mut self) -> Result<(), StoreError> {
         let current = self.published.borrow().clone();
         match current {
-            Some(current)
-                if now_seconds() >= current.issued_at.saturating_add((current.expires_at - current.issued_at) / 2) =>
-            {
+            Some(current) if is_due(current.issued_at, current.expires_at, now_seconds()) => {
                 self.publish(current.update.payload.clone(), current.digest.clone())
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether a policy is to be signed anew: half of its life has passed, or it was issued in the future, because the clock was
+/// set back; then that half would come too late for proxies whose clock is right.
+fn is_due(issued_at: i64, expires_at: i64, now: i64) -> bool {
+    now >= issued_at.saturating_add(expires_at.saturating_sub(issued_at) / 2)
+        || issued_at > now.saturating_add(SKEW_SECONDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_due;
+
+    #[test]
+    fn a_policy_is_renewed_at_half_of_its_life_and_where_the_clock_was_set_back() {
+        let (issued, expires) = (1_000_000, 1_086_400);
+        assert!(!is_due(issued, expires, issued) && !is_due(issued, expires, issued + 43_199));
+        assert!(is_due(issued, expires, issued + 43_200) && is_due(issued, expires, expires + 1));
+        assert!(!is_due(issued, expires, issued - 60) && is_due(issued, expires, issued - 3_600));
     }
 }

@@ -378,7 +378,9 @@ impl Decoder {
         let mut relations = Vec::with_capacity(component.relations.len());
         for each in &component.relations {
             let (name, component) = (self.name(each.name, path)?, self.name(each.component, path)?);
-            relations.push(schema::Relation { name, component });
+            let fields = |list: &[u32]| list.iter().map(|field| self.name(*field, path)).collect::<Result<_>>();
+            let (local, foreign) = (fields(&each.local)?, fields(&each.foreign)?);
+            relations.push(schema::Relation { name, component, local, foreign });
         }
         relations.sort_by(|left, right| left.name.cmp(&right.name));
         let mut operations = Vec::with_capacity(component.operations.len());

@@ -132,6 +132,10 @@ pub struct Relation {
     pub name: Name,
     /// Canonical name of the related component.
     pub component: Name,
+    /// Fields of this component by which rows are related; empty where the declaration does not say.
+    pub local: Vec<Name>,
+    /// Fields of the related component that these are compared with.
+    pub foreign: Vec<Name>,
 }
 
 /// A parameter of a procedure or of a REST operation.

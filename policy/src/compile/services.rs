@@ -204,9 +204,11 @@ fn one(
     for (index, field) in component.key.iter().enumerate() {
         declared(out, format!("{at}.key[{index}]"), field);
     }
+    // SQLite compares column names without case too.
+    let folds = facts.case_insensitive || spec.dialect == Dialect::Datasette;
     let mut folded = BTreeSet::new();
     for field in component.fields.keys() {
-        if field.is_empty() || (facts.case_insensitive && !folded.insert(field.to_lowercase())) {
+        if field.is_empty() || (folds && !folded.insert(field.to_lowercase())) {
             let message = "a field is empty or has the name of another but for upper and lower case";
             out.error("duplicate_field", format!("{at}.fields.{field}"), message);
         }

@@ -397,8 +397,11 @@ pub fn slow(
             all.rows.extend(part.rows.iter().cloned());
             all.max_rows = [all.max_rows, part.max_rows].into_iter().flatten().min();
             for (field, strength) in &part.masks {
-                let have = all.masks.entry(field.clone()).or_default();
-                *have = (*have).max(*strength);
+                let have = all.masks.entry(field.clone()).or_insert(*strength);
+                // What is left of a value by one of two partial masks, the other hides.
+                let partial = u8::max(*have, *strength) < self::strength(MaskKind::MaskFixed);
+                let nothing = self::strength(MaskKind::MaskNull);
+                *have = if *have != *strength && partial { nothing } else { u8::max(*have, *strength) };
             }
         }
         let visible = all.visible.clone();
@@ -472,7 +475,9 @@ fn slow_role(
                     result.omitted.insert(field.to_owned());
                 }
             } else {
-                let locked = grant.masks.iter().any(|(name, _, filterable)| *name == field && !filterable);
+                let aggregate = used.clause == Clause::Aggregate;
+                let locked =
+                    grant.masks.iter().any(|(name, _, filterable)| *name == field && (aggregate || !filterable));
                 if hidden || locked {
                     return Err(Code::FieldDenied);
                 }

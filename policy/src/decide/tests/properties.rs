@@ -136,7 +136,8 @@ fn principals() -> impl Strategy<Value = Principal> {
         })
 }
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
-    let used = (some(&FIELDS), some(&[Clause::Project, Clause::Project, Clause::Filter, Clause::Sort]));
+    let used =
+        (some(&FIELDS), some(&[Clause::Project, Clause::Project, Clause::Filter, Clause::Sort, Clause::Aggregate]));
     let one = (
         some(&["a", "x/1", "x/2", "zz"]),
         some(&[Verb::Get, Verb::Get, Verb::Post]),

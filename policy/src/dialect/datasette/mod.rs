@@ -33,6 +33,8 @@ use std::sync::Arc;
 
 /// Datasette's default page.
 const PAGE_SIZE: u32 = 100;
+/// Values that Datasette shows in a facet by default.
+const FACET_SIZE: u32 = 30;
 /// Keys of a table's response that show the rewritten query, undeclared columns, other tables or the time it took.
 const ECHOES: [&str; 9] = [
     "human_description_en",
@@ -187,6 +189,15 @@ fn constrain(
             None => PAGE_SIZE,
         };
         expected.size = Some(Size::Rows(asked.min(cap)));
+        if !expected.facets.is_empty() {
+            // A facet lists values, so it is a way around the cap.
+            let asked = match syntax.facet_size {
+                Some(Size::Rows(values)) => values,
+                Some(Size::Max) => MAX_SIZE,
+                None => FACET_SIZE,
+            };
+            expected.facet_size = Some(Size::Rows(asked.min(cap)));
+        }
     }
     order(key, &columns, limits, &mut expected)?;
     if let Some(rows) = &limits.rows {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Name,
-    bundle::{Component, Service},
+    bundle::{Component, Relation, Service},
     code::Denial,
     request::{Capabilities, Clause, FieldUse, Operation, Projection, Verb, WriteKind, WrittenRow},
     value::{FieldType, Value as Typed},
@@ -33,6 +33,7 @@ fn related(service: &Service, component: Option<&Component>, options: &mut Optio
             return Err(unparsable("related names a relation twice."));
         }
         let target = service.component(&relation.component).map(AsRef::as_ref);
+        let (local, foreign) = joined(component, relation, target)?;
         let fields = options.names(&format!("{name}.fields"))?;
         let order = options.names(&format!("{name}.order"))?;
         all.push(Related {
@@ -41,9 +42,33 @@ fn related(service: &Service, component: Option<&Component>, options: &mut Optio
             fields: columns(target, fields)?,
             order: orders(target, order)?,
             limit: options.number(&format!("{name}.limit"))?.filter(|limit| *limit > 0),
+            local,
+            foreign,
         });
     }
     Ok(all)
+}
+
+/// The fields by which a relation joins, of the table and of the related one: as declared, or by DreamFactory's own name
+/// for it, `TABLE_by_FIELD`, where FIELD is a field of the table or else of the related one.
+fn joined(
+    component: Option<&Component>,
+    relation: &Relation,
+    target: Option<&Component>,
+) -> Result<(Vec<Name>, Vec<Name>), Denial> {
+    if !relation.local.is_empty() {
+        return Ok((relation.local.clone(), relation.foreign.clone()));
+    }
+    let Some((_, field)) = relation.name.rsplit_once("_by_") else {
+        return Err(unsupported(
+            "The relation cannot be authorised: its declaration must say by which fields it joins (local, foreign).",
+        ));
+    };
+    let own = component.and_then(|component| component.field_ignoring_case(field));
+    Ok(match own {
+        Some(field) => (vec![field.name.clone()], Vec::new()),
+        None => (Vec::new(), vec![resolve(target, field)?]),
+    })
 }
 
 /// Parses a request of `_table/NAME`.
@@ -330,12 +355,16 @@ fn operations(
     let cap =
         matches!(verb, Verb::Get | Verb::Post) || table.fields.is_none() || !matches!(table.rows, Rows::Filter(_));
     operation.capabilities = Capabilities { rows, project: true, mask: true, cap, check: true, set: true };
+    for field in table.related.iter().flat_map(|related| &related.local) {
+        operation.fields.push(FieldUse { field: field.clone(), clause: Clause::Join });
+    }
     let mut operations = vec![operation];
     for related in &table.related {
         let mut nested = Operation::new(related.component.clone(), Verb::Get);
         let mut add = |field: &Name, clause| nested.fields.push(FieldUse { field: field.clone(), clause });
         project(&related.fields, &mut add);
         related.order.iter().for_each(|order| add(&order.field, Clause::Sort));
+        related.foreign.iter().for_each(|field| add(field, Clause::Join));
         nested.projection = if related.fields.is_some() { Projection::Listed } else { Projection::All };
         nested.limit = related.limit;
         // DreamFactory has no filter for related rows.

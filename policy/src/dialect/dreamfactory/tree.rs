@@ -82,6 +82,10 @@ pub(super) struct Related {
     pub(super) fields: Option<Vec<Column>>,
     pub(super) order: Vec<Order>,
     pub(super) limit: Option<u64>,
+    /// Fields of the table by which its rows are related: who sees the relation sees their values.
+    pub(super) local: Vec<Name>,
+    /// Fields of the related table, likewise.
+    pub(super) foreign: Vec<Name>,
 }
 
 /// `_proc/NAME` and `_func/NAME`

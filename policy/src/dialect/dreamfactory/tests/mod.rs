@@ -35,7 +35,15 @@ fn component(name: &str, fields: &[(&str, FieldType)], relations: &[(&str, &str)
         key: if fields.is_empty() { Vec::new() } else { vec!["id".into()] },
         all_fields: Arc::new(all),
         fields,
-        relations: relations.iter().map(|(n, c)| Relation { name: (*n).into(), component: (*c).into() }).collect(),
+        relations: relations
+            .iter()
+            .map(|(n, c)| Relation {
+                name: (*n).into(),
+                component: (*c).into(),
+                local: Vec::new(),
+                foreign: Vec::new(),
+            })
+            .collect(),
         parameters: if name.starts_with("_proc") {
             vec![Parameter {
                 name: "year".into(),

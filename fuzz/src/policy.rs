@@ -1,0 +1,83 @@
+//! One policy with a service of each dialect, compiled, and the people who ask.
+
+use crate::token;
+use doorward_policy::{
+    Name,
+    bundle::Tables,
+    compile::{Compiled, KeyLocation, KeySource, compile},
+    document::{Document, parse_file},
+    identity::{Agent, Attribute, Principal},
+};
+use std::sync::LazyLock;
+
+/// The documents.
+pub const TEXT: &str = include_str!("policy.yaml");
+/// The moment of every decision, Unix seconds.
+pub const NOW: i64 = 1_800_000_000;
+
+/// The key sets of the policy's providers.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys;
+
+impl KeySource for Keys {
+    fn jwks(&self, provider: &str, _: KeyLocation<'_>) -> Option<String> {
+        token::key_set(provider)
+    }
+}
+
+/// Compiles documents.
+#[must_use]
+pub fn compiled(documents: &[Document]) -> Compiled {
+    compile(documents, &Keys, "default")
+}
+
+/// The policy as a bundle.
+pub static BUNDLE: LazyLock<Compiled> = LazyLock::new(|| {
+    let parsed = parse_file("policy.yaml", TEXT);
+    let compiled = compiled(&parsed.documents);
+    let errors: Vec<_> = parsed.diagnostics.iter().chain(&compiled.diagnostics).filter(|d| d.is_error()).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+    compiled
+});
+
+/// The policy in force.
+pub static TABLES: LazyLock<Tables> =
+    LazyLock::new(|| Tables::build(&BUNDLE.bundle, BUNDLE.digest, 1).expect("the policy can be put in force"));
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Sees some fields of the rows of one region.
+    Analyst,
+    /// Sees everything.
+    Admin,
+    /// An agent that acts for the analyst.
+    Agent,
+}
+
+impl Caller {
+    /// One of them.
+    #[must_use]
+    pub fn of(byte: u8) -> Caller {
+        [Caller::Analyst, Caller::Analyst, Caller::Agent, Caller::Admin][usize::from(byte % 4)]
+    }
+
+    /// As an identity.
+    #[must_use]
+    pub fn principal(self) -> Principal {
+        let group = if self == Caller::Admin { "admins" } else { "analysts" };
+        Principal {
+            user: Some("ann".into()),
+            provider: Some("corp".into()),
+            groups: vec![group.into()],
+            tenant: Some("acme".into()),
+            attributes: vec![
+                ("ids".into(), Attribute::Many(vec!["1".into(), "2".into()])),
+                ("level".into(), Attribute::One("7".into())),
+                ("region".into(), Attribute::One("west".into())),
+            ],
+            agents: if self == Caller::Agent { vec![Agent { name: Name::from("helper") }] } else { Vec::new() },
+            ..Principal::default()
+        }
+    }
+}
