@@ -45,8 +45,13 @@ pub fn check(
             return Err(format!("the cell {name} of row {row} leaked"));
         }
     }
-    let digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
-    if answer.text().split("ze").skip(1).any(digit) {
+    // The whole form of a cell of employees, zeNxMq: a masking token may have the letters by chance.
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let cell = |text: &str| {
+        text.split_once('x')
+            .is_some_and(|(row, rest)| number(row) && rest.split_once('q').is_some_and(|(column, _)| number(column)))
+    };
+    if answer.text().split("ze").skip(1).any(cell) {
         return Err("a cell of employees leaked".into());
     }
     policy_text(&asked, &names, |name| policy.field(name, caller), answer)?;
