@@ -18,6 +18,23 @@ pub fn canaries(text: &str) -> Vec<(usize, usize)> {
         .collect()
 }
 
+/// True if a text names a cell of employees, which nobody may see: `zeNxMe`, in full, because a masking token may have the
+/// first letters by chance.
+pub fn names_employees(text: &str) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let cell = |text: &str| {
+        text.split_once('x')
+            .is_some_and(|(row, rest)| number(row) && rest.split_once('e').is_some_and(|(column, _)| number(column)))
+    };
+    text.match_indices("ze").any(|(at, found)| text.get(at + found.len()..).is_some_and(cell))
+}
+
+#[test]
+fn a_cell_of_employees_is_known_by_its_whole_form() {
+    assert!(names_employees(r#"{"a":"tok_1rze6QQ","b":"ze6x12e@example.com"}"#));
+    assert!(!names_employees(r#"{"a":"tok_1rze6QQ","b":"zq6x12q@example.com","n":"Suze4x"}"#));
+}
+
 /// Gives the number of rows, or what must not be.
 pub fn check(path: &str, shop: &Shop, policy: &Policy, caller: &Caller, answer: &Response) -> Result<usize, String> {
     let table = shop.table("customers");
@@ -33,9 +50,7 @@ pub fn check(path: &str, shop: &Shop, policy: &Policy, caller: &Caller, answer: 
             return Err(format!("the cell {name} of row {row} leaked"));
         }
     }
-    if answer.text().contains("ze")
-        && canaries(&answer.text().replace("ze", "zq")).len() > canaries(&answer.text()).len()
-    {
+    if names_employees(&answer.text()) {
         return Err("a cell of employees leaked".into());
     }
     let visible = |name: &str| policy.field(name, caller);

@@ -2,7 +2,7 @@
 
 use crate::{
     Row,
-    judge::{canaries, percent_decode, policy_text},
+    judge::{canaries, names_employees, percent_decode, policy_text},
     policy::{Caller, Policy},
 };
 use doorward_tests::{
@@ -45,13 +45,7 @@ pub fn check(
             return Err(format!("the cell {name} of row {row} leaked"));
         }
     }
-    // The whole form of a cell of employees, zeNxMq: a masking token may have the letters by chance.
-    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let cell = |text: &str| {
-        text.split_once('x')
-            .is_some_and(|(row, rest)| number(row) && rest.split_once('q').is_some_and(|(column, _)| number(column)))
-    };
-    if answer.text().split("ze").skip(1).any(cell) {
+    if names_employees(&answer.text()) {
         return Err("a cell of employees leaked".into());
     }
     policy_text(&asked, &names, |name| policy.field(name, caller), answer)?;
