@@ -8,7 +8,7 @@ use crate::{
     raw,
 };
 use doorward_policy::bundle::Tables;
-use doorward_proto::v1::{Bundle, Kind, PolicyEnvelope, StoredPolicy};
+use doorward_proto::v1::{Kind, PolicyEnvelope, StoredPolicy};
 use prost::Message;
 use sha2::{Digest, Sha256};
 use std::rc::Rc;
@@ -117,20 +117,18 @@ impl Trust {
         let tables = match current {
             Some(current) if current.digest == payload && current.epoch == envelope.epoch => Rc::clone(&current.tables),
             _ => {
-                let Ok(bundle) = Bundle::decode(stored.payload.as_slice()) else {
-                    return reject("payload", "malformed", "The bundle does not decode.");
+                let tables = match Tables::decode(&stored.payload, payload, envelope.epoch) {
+                    Ok(tables) => tables,
+                    Err(error) => return reject(&error.path, error.code, error.message),
                 };
-                if bundle.scope != self.scope {
+                if tables.scope() != self.scope {
                     return reject(
                         "payload.scope",
                         "wrong_scope",
                         "The bundle is for another scope than its envelope.",
                     );
                 }
-                match Tables::build(&bundle, payload, envelope.epoch) {
-                    Ok(tables) => Rc::new(tables),
-                    Err(error) => return reject(&error.path, error.code, error.message),
-                }
+                Rc::new(tables)
             }
         };
         Ok(Policy {
@@ -184,6 +182,7 @@ impl Store {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use doorward_proto::v1::Bundle;
 
     /// A policy of epoch 5, signed with this key under the id `k`, with changes to its envelope.
     pub(crate) fn signed(key: &ed25519_compact::KeyPair, change: impl FnOnce(&mut PolicyEnvelope)) -> StoredPolicy {

@@ -1,7 +1,9 @@
 //! Bundle → [`Tables`]: every index and every number is checked, and what this build does not know is refused.
 
 use super::{
-    Map, access, roles,
+    Map, access,
+    bindings::{AsBinding, Outline},
+    roles,
     roles::{Grant, Role, View},
     schema::{self, Component, FieldSet, Service},
     spki, subjects,
@@ -21,12 +23,12 @@ use std::sync::Arc;
 /// Pairs of grant and component that a bundle may have at most.
 const MAX_VIEWS: usize = 1_000_000;
 
-type Result<T> = std::result::Result<T, TablesError>;
+pub(super) type Result<T> = std::result::Result<T, TablesError>;
 
 fn error(code: &'static str, path: &str, message: impl Into<String>) -> TablesError {
     TablesError { path: path.to_owned(), code, message: message.into() }
 }
-fn malformed(path: &str, message: &str) -> TablesError {
+pub(super) fn malformed(path: &str, message: &str) -> TablesError {
     error("malformed", path, message)
 }
 fn duplicate(path: &str, message: &str) -> TablesError {
@@ -49,19 +51,36 @@ fn positive(number: u32) -> Option<u32> {
 fn time(seconds: i64) -> Option<i64> {
     (seconds != 0).then_some(seconds)
 }
-fn position(number: usize, path: &str) -> Result<u32> {
+pub(super) fn position(number: usize, path: &str) -> Result<u32> {
     u32::try_from(number).map_err(|_| error("limit", path, "too many entries"))
 }
 
 pub(super) fn tables(bundle: &v1::Bundle, digest: [u8; 32], epoch: u64) -> Result<Tables> {
+    let strings = bundle.strings.iter().map(|text| Name::from(text.as_str())).collect();
+    build(bundle, strings, &bundle.bindings, digest, epoch)
+}
+
+/// As [`tables`], from the bundle's bytes. Strings and bindings, which are most of a big policy, are read where they are.
+pub(super) fn tables_of(payload: &[u8], digest: [u8; 32], epoch: u64) -> Result<Tables> {
+    let outline = Outline::read(payload).ok_or_else(|| malformed("payload", "the bundle does not decode"))?;
+    build(&outline.rest, outline.strings, &outline.bindings, digest, epoch)
+}
+
+fn build<B: AsBinding>(
+    bundle: &v1::Bundle,
+    strings: Vec<Name>,
+    bindings: &[B],
+    digest: [u8; 32],
+    epoch: u64,
+) -> Result<Tables> {
     if bundle.format != 1 {
         return Err(error("unknown", "format", format!("bundle format {} is not 1", bundle.format)));
     }
-    if bundle.strings.first().is_none_or(|first| !first.is_empty()) {
+    if strings.first().is_none_or(|first| !first.is_empty()) {
         return Err(malformed("strings", "the first string must be empty"));
     }
-    let decoder = Decoder { strings: bundle.strings.iter().map(|text| Name::from(text.as_str())).collect() };
-    let mut tables = Tables { digest, epoch, ..Tables::default() };
+    let decoder = Decoder { strings };
+    let mut tables = Tables { digest, epoch, scope: bundle.scope.clone(), ..Tables::default() };
     tables.claim_paths = decoder.claim_paths(&bundle.claim_paths, "claim_paths")?;
     for (at, service) in bundle.services.iter().enumerate() {
         let path = format!("services[{at}]");
@@ -103,33 +122,9 @@ pub(super) fn tables(bundle: &v1::Bundle, digest: [u8; 32], epoch: u64) -> Resul
         }
         tables.roles.push(role);
     }
-    bindings(&decoder, bundle, &mut tables)?;
+    decoder.bindings(bindings, &mut tables)?;
     restrictions(&decoder, bundle, &mut tables)?;
     Ok(tables)
-}
-
-fn bindings(decoder: &Decoder, bundle: &v1::Bundle, tables: &mut Tables) -> Result<()> {
-    tables.bound = subjects::Subjects::new(tables.claim_paths.len());
-    let mut ranked = Vec::with_capacity(bundle.bindings.len());
-    for (at, binding) in bundle.bindings.iter().enumerate() {
-        let path = format!("bindings[{at}]");
-        let role = decoder.name(binding.role, &path)?;
-        // A role outside this scope grants nothing here.
-        let Some(role_at) = tables.role_position(&role) else { continue };
-        let name = decoder.name(binding.name, &path)?;
-        ranked.push((std::cmp::Reverse(binding.priority), role, name, role_at, binding, path));
-    }
-    ranked.sort_by(|left, right| (&left.0, &left.1, &left.2).cmp(&(&right.0, &right.1, &right.2)));
-    for (rank, (_, _, name, role, binding, path)) in ranked.into_iter().enumerate() {
-        decoder.subjects(&binding.subjects, &mut tables.bound, position(rank, &path)?, &path)?;
-        tables.bindings.push(subjects::Binding {
-            name,
-            role,
-            tenants: decoder.names(&binding.tenants, &path)?,
-            period: subjects::Period::new(binding.from, binding.until),
-        });
-    }
-    Ok(())
 }
 
 fn restrictions(decoder: &Decoder, bundle: &v1::Bundle, tables: &mut Tables) -> Result<()> {
@@ -155,7 +150,8 @@ fn verbs(numbers: &[i32], path: &str) -> Result<Vec<Verb>> {
     numbers.iter().map(|number| known(*number, path)).collect()
 }
 
-struct Decoder {
+/// Looks up the strings that the parts of a bundle refer to.
+pub(super) struct Decoder {
     strings: Vec<Name>,
 }
 
@@ -164,11 +160,11 @@ impl Decoder {
         self.strings.get(usize::try_from(index).ok()?).cloned()
     }
     /// A string that may be empty.
-    fn text(&self, index: u32, path: &str) -> Result<Name> {
+    pub(super) fn text(&self, index: u32, path: &str) -> Result<Name> {
         self.string(index).ok_or_else(|| malformed(path, "a string index is out of range"))
     }
     /// A string that may not be empty.
-    fn name(&self, index: u32, path: &str) -> Result<Name> {
+    pub(super) fn name(&self, index: u32, path: &str) -> Result<Name> {
         match self.text(index, path)? {
             name if name.is_empty() => Err(malformed(path, "a name is missing")),
             name => Ok(name),
@@ -180,7 +176,7 @@ impl Decoder {
     fn texts(&self, indices: &[u32], path: &str) -> Result<Vec<Name>> {
         indices.iter().map(|index| self.text(*index, path)).collect()
     }
-    fn names(&self, indices: &[u32], path: &str) -> Result<Vec<Name>> {
+    pub(super) fn names(&self, indices: &[u32], path: &str) -> Result<Vec<Name>> {
         indices.iter().map(|index| self.name(*index, path)).collect()
     }
 
@@ -203,7 +199,13 @@ impl Decoder {
         Ok(out)
     }
 
-    fn subjects(&self, list: &[v1::Subject], into: &mut subjects::Subjects, at: u32, path: &str) -> Result<()> {
+    pub(super) fn subjects(
+        &self,
+        list: &[v1::Subject],
+        into: &mut subjects::Subjects,
+        at: u32,
+        path: &str,
+    ) -> Result<()> {
         for subject in list {
             let kind: v1::SubjectKind = known(subject.kind, path)?;
             let value = match kind {

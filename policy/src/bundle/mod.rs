@@ -1,6 +1,7 @@
 //! A compiled policy as a worker evaluates it: interned, indexed, immutable.
 
 mod access;
+mod bindings;
 mod decode;
 pub(crate) mod roles;
 mod route;

@@ -8,16 +8,19 @@ use smallvec::SmallVec;
 /// Positions of bindings or restrictions that match, ascending, without duplicates.
 pub(crate) type Matches = SmallVec<[u32; 8]>;
 
+/// Positions of one subject. Most have one, which then needs no memory of its own.
+type Positions = SmallVec<[u32; 2]>;
+
 /// Positions by subject.
 #[derive(Debug, Default)]
 pub(crate) struct Subjects {
-    users: Map<Vec<u32>>,
-    groups: Map<Vec<u32>>,
-    agents: Map<Vec<u32>>,
-    keys: Map<Vec<u32>>,
-    tokens: Map<Vec<u32>>,
+    users: Map<Positions>,
+    groups: Map<Positions>,
+    agents: Map<Positions>,
+    keys: Map<Positions>,
+    tokens: Map<Positions>,
     /// By number of the claim path.
-    claims: Vec<Map<Vec<u32>>>,
+    claims: Vec<Map<Positions>>,
     any_user: Vec<u32>,
     unidentified: Vec<u32>,
 }
@@ -104,7 +107,7 @@ impl Subjects {
     }
 }
 
-fn add(map: &Map<Vec<u32>>, value: &str, out: &mut Matches) {
+fn add(map: &Map<Positions>, value: &str, out: &mut Matches) {
     if let Some(positions) = map.get(value) {
         out.extend_from_slice(positions);
     }
