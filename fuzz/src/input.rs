@@ -38,16 +38,28 @@ impl Choices<'_> {
         let span = 1 + usize::from(self.byte() % 24);
         start..(start + span).min(length)
     }
+
+    /// The word or number around some place, or the one sign there.
+    fn token(&mut self, text: &[u8]) -> std::ops::Range<usize> {
+        let at = self.below(text.len());
+        let inside = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        if !text.get(at).is_some_and(inside) {
+            return at..(at + 1).min(text.len());
+        }
+        let start = text[..at].iter().rposition(|byte| !inside(byte)).map_or(0, |before| before + 1);
+        let end = text[at..].iter().position(|byte| !inside(byte)).map_or(text.len(), |after| at + after);
+        start..end
+    }
 }
 
-/// A seed, damaged by few edits: bits flipped, pieces removed, repeated, moved, replaced by words of the grammar, spliced
-/// with another seed.
+/// A seed, damaged by few edits: bits flipped, tokens and pieces removed, repeated, moved, replaced by words of the grammar or
+/// tokens of other seeds, spliced with another seed.
 pub fn damaged<S: AsRef<[u8]>>(choices: &mut Choices<'_>, seeds: &[S], words: &[&str]) -> Vec<u8> {
     let seed = |choices: &mut Choices<'_>| seeds[choices.below(seeds.len())].as_ref();
     let mut text = seed(choices).to_vec();
-    let edits = [0, 1, 1, 2, 2, 3, 5, 9][usize::from(choices.byte() % 8)];
+    let edits = [0, 1, 1, 1, 2, 2, 3, 7][usize::from(choices.byte() % 8)];
     for _ in 0..edits {
-        match choices.byte() % 12 {
+        match choices.byte() % 16 {
             0 if !text.is_empty() => {
                 let at = choices.below(text.len());
                 text[at] ^= 1 << (choices.byte() % 8);
@@ -56,46 +68,56 @@ pub fn damaged<S: AsRef<[u8]>>(choices: &mut Choices<'_>, seeds: &[S], words: &[
                 let at = choices.below(text.len());
                 text[at] = choices.byte();
             }
-            2 | 3 => {
-                let at = choices.below(text.len() + 1);
+            2..=4 => {
+                let token = choices.token(&text);
+                let at = if choices.byte().is_multiple_of(2) { token.start } else { token.end };
                 let word = choices.pick(words).bytes();
                 text.splice(at..at, word);
             }
-            4 | 5 => {
-                let range = choices.range(text.len());
+            5 | 6 => {
+                let token = choices.token(&text);
                 let word = choices.pick(words).bytes();
-                text.splice(range, word);
+                text.splice(token, word);
             }
-            6 => {
+            7 | 8 => {
+                let token = choices.token(&text);
+                let other = seed(choices);
+                let word = other[choices.token(other)].to_vec();
+                text.splice(token, word);
+            }
+            9 => {
+                let token = choices.token(&text);
+                text.drain(token);
+            }
+            10 => {
                 let range = choices.range(text.len());
                 text.drain(range);
             }
-            7 => {
+            11 => {
                 let piece = text[choices.range(text.len())].to_vec();
                 let at = choices.below(text.len() + 1);
                 text.splice(at..at, piece);
             }
-            8 => {
+            12 => {
                 let range = choices.range(text.len());
                 let piece = text[range.clone()].repeat(1 << (choices.byte() % 8));
                 text.splice(range, piece);
             }
-            9 => {
+            13 => {
                 let other = seed(choices);
                 text.truncate(choices.below(text.len() + 1));
                 text.extend_from_slice(&other[choices.below(other.len() + 1)..]);
             }
-            10 => {
-                let range = choices.range(text.len());
+            14 => {
+                let token = choices.token(&text);
                 let piece: Vec<u8> =
-                    text[range.clone()].iter().flat_map(|byte| format!("%{byte:02X}").into_bytes()).collect();
-                text.splice(range, piece);
+                    text[token.clone()].iter().flat_map(|byte| format!("%{byte:02X}").into_bytes()).collect();
+                text.splice(token, piece);
             }
             _ => {
-                let range = choices.range(text.len());
-                for byte in &mut text[range] {
-                    *byte =
-                        if byte.is_ascii_lowercase() { byte.to_ascii_uppercase() } else { byte.to_ascii_lowercase() };
+                let token = choices.token(&text);
+                for byte in &mut text[token] {
+                    *byte ^= if byte.is_ascii_alphabetic() { 0x20 } else { 0 };
                 }
             }
         }

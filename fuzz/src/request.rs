@@ -590,4 +590,26 @@ mod tests {
             assert!(limited * 2 > seeds.len(), "{service}: {limited} of {}", seeds.len());
         }
     }
+
+    /// Damage that nothing survives would test the first line of a parser only.
+    #[test]
+    fn a_good_part_of_the_damaged_requests_still_passes() {
+        for (service, prefix, seeds) in
+            [("db", "/db", &DATASETTE), ("crm", "/api/v2/crm", &DREAMFACTORY), ("shop", "/shop", &HTTP)]
+        {
+            let (mut state, mut passed) = (1_u64, 0);
+            for _ in 0..2000 {
+                let bytes: Vec<u8> = std::iter::repeat_with(|| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    state.to_be_bytes()[0]
+                })
+                .take(60)
+                .collect();
+                passed +=
+                    usize::from(ask(&mut Choices(&bytes), service, prefix, seeds, &["x", "&", "(", "1=1"]).is_some());
+            }
+            println!("{service}: {passed} of 2000");
+            assert!(passed > 120, "{service}: only {passed} of 2000");
+        }
+    }
 }
