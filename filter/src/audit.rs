@@ -9,8 +9,10 @@ use std::collections::VecDeque;
 /// Bounds of one batch.
 const BATCH_RECORDS: usize = 256;
 const BATCH_BYTES: usize = 256 << 10;
+/// No record reaches this size: the host bounds the heads of requests, and bodies are not in records.
+const LARGEST_RECORD: usize = 1 << 20;
 /// Records that nobody waits for are sent at the tick, or once this many are unsent.
-const EAGER_RECORDS: usize = 64;
+const EAGER_RECORDS: usize = BATCH_RECORDS;
 /// A stream that acknowledges nothing for this long while something is unacknowledged is dead.
 const SILENCE_MILLIS: u64 = 30_000;
 /// After so many refusals in a row, the emitter starts anew under another name: the control plane lost its place.
@@ -125,8 +127,12 @@ impl Emitter {
     pub fn has_room(&self, record: &AuditRecord) -> bool {
         // The gap record that may have to go first, and what sealing adds (emitter, number, hash).
         let extra = usize::from(self.lost > 0);
-        let size = record.encoded_len() + 256 * (extra + 1);
-        self.queue.len() + extra < self.limits.records && self.bytes.saturating_add(size) <= self.limits.bytes
+        if self.queue.len() + extra >= self.limits.records {
+            return false;
+        }
+        // A record is measured only where it might not fit: that costs about as much as encoding it.
+        self.bytes.saturating_add(LARGEST_RECORD) <= self.limits.bytes
+            || self.bytes.saturating_add(record.encoded_len() + 256 * (extra + 1)) <= self.limits.bytes
     }
 
     /// Queues a record, and gives its number. `None`: the queue is full; the record is counted as lost, and a gap record
@@ -158,10 +164,14 @@ impl Emitter {
         self.queue.len()
     }
 
-    /// True if enough is unsent not to wait for the tick.
+    /// True if what is unsent does not wait for the tick: it fills a batch, or a response waits for its record.
+    ///
+    /// Few large batches are much cheaper for the host than many small ones, which is what answering every
+    /// acknowledgement with a batch comes to.
     #[must_use]
     pub fn is_eager(&self) -> bool {
-        self.queue.len().saturating_sub(self.sent) >= EAGER_RECORDS
+        let unsent = self.queue.len().saturating_sub(self.sent);
+        unsent >= EAGER_RECORDS || unsent > 0 && !self.waiters.is_empty()
     }
 
     /// True if the record of this number is durable.
@@ -412,6 +422,22 @@ mod tests {
         assert!(!emitter.is_durable(2));
         let released = emitter.receive(&ack(&emitter, 2, ""), 0);
         assert_eq!(released.iter().map(|waiter| waiter.context).collect::<Vec<_>>(), [7]);
+    }
+
+    #[test]
+    fn a_record_waits_for_the_tick_unless_a_batch_is_full_or_a_response_waits() {
+        let mut emitter = emitter(1000);
+        assert!(!emitter.is_eager());
+        for _ in 0..BATCH_RECORDS {
+            assert!(!emitter.is_eager());
+            emitter.offer(record("x"));
+        }
+        assert!(emitter.is_eager());
+        emitter.next_batch(false);
+        emitter.offer(record("y"));
+        assert!(!emitter.is_eager());
+        emitter.wait(Waiter { sequence: 1, context: 7, decision_id: String::new(), deadline: 500 });
+        assert!(emitter.is_eager());
     }
 
     #[test]

@@ -41,16 +41,33 @@ impl Head {
 
     /// Names and values in their order, pseudo-headers included.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.pairs().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+    }
+
+    /// The same, the names as bytes: they were found to be text already.
+    pub fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.spans.iter().filter_map(|&(at, name, value)| {
-            let text = std::str::from_utf8(self.bytes.get(at..at + name)?).ok()?;
-            Some((text, self.bytes.get(at + name + 1..at + name + 1 + value)?))
+            let whole = self.bytes.get(at..at + name + 1 + value)?;
+            Some((whole.get(..name)?, whole.get(name + 1..)?))
         })
+    }
+
+    /// Number of headers, pseudo-headers included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// True if there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
     }
 
     /// First value of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.iter().find(|(have, _)| *have == name).map(|(_, value)| value)
+        self.pairs().find(|(have, _)| *have == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// All headers but the pseudo-headers. Where a body follows and none of them says so (HTTP/2 needs no header for

@@ -6,6 +6,7 @@ use doorward_policy::{
     identity::{Algorithm, KeyMaterial, VerificationKey},
 };
 use prost::Message;
+use std::cell::RefCell;
 
 /// Envoy, at one moment: the clock is read once per callback.
 #[derive(Clone, Copy, Debug)]
@@ -47,13 +48,43 @@ struct Answer {
 /// Other workers may win the race for a limiter's state this often before the request is denied.
 const MAX_RACES: usize = 64;
 
+thread_local! {
+    static RANDOM: RefCell<Random> = const { RefCell::new(Random { bytes: [0; 640], used: 640 }) };
+}
+
+/// Random bytes of the host, fetched for many requests at once because each call into the host costs as much as a
+/// decision. None is given out twice.
+struct Random {
+    bytes: [u8; 640],
+    used: usize,
+}
+
+impl Random {
+    fn take(&mut self, buffer: &mut [u8]) -> bool {
+        if self.bytes.len() - self.used < buffer.len() {
+            if buffer.len() > self.bytes.len() || getrandom::fill(&mut self.bytes).is_err() {
+                // What a call that failed may have written is not used.
+                self.used = self.bytes.len();
+                return false;
+            }
+            self.used = 0;
+        }
+        let end = self.used + buffer.len();
+        let Some(fresh) = self.bytes.get_mut(self.used..end) else { return false };
+        buffer.copy_from_slice(fresh);
+        fresh.fill(0);
+        self.used = end;
+        true
+    }
+}
+
 impl Host for Envoy {
     fn now_millis(&self) -> u64 {
         self.now_nanos / 1_000_000
     }
 
     fn random(&self, buffer: &mut [u8]) -> bool {
-        getrandom::fill(buffer).is_ok()
+        RANDOM.with(|random| random.try_borrow_mut().is_ok_and(|mut random| random.take(buffer)))
     }
 
     fn verify(&self, algorithm: Algorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> Verification {
@@ -151,6 +182,19 @@ mod tests {
         assert_eq!(der_signature(&[0; 64], 32).unwrap(), [0x30, 6, 2, 1, 0, 2, 1, 0]);
         assert!(der_signature(&raw[1..], 32).is_none());
         assert!(der_signature(&raw, 48).is_none());
+    }
+
+    #[test]
+    fn random_bytes_are_given_out_once_and_never_without_the_host() {
+        let mut random = Random { bytes: [0; 640], used: 640 };
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1000 {
+            let mut bytes = [0; 10];
+            assert!(random.take(&mut bytes));
+            assert!(seen.insert(bytes), "the same ten bytes again");
+            assert!(random.bytes[..random.used].iter().all(|byte| *byte == 0));
+        }
+        assert!(!random.take(&mut [0; 641]));
     }
 
     #[test]

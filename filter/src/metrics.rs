@@ -53,9 +53,15 @@ impl Metrics {
         }
     }
 
+    /// True while another duration fits before the next tick.
+    #[must_use]
+    pub fn wants_durations(&self) -> bool {
+        self.durations.len() < MAX_DURATIONS
+    }
+
     /// A decision took so long.
     pub fn decided_in(&mut self, nanos: u64) {
-        if self.durations.len() < MAX_DURATIONS {
+        if self.wants_durations() {
             self.durations.push(nanos / 1000);
         }
     }

@@ -155,9 +155,13 @@ impl Stream {
         };
         let mut out = Vec::with_capacity(size);
         let chunk = if size > 0 { raw::get_buffer(Buffer::ResponseBody, 0, size) } else { Ok(Vec::new()) };
-        let good = chunk.is_ok_and(|chunk| chunk.len() == size && transformer.push(&chunk, &mut out).is_ok())
-            && (!end || transformer.finish(&mut out).is_ok())
-            && raw::set_buffer(Buffer::ResponseBody, size, &out).is_ok();
+        let good = chunk.is_ok_and(|chunk| {
+            chunk.len() == size
+                && transformer.push(&chunk, &mut out).is_ok()
+                && (!end || transformer.finish(&mut out).is_ok())
+                // What is the same already needs no call into the host.
+                && (out == chunk || raw::set_buffer(Buffer::ResponseBody, size, &out).is_ok())
+        });
         if good {
             return Flow::CONTINUE;
         }

@@ -180,11 +180,14 @@ impl Stream {
         body: Option<usize>,
         before_nanos: u64,
     ) -> Flow {
-        let nanos = raw::now_nanos().saturating_sub(host.now_nanos).saturating_add(before_nanos);
-        if let Some(decision) = &mut verdict.record.decision {
-            decision.duration_nanos = nanos;
+        // The clock is the host's, and asking it costs about as much as a decision.
+        if active.metrics.wants_durations() {
+            let nanos = raw::now_nanos().saturating_sub(host.now_nanos).saturating_add(before_nanos);
+            if let Some(decision) = &mut verdict.record.decision {
+                decision.duration_nanos = nanos;
+            }
+            active.metrics.decided_in(nanos);
         }
-        active.metrics.decided_in(nanos);
         self.decision_id = std::mem::take(&mut verdict.decision_id);
         if let Outcome::Allow(rewrite) = &verdict.outcome {
             // Carried out first, recorded then: a record must not say that a request went out that could not be changed.
@@ -265,37 +268,119 @@ impl Stream {
 
 /// Changes the request that waits at the host. False: a change could not be made, and the request must not go on.
 fn apply(rewrite: &Rewrite, head: &Head, body: Option<usize>) -> bool {
-    let set = |name: &str, value: &str| {
-        head.get(name) == Some(value.as_bytes())
-            || raw::replace_header(Map::RequestHeaders, name, value.as_bytes()).is_ok()
-    };
-    // Each call into the host costs more than looking: only what is there is removed.
-    for name in &rewrite.remove_headers {
-        if head.get(name).is_some() && raw::remove_header(Map::RequestHeaders, name).is_err() {
-            return false;
-        }
-    }
-    for (name, value) in &rewrite.set_headers {
-        // What was removed above is set again, so what the head says does not count.
-        if raw::replace_header(Map::RequestHeaders, name, value.as_bytes()).is_err() {
-            return false;
-        }
-    }
-    if let Some(path) = &rewrite.path
-        && !set(":path", path)
-    {
-        return false;
-    }
-    if !rewrite.response.is_passthrough() && !set("accept-encoding", "identity") {
-        return false;
-    }
-    match (&rewrite.body, body) {
-        (None, _) => true,
+    let length = match (&rewrite.body, body) {
+        (None, _) => None,
         // In the headers phase there is no buffer to put a body in.
-        (Some(new), None) => new.is_empty(),
+        (Some(new), None) if !new.is_empty() => return false,
+        (Some(_), None) => None,
         (Some(new), Some(size)) => {
-            raw::set_buffer(Buffer::RequestBody, size, new).is_ok()
-                && (head.get("content-length").is_none() || set("content-length", &new.len().to_string()))
+            if raw::set_buffer(Buffer::RequestBody, size, new).is_err() {
+                return false;
+            }
+            head.get("content-length").map(|_| new.len().to_string())
         }
+    };
+    match changed(rewrite, head, length.as_deref()) {
+        // Each change of its own would be a call into the host, which costs more than writing all headers anew.
+        Some(headers) => raw::set_headers(Map::RequestHeaders, &headers).is_ok(),
+        None => true,
+    }
+}
+
+/// A header's name and value.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
+/// The head with the changes in it; `None`: there are none. `length`: the new content length, if it changes.
+fn changed<'a>(rewrite: &'a Rewrite, head: &'a Head, length: Option<&'a str>) -> Option<Vec<Pair<'a>>> {
+    let path = rewrite.path.as_deref().map(|path| (":path", path));
+    let encoding = (!rewrite.response.is_passthrough()).then_some(("accept-encoding", "identity"));
+    let length = length.map(|length| ("content-length", length));
+    // A header that is to be removed and to be set is set.
+    let headers = rewrite.set_headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let set = headers.chain(path).chain(encoding).chain(length);
+    let set: Vec<Pair<'_>> = set.map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    let mut all = Vec::with_capacity(head.len() + set.len());
+    let mut removed = false;
+    for (name, value) in head.pairs() {
+        let replaced = set.iter().any(|(have, _)| *have == name);
+        if replaced || rewrite.remove_headers.iter().any(|have| have.as_bytes() == name) {
+            removed |= !replaced;
+        } else {
+            all.push((name, value));
+        }
+    }
+    let is_there = |(name, value): &Pair<'_>| {
+        let mut there = head.pairs().filter(|(have, _)| have == name);
+        there.next().is_some_and(|(_, have)| have == *value) && there.next().is_none()
+    };
+    if !removed && set.iter().all(is_there) {
+        return None;
+    }
+    all.extend(set);
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> Head {
+        let pairs: [Pair<'_>; 8] = [
+            (b":method", b"GET"),
+            (b":path", b"/a"),
+            (b"accept-encoding", b"gzip"),
+            (b"cookie", b"\xff"),
+            (b"x", b"1"),
+            (b"x-doorward-user", b"mallory"),
+            (b"x", b"2"),
+            (b"x-doorward-user", b"eve"),
+        ];
+        Head::parse(raw::serialize(&pairs)).unwrap()
+    }
+
+    #[test]
+    fn a_request_without_changes_is_left_alone() {
+        let head = head();
+        assert_eq!(changed(&Rewrite::default(), &head, None), None);
+        let same = Rewrite { path: Some("/a".into()), remove_headers: vec!["range".into()], ..Rewrite::default() };
+        assert_eq!(changed(&same, &head, None), None);
+    }
+
+    #[test]
+    fn removed_headers_go_set_ones_come_once_and_everything_else_stays_in_its_order() {
+        let head = head();
+        let rewrite = Rewrite {
+            path: Some("/b".into()),
+            remove_headers: vec!["x-doorward-user".into(), "cookie".into()],
+            set_headers: vec![("x-doorward-user".into(), "alice".into()), ("accept".into(), "a/b".into())],
+            ..Rewrite::default()
+        };
+        let expected: [Pair<'_>; 7] = [
+            (b":method", b"GET"),
+            (b"accept-encoding", b"gzip"),
+            (b"x", b"1"),
+            (b"x", b"2"),
+            (b"x-doorward-user", b"alice"),
+            (b"accept", b"a/b"),
+            (b":path", b"/b"),
+        ];
+        assert_eq!(changed(&rewrite, &head, None).unwrap(), expected);
+        let filtered = Rewrite {
+            response: doorward_policy::transform::ResponsePlan {
+                remove_keys: vec!["query".into()],
+                ..Default::default()
+            },
+            ..Rewrite::default()
+        };
+        let headers = changed(&filtered, &head, Some("7")).unwrap();
+        let of = |wanted: &str| {
+            headers.iter().filter(|(name, _)| *name == wanted.as_bytes()).map(|pair| pair.1).collect::<Vec<_>>()
+        };
+        assert_eq!(of("accept-encoding"), [b"identity"]);
+        assert_eq!(of("content-length"), [b"7"]);
+        // Two lines of which one is right are not what is to be sent.
+        let twice = Rewrite { set_headers: vec![("x".into(), "1".into())], ..Rewrite::default() };
+        let headers = changed(&twice, &head, None).unwrap();
+        assert_eq!(headers.iter().filter(|(name, _)| *name == b"x").count(), 1);
     }
 }

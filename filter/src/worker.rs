@@ -109,7 +109,9 @@ impl Worker {
             active.policy_message(&message, now);
         } else if active.emitter.is(token) {
             let released = active.emitter.receive(&message, now);
-            active.emitter.flush(&active.config.control_plane.cluster, now);
+            if active.emitter.is_eager() {
+                active.emitter.flush(&active.config.control_plane.cluster, now);
+            }
             for waiter in released {
                 if raw::set_effective_context(waiter.context).is_ok() {
                     let _ = raw::continue_stream(Direction::Response);

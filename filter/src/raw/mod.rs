@@ -96,6 +96,7 @@ host_functions! {
     fn proxy_get_buffer_bytes(buffer: u32, start: usize, max: usize, data: *mut *mut u8, size: *mut usize);
     fn proxy_set_buffer_bytes(buffer: u32, start: usize, size: usize, data: *const u8, length: usize);
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize);
+    fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize);
     fn proxy_remove_header_map_value(map: u32, key: *const u8, key_size: usize);
     fn proxy_replace_header_map_value(map: u32, key: *const u8, key_size: usize, value: *const u8, value_size: usize);
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize);
@@ -188,6 +189,13 @@ pub fn get_headers(map: Map) -> Result<Vec<u8>> {
     returned(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) })
 }
 
+/// Replaces all headers of a map at once: one call, where each change would be one.
+pub fn set_headers(map: Map, headers: &[(&[u8], &[u8])]) -> Result<()> {
+    let headers = serialize(headers);
+    // SAFETY: see `log`.
+    check(unsafe { proxy_set_header_map_pairs(map as u32, headers.as_ptr(), headers.len()) })
+}
+
 /// Removes all headers of this name.
 pub fn remove_header(map: Map, name: &str) -> Result<()> {
     // SAFETY: see `log`.
@@ -220,7 +228,9 @@ pub fn close_stream(direction: Direction) -> Result<()> {
 
 /// Answers the request of the effective context.
 pub fn send_local_response(status: u16, details: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<()> {
-    let headers = serialize(headers);
+    let headers: Vec<(&[u8], &[u8])> =
+        headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    let headers = serialize(&headers);
     // SAFETY: see `log`.
     check(unsafe {
         proxy_send_local_response(
@@ -360,18 +370,19 @@ pub fn put_shared(key: &str, value: &[u8]) -> Result<()> {
 }
 
 /// The ABI's form of a header map: count, lengths, then names and values, each followed by NUL; little endian.
-fn serialize(pairs: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn serialize(pairs: &[(&[u8], &[u8])]) -> Vec<u8> {
     let length = |value: usize| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
-    let mut out = Vec::with_capacity(256);
+    let size = pairs.iter().fold(4, |size, (name, value)| size + name.len() + value.len() + 10);
+    let mut out = Vec::with_capacity(size);
     out.extend_from_slice(&length(pairs.len()));
     for (name, value) in pairs {
         out.extend_from_slice(&length(name.len()));
         out.extend_from_slice(&length(value.len()));
     }
     for (name, value) in pairs {
-        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(name);
         out.push(0);
-        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(value);
         out.push(0);
     }
     out

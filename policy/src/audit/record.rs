@@ -157,6 +157,7 @@ pub(crate) fn build(context: &RecordContext<'_>, request: &HttpRequest<'_>) -> A
     if !records_query(context.service, request.path) && request.path.contains('?') {
         erased.push("asked.query".to_owned());
     }
+    let asked = recorded(context.service, request, request.path, request.body);
     AuditRecord {
         decision_id: context.decision_id.to_owned(),
         time_micros: context.time_micros,
@@ -176,8 +177,11 @@ pub(crate) fn build(context: &RecordContext<'_>, request: &HttpRequest<'_>) -> A
             })
             .unwrap_or_default()
             .to_owned(),
-        asked: Some(recorded(context.service, request, request.path, request.body)),
-        sent: context.sent.map(|sent| recorded(context.service, request, sent.path, sent.body.or(request.body))),
+        sent: context.sent.map(|sent| match sent.body {
+            None if sent.path == request.path => asked.clone(),
+            body => recorded(context.service, request, sent.path, body.or(request.body)),
+        }),
+        asked: Some(asked),
         decision: Some(RecordDecision {
             outcome: outcome.to_owned(),
             code: context.denial.map(|denial| denial.code.as_str()).unwrap_or_default().to_owned(),

@@ -23,7 +23,11 @@ impl Question<'_> {
         let mut columns: Vec<_> = permits.into_iter().map(|permit| permit.operations.into_iter()).collect();
         let mut operations = Vec::with_capacity(self.request.operations.len());
         for operation in &self.request.operations {
-            let permitted: Vec<Permitted<'_>> = columns.iter_mut().filter_map(Iterator::next).collect();
+            let mut permitted: Vec<Permitted<'_>> = columns.iter_mut().filter_map(Iterator::next).collect();
+            if permitted.len() == 1 {
+                operations.extend(permitted.pop().map(|only| only.constraints));
+                continue;
+            }
             let mut parts = permitted.iter().map(|each| each.constraints.clone());
             let Some(mut all) = parts.next() else {
                 return Err(Denial::new(Code::RoleNone, "This caller holds no role."));
@@ -31,9 +35,7 @@ impl Question<'_> {
             for part in parts {
                 all = intersect(operation, all, part)?;
             }
-            if permitted.len() > 1 {
-                recheck(operation, &permitted, &all)?;
-            }
+            recheck(operation, &permitted, &all)?;
             operations.push(all);
         }
         Ok(Constraints { operations })

@@ -14,6 +14,7 @@ use doorward_proto::v1::Dialect;
 
 pub mod datasette;
 pub mod dreamfactory;
+mod escape;
 pub mod http;
 
 /// A parsed request: what it asks, and the dialect's own tree to re-emit it from.

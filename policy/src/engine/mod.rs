@@ -220,7 +220,8 @@ fn micros(host: &dyn Host) -> i64 {
 fn decision_id(host: &dyn Host) -> Option<String> {
     let mut random = [0_u8; 10];
     host.random(&mut random).then(|| {
-        uuid::Builder::from_unix_timestamp_millis(host.now_millis(), &random).into_uuid().hyphenated().to_string()
+        let id = uuid::Builder::from_unix_timestamp_millis(host.now_millis(), &random).into_uuid();
+        id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).to_owned()
     })
 }
 

@@ -89,6 +89,9 @@ impl Context<'_> {
     /// # Errors
     /// `attribute_missing`; `attribute_invalid` if the value is a list or not of the type.
     pub fn literal(&self, operand: &Operand, field_type: FieldType) -> Result<Literal, Denial> {
+        if let Operand::Literal(literal) = operand {
+            return Ok(literal.clone());
+        }
         let (mut values, list) = self.values(operand, field_type)?;
         match (values.pop(), list) {
             (Some(value), false) => Ok(value),

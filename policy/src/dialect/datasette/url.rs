@@ -1,6 +1,6 @@
 //! The two encodings of Datasette's addresses: percent encoding in queries, tilde encoding in paths and cursors.
 
-use std::fmt::Write;
+use crate::dialect::escape::{encode, escape};
 
 /// Decodes one key or value of a query, once: `+` is a space, every `%` starts two hexadecimal digits. `None`: malformed,
 /// not UTF-8, or a NUL inside.
@@ -14,6 +14,9 @@ pub(super) fn decode_tilde(text: &str) -> Option<String> {
 }
 
 fn decode(text: &str, escape: u8, plain: impl Fn(u8) -> bool) -> Option<String> {
+    if text.bytes().all(|byte| byte != escape && byte != b'+' && plain(byte)) {
+        return Some(text.to_owned());
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -37,24 +40,15 @@ fn decode(text: &str, escape: u8, plain: impl Fn(u8) -> bool) -> Option<String> 
 
 /// Percent-encodes everything but RFC 3986's unreserved characters.
 pub(super) fn encode_query(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
+    encode(out, text);
 }
 
 /// Datasette's own `tilde_encode`.
 pub(super) fn encode_tilde(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
-            out.push(char::from(byte));
-        } else if byte == b' ' {
+    for (at, part) in text.split(' ').enumerate() {
+        if at > 0 {
             out.push('+');
-        } else {
-            let _ = write!(out, "~{byte:02X}");
         }
+        escape(out, part, '~', |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
     }
 }

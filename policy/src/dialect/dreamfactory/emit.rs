@@ -69,7 +69,7 @@ pub fn emit(
             }
         }
         Target::Table(table) => {
-            let component = service.component(&format!("_table/{}", table.name)).map(AsRef::as_ref);
+            let component = service.component(&["_table/", &table.name].concat()).map(AsRef::as_ref);
             constrain(syntax.verb, table, component, constraints)?;
             sites(syntax.verb, table, component, constraints, &mut response);
             response.hide_error_bodies = constraints.operations.iter().any(hides);
@@ -251,7 +251,8 @@ fn site(path: Vec<PathStep>, constraints: &OperationConstraints, aliases: &[Name
 /// Writes the tree.
 fn write(prefix: &str, request: &Request) -> Result<Rewrite, Denial> {
     let mut rewrite = Rewrite::default();
-    let mut target = prefix.to_owned();
+    let mut target = String::with_capacity(prefix.len() + 512);
+    target.push_str(prefix);
     let segment = |target: &mut String, text: &str| {
         target.push('/');
         path::encode(target, text);

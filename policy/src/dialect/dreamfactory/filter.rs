@@ -12,6 +12,7 @@ use crate::{
     predicate::{CompareOp, MAX_DEPTH, Predicate, Resolved, operator, opposite},
     value,
 };
+use std::fmt::Write as _;
 
 /// Most nodes in a filter.
 const MAX_NODES: usize = 400;
@@ -136,7 +137,7 @@ impl Filter {
 
     /// Writes the filter, and its parameters in the order of their numbers.
     pub(super) fn write(&self) -> Result<(String, Vec<String>), Denial> {
-        let (mut out, mut parameters) = (String::new(), Vec::new());
+        let (mut out, mut parameters) = (String::with_capacity(256), Vec::new());
         if self.nodes() > MAX_NODES {
             return Err(unsupported("The filter, with the policy's part, has too many terms."));
         }
@@ -151,7 +152,8 @@ impl Filter {
         let mut literal = |out: &mut String, literal: &Literal| match literal {
             Literal::Number(text) => out.push_str(text),
             Literal::Text(text) => {
-                out.push_str(&format!(":p{}", parameters.len()));
+                // Writing to a String cannot fail.
+                let _ = write!(out, ":p{}", parameters.len());
                 parameters.push(text.clone());
             }
         };
@@ -293,16 +295,16 @@ const WORDS: [&str; 20] = [
 ];
 
 #[derive(Debug, PartialEq)]
-enum Token {
+enum Token<'a> {
     Open,
     Close,
     Comma,
     /// A comparison in symbols, `&&` or `||`.
     Symbol(&'static str),
-    Word(String),
+    Word(&'a str),
     Quoted(String),
     /// `:name`
-    Parameter(String),
+    Parameter(&'a str),
 }
 
 /// Parses a client's filter. Fields are resolved against `component`; parameters are replaced by their values.
@@ -322,11 +324,17 @@ pub(super) fn parse(
     Ok(filter)
 }
 
-fn tokens(text: &str) -> Result<Vec<Token>, Denial> {
-    let mut tokens = Vec::new();
-    let mut rest = text.chars().peekable();
-    while let Some(c) = rest.next() {
-        let mut follows = |wanted: char| rest.next_if_eq(&wanted).is_some();
+fn tokens(text: &str) -> Result<Vec<Token<'_>>, Denial> {
+    let mut tokens = Vec::with_capacity(16);
+    let mut rest = text.chars();
+    loop {
+        let from = rest.as_str();
+        let Some(c) = rest.next() else { return Ok(tokens) };
+        // Takes the next character if it is this one.
+        let mut follows = |wanted: char| {
+            let found = rest.as_str().starts_with(wanted);
+            found && rest.next().is_some()
+        };
         tokens.push(match c {
             ' ' => continue,
             '(' => Token::Open,
@@ -346,38 +354,40 @@ fn tokens(text: &str) -> Result<Vec<Token>, Denial> {
                 loop {
                     match rest.next() {
                         None => return Err(unparsable("The filter has an unbalanced quote.")),
-                        Some(next) if next == c && rest.next_if_eq(&c).is_none() => break,
+                        Some(next) if next == c && !rest.as_str().starts_with(c) => break,
+                        Some(next) if next == c => value.extend(rest.next()),
                         Some(next) => value.push(next),
                     }
                 }
                 Token::Quoted(value)
             }
             ':' => {
-                let mut name = String::from(':');
-                while let Some(next) = rest.next_if(|next| next.is_ascii_alphanumeric() || *next == '_') {
-                    name.push(next);
-                }
-                Token::Parameter(name)
+                let name = |next: char| next.is_ascii_alphanumeric() || next == '_';
+                let after = rest.as_str().trim_start_matches(name);
+                rest = after.chars();
+                Token::Parameter(before(from, after))
             }
             c if c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '%') => {
-                let mut word = String::from(c);
                 let inside =
-                    |c: &char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '%' | ':' | '@' | '/' | '+');
-                while let Some(next) = rest.next_if(inside) {
-                    word.push(next);
-                }
-                Token::Word(word)
+                    |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '%' | ':' | '@' | '/' | '+');
+                let after = rest.as_str().trim_start_matches(inside);
+                rest = after.chars();
+                Token::Word(before(from, after))
             }
             _ => {
                 return Err(unparsable("The filter has a character that has no meaning there; quote string literals."));
             }
         });
     }
-    Ok(tokens)
+}
+
+/// What comes before `after`, which is the end of `text`.
+fn before<'a>(text: &'a str, after: &str) -> &'a str {
+    text.get(..text.len().saturating_sub(after.len())).unwrap_or_default()
 }
 
 struct Parser<'a> {
-    tokens: Vec<Token>,
+    tokens: Vec<Token<'a>>,
     at: usize,
     parameters: &'a [(String, Literal)],
     component: Option<&'a Component>,
@@ -394,7 +404,7 @@ impl Parser<'_> {
         found
     }
 
-    fn take(&mut self, token: &Token) -> bool {
+    fn take(&mut self, token: &Token<'_>) -> bool {
         let found = self.tokens.get(self.at) == Some(token);
         self.at += usize::from(found);
         found
@@ -457,7 +467,7 @@ impl Parser<'_> {
 
     fn test(&mut self) -> Result<Filter, Denial> {
         let name = match self.tokens.get(self.at) {
-            Some(Token::Word(name)) if is_field(name) => name.as_str(),
+            Some(Token::Word(name)) if is_field(name) => *name,
             _ => return Err(unparsable("The filter has no field where one must be.")),
         };
         let field: Name = match self.component.and_then(|component| component.field_ignoring_case(name)) {
@@ -517,7 +527,7 @@ impl Parser<'_> {
                 None => return Err(unparsable("The filter uses a parameter that params does not give.")),
             },
             Some(Token::Word(word)) if !WORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word)) => {
-                Literal::bare(word.clone())?
+                Literal::bare((*word).to_owned())?
             }
             _ => return Err(unparsable("The filter has no value after an operator.")),
         };

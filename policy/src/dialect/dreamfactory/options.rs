@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{Name, bundle::Component, code::Denial};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
 
 const MAX_LIST: usize = 400;
 /// Options that DreamFactory also takes from the body, under their canonical names.
@@ -57,21 +56,26 @@ pub(super) fn shown(name: &str) -> String {
 /// The options of a request under their canonical names, from the query and the body.
 #[derive(Default)]
 pub(super) struct Options {
-    pub(super) values: BTreeMap<String, Value>,
+    /// In the order of the request. A request has few options, so that a search costs less than a tree.
+    pub(super) values: Vec<(String, Value)>,
     pub(super) parameters: Vec<(String, Literal)>,
 }
 
 impl Options {
     pub(super) fn add(&mut self, name: String, value: Value) -> Result<(), Denial> {
-        let canonical = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name.as_str(), |(_, option)| *option);
-        if self.values.insert(canonical.to_owned(), value).is_some() {
-            return Err(unparsable(format!("The option {} is given twice, or under two names.", shown(canonical))));
+        let canonical = match ALIASES.iter().find(|(alias, _)| *alias == name) {
+            Some((_, option)) => (*option).to_owned(),
+            None => name,
+        };
+        if self.values.iter().any(|(have, _)| *have == canonical) {
+            return Err(unparsable(format!("The option {} is given twice, or under two names.", shown(&canonical))));
         }
+        self.values.push((canonical, value));
         Ok(())
     }
 
     pub(super) fn parameter(&mut self, name: &str, value: Value) -> Result<(), Denial> {
-        let name = format!(":{}", name.strip_prefix(':').unwrap_or(name));
+        let name = [":", name.strip_prefix(':').unwrap_or(name)].concat();
         let literal = match value {
             Value::String(text) => Literal::text(&text)?,
             Value::Number(number) if number.is_i64() => Literal::Number(number.to_string()),
@@ -93,7 +97,7 @@ impl Options {
                 self.add(name, Value::String(value))?;
             }
         }
-        let given = self.values.remove("params");
+        let given = self.take("params");
         if let Some(Value::String(text)) = given {
             let object = serde_json::from_str::<Value>(&text).ok().and_then(|value| value.as_object().cloned());
             self.parameters_object(object)?;
@@ -101,7 +105,12 @@ impl Options {
         let nested = |name: &str| {
             name.rsplit_once('.').is_some_and(|(_, option)| matches!(option, "fields" | "limit" | "order"))
         };
-        match self.values.keys().find(|name| !QUERY_OPTIONS.contains(&name.as_str()) && !nested(name)) {
+        match self
+            .values
+            .iter()
+            .map(|(name, _)| name)
+            .find(|name| !QUERY_OPTIONS.contains(&name.as_str()) && !nested(name))
+        {
             Some(name) => Err(unparsable(format!("The parameter {} is unknown.", shown(name)))),
             None => Ok(()),
         }
@@ -113,7 +122,8 @@ impl Options {
     }
 
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
-        self.values.remove(name)
+        let at = self.values.iter().position(|(have, _)| have == name)?;
+        Some(self.values.swap_remove(at).1)
     }
 
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Denial> {
@@ -140,6 +150,13 @@ impl Options {
     }
 
     pub(super) fn names(&mut self, name: &str) -> Result<Option<Vec<String>>, Denial> {
+        if let Some((_, Value::String(text))) = self.values.iter().find(|(have, _)| have == name) {
+            let all: Vec<String> = text.split(',').map(|part| part.trim().to_owned()).collect();
+            if all.len() <= MAX_LIST && !all.iter().any(String::is_empty) {
+                self.take(name);
+                return Ok(Some(all));
+            }
+        }
         let Some(all) = self.list(name)? else { return Ok(None) };
         let name_of = |value: Value| match value {
             Value::String(text) => Ok(text),

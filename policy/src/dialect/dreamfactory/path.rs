@@ -2,13 +2,12 @@
 
 use super::unparsable;
 use crate::code::Denial;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+pub(in crate::dialect) use crate::dialect::escape::encode;
 
 /// Longest request target that is read or written.
 pub(in crate::dialect) const MAX_TARGET: usize = 32 * 1024;
 /// Most query parameters in a request; PHP silently drops what is beyond its own limit of 1,000.
 const MAX_PARAMETERS: usize = 400;
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A split request target.
 #[derive(Debug)]
@@ -78,6 +77,10 @@ pub(super) fn plain_name(name: &str) -> bool {
 
 /// Decodes percent-encoding once. Broken escapes, invalid UTF-8 and control characters are refused.
 pub(in crate::dialect) fn decode(text: &str, plus_is_space: bool) -> Result<String, Denial> {
+    // Most names and values are written as they are.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'%' && !(byte == b'+' && plus_is_space)) {
+        return Ok(text.to_owned());
+    }
     let broken = || unparsable("The request target has a broken percent-escape or is not UTF-8.");
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -97,11 +100,6 @@ pub(in crate::dialect) fn decode(text: &str, plus_is_space: bool) -> Result<Stri
         return Err(unparsable("The request target has control characters."));
     }
     Ok(text)
-}
-
-/// Appends `text` percent-encoded.
-pub(in crate::dialect) fn encode(out: &mut String, text: &str) {
-    out.extend(utf8_percent_encode(text, ENCODED));
 }
 
 /// Appends one query parameter.

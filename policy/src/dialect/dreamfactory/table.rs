@@ -80,7 +80,7 @@ pub(super) fn table(
     query: Vec<(String, String)>,
     json: Option<Value>,
 ) -> Result<Understood, Denial> {
-    let component_name: Name = format!("_table/{name}").into();
+    let component_name: Name = ["_table/", &name].concat().into();
     let component = service.component(&component_name).map(AsRef::as_ref);
     let mut options = Options::default();
     options.query(query)?;
@@ -148,7 +148,7 @@ pub(super) fn table(
     table.rollback = options.flag("rollback")?;
     table.force = options.flag("force")?;
     table.related = related(service, component, &mut options)?;
-    if let Some(name) = options.values.keys().next() {
+    if let Some(name) = options.values.first().map(|(name, _)| name) {
         return Err(unparsable(format!("The parameter {} belongs to no relation that is asked for.", shown(name))));
     }
     check(verb, &table, key)?;
