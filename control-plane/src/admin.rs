@@ -6,10 +6,15 @@ use doorward_proto::v1::{GetPolicyStatusRequest, ListProxiesRequest, ListProxies
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use crate::push::{PolicyWatch, Registry};
+use crate::{
+    access::{Access, Role},
+    push::{PolicyWatch, Registry},
+};
 
 /// The service.
 pub struct Admin {
+    /// Who may ask.
+    pub access: Access,
     /// The newest policy.
     pub policy: PolicyWatch,
     /// What the last compilation found.
@@ -20,7 +25,11 @@ pub struct Admin {
 
 #[tonic::async_trait]
 impl admin_server::Admin for Admin {
-    async fn list_proxies(&self, _: Request<ListProxiesRequest>) -> Result<Response<ListProxiesResponse>, Status> {
+    async fn list_proxies(
+        &self,
+        request: Request<ListProxiesRequest>,
+    ) -> Result<Response<ListProxiesResponse>, Status> {
+        self.access.check(&request, &[Role::Admin])?;
         let newest = self.policy.borrow().clone();
         Ok(Response::new(ListProxiesResponse {
             proxies: self.registry.list(newest.as_deref()),
@@ -29,7 +38,11 @@ impl admin_server::Admin for Admin {
         }))
     }
 
-    async fn get_policy_status(&self, _: Request<GetPolicyStatusRequest>) -> Result<Response<PolicyStatus>, Status> {
+    async fn get_policy_status(
+        &self,
+        request: Request<GetPolicyStatusRequest>,
+    ) -> Result<Response<PolicyStatus>, Status> {
+        self.access.check(&request, &[Role::Admin])?;
         let newest = self.policy.borrow().clone();
         let status = self.status.borrow().clone();
         Ok(Response::new(PolicyStatus {

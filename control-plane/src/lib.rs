@@ -1,9 +1,10 @@
 //! The Doorward control plane and command line.
 //!
 //! Dependencies point inward: [`policies`] turns documents into a signed bundle and knows no gRPC; [`audit`] stores and
-//! reads records; [`push`] and [`admin`] serve both; [`server`] wires them and watches that none of its tasks dies;
+//! reads records; [`push`] and [`admin`] serve both; [`access`] says to whom; [`server`] wires them and watches that none of its tasks dies;
 //! [`cli`] is what a person types.
 
+pub mod access;
 pub mod admin;
 pub mod audit;
 pub mod cli;

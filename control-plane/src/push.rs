@@ -21,6 +21,7 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    access::{Access, Role},
     clock::{self, now_micros},
     metrics::Metrics,
     policies::Published,
@@ -126,6 +127,8 @@ fn cut(text: &mut String) {
 
 /// The service.
 pub struct Push {
+    /// Who may subscribe.
+    pub access: Access,
     /// Name that proxies must subscribe to.
     pub scope: String,
     /// The newest policy.
@@ -146,6 +149,7 @@ impl PolicyDiscovery for Push {
         &self,
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
+        self.access.check(&request, &[Role::Proxy])?;
         let (updates, stream) = mpsc::channel(2);
         let subscription = Subscription {
             scope: self.scope.clone(),

@@ -27,6 +27,7 @@ use tokio::{
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig, server::TcpIncoming};
 
 use crate::{
+    access::{self, Access},
     admin::Admin,
     audit::{ingest::Ingest, read::Reader, store::Store},
     cli::serve::Args,
@@ -50,6 +51,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 pub async fn serve(args: Args) -> anyhow::Result<()> {
     // Fails only if a provider is installed already, which is then used.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let access = access(&args)?;
     let data = &args.data;
     fs::DirBuilder::new()
         .recursive(true)
@@ -119,15 +121,26 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
         &shutdown,
         Services {
             push: Push {
+                access: access.clone(),
                 scope: args.scope.clone(),
                 policy: policy.clone(),
                 registry: Arc::clone(&registry),
                 metrics: Arc::clone(&metrics),
                 shutdown: shutdown.clone(),
             },
-            ingest: Ingest { store: audit.clone(), metrics: Arc::clone(&metrics), shutdown: shutdown.clone() },
-            reader: Reader { store: audit.clone(), metrics: Arc::clone(&metrics), shutdown: shutdown.clone() },
-            admin: Admin { policy: policy.clone(), status, registry },
+            ingest: Ingest {
+                access: access.clone(),
+                store: audit.clone(),
+                metrics: Arc::clone(&metrics),
+                shutdown: shutdown.clone(),
+            },
+            reader: Reader {
+                access: access.clone(),
+                store: audit.clone(),
+                metrics: Arc::clone(&metrics),
+                shutdown: shutdown.clone(),
+            },
+            admin: Admin { access, policy: policy.clone(), status, registry },
         },
     )?;
     tasks.spawn(async move { ("gRPC server", grpc.await) });
@@ -159,6 +172,38 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
     // The writer ends when the last stream has let go of the log; what was acknowledged is on the disk in any case.
     let _ = timeout(Duration::from_secs(2), audit_ended).await;
     failure.map_or(Ok(()), Err)
+}
+
+/// Who may do what at the gRPC port. Where clients cannot be told apart, everybody may do everything: that is for the
+/// loopback, or for who says so.
+fn access(args: &Args) -> anyhow::Result<Access> {
+    let mut grants = args.client.clone();
+    if let Some(file) = &args.clients {
+        grants.extend(access::read(file)?);
+    }
+    if args.tls_client_ca.is_some() {
+        if grants.is_empty() {
+            bail!(
+                "with --tls-client-ca every client needs a role, and none has one; give each with \
+                --client proxy=NAME, --client auditor=NAME or --client admin=NAME"
+            );
+        }
+        return Ok(Access::new(grants));
+    }
+    if !args.listen.ip().is_loopback() {
+        if !args.insecure {
+            bail!(
+                "--listen {} can be reached from other machines, and without client certificates whoever reaches it \
+                may read the audit log, fetch policy and send records; give --tls-cert, --tls-key, --tls-client-ca and \
+                --client, or, where a mesh or a firewall lets only trusted clients through, --insecure",
+                args.listen
+            );
+        }
+        tracing::warn!(
+            "--insecure: whoever reaches the gRPC port may read the audit log, fetch policy and send records"
+        );
+    }
+    Ok(Access::open())
 }
 
 fn describe(ended: Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>) -> anyhow::Error {
@@ -193,10 +238,6 @@ fn grpc(
             tls = tls.client_ca_root(Certificate::from_pem(read(authority)?));
         }
         builder = builder.tls_config(tls).context("the TLS certificate or key cannot be used")?;
-    } else if !args.listen.ip().is_loopback() {
-        tracing::warn!(
-            "gRPC listens beyond loopback without TLS; use --tls-cert and --tls-client-ca, or a mesh with mutual TLS"
-        );
     }
     let reflection = || {
         tonic_reflection::server::Builder::configure()

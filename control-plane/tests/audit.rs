@@ -134,3 +134,68 @@ async fn a_full_disk_acknowledges_nothing_and_ends_nothing() {
     assert_eq!(server.query(all()).await.len() as u64, durable);
     assert_eq!(Report::open(&server).await.send(refused).await.sequence, durable + 20);
 }
+
+#[tokio::test]
+async fn a_cursor_that_retention_has_passed_is_told_and_the_tail_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut emitter = Emitter::new("node/0/boot");
+    let server = Server::start(dir.path(), &[], None);
+    assert_eq!(Report::open(&server).await.send(emitter.batch(10, 0)).await.sequence, 10);
+    server.kill();
+    // Everything is older than that, and the first round of retention comes at once.
+    let server = Server::start(dir.path(), &["--audit-retention", "1ms"], None);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !server.query(all()).await.is_empty() {
+        assert!(Instant::now() < deadline, "nothing was deleted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(Report::open(&server).await.send(emitter.batch(2, 0)).await.sequence, 12);
+    let request = TailRequest { after_cursor: 3, ..Default::default() };
+    let events: Vec<_> = server.log().await.tail(request).await.unwrap().into_inner().collect().await;
+    let mut events = events.into_iter().map(|event| event.unwrap().event.unwrap());
+    let Some(Event::Notice(notice)) = events.next() else { panic!("a notice") };
+    assert_eq!((notice.code.as_str(), notice.missed, notice.resume_cursor), ("cursor_expired", 7, 10));
+    let cursors: Vec<_> =
+        events.map(|event| if let Event::Record(stored) = event { stored.cursor } else { 0 }).collect();
+    assert_eq!(cursors, [11, 12]);
+    // A query has no notices: it begins with the oldest that is left.
+    let rest = server.query(QueryRequest { after_cursor: 3, ..all() }).await;
+    assert_eq!(rest.iter().map(|stored| stored.cursor).collect::<Vec<_>>(), [11, 12]);
+}
+
+#[tokio::test]
+async fn a_reader_that_falls_too_far_behind_is_moved_on_and_told_where_to_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    let (mut report, mut emitter) = (Report::open(&server).await, Emitter::new("node/0/boot"));
+    let request = TailRequest { follow: true, ..Default::default() };
+    let mut tail = server.log().await.tail(request).await.unwrap().into_inner();
+    assert!(matches!(tail.next().await.unwrap().unwrap().event, Some(Event::Notice(n)) if n.code == "caught_up"));
+    // Nobody reads meanwhile: windows and channel fill, and the tail stands.
+    const RECORDS: u64 = 120_000;
+    for _ in 0..RECORDS / 10_000 {
+        assert_eq!(report.send(emitter.batch(10_000, 0)).await.error, "");
+    }
+    let (mut last, mut notice) = (0, None);
+    while last < RECORDS {
+        let event = tokio::time::timeout(Duration::from_secs(10), tail.next()).await.unwrap().unwrap().unwrap();
+        match event.event.unwrap() {
+            Event::Record(stored) if notice.is_none() => {
+                assert_eq!(stored.cursor, last + 1, "no hole before the notice");
+                last = stored.cursor;
+            }
+            Event::Record(stored) => last = stored.cursor,
+            Event::Notice(told) => {
+                assert_eq!((told.code.as_str(), told.resume_cursor), ("slow_reader", last), "{told:?}");
+                assert!(told.missed > 100_000, "{told:?}");
+                last += told.missed;
+                notice = Some(told);
+            }
+            Event::Heartbeat(_) => {}
+        }
+    }
+    let notice = notice.expect("a notice");
+    // From there, everything that it missed can be read.
+    let missed = server.query(QueryRequest { limit: 10, after_cursor: notice.resume_cursor, ..all() }).await;
+    assert_eq!(missed[0].cursor, notice.resume_cursor + 1);
+}

@@ -172,6 +172,19 @@ fn crash_and_return(version: &str) {
             control::records(control.grpc, QueryRequest { limit: 1000, newest_first: true, ..Default::default() });
         records.iter().any(|stored| stored.record.as_ref().unwrap().decision_id == id).then_some(())
     });
+    // What the dead VMs had not sent is missing, and the log says of whom.
+    wait("a gap record of a worker that crashed", LIMIT, || {
+        let records = control::records(control.grpc, QueryRequest { limit: 100_000, ..Default::default() });
+        let records = records.into_iter().filter_map(|stored| stored.record);
+        let (gaps, others): (Vec<_>, Vec<_>) = records.partition(|record| record.emitter.starts_with("control-plane/"));
+        gaps.iter()
+            .inspect(|gap| assert_eq!(gap.gap_reason, "emitter_lost"))
+            .any(|gap| {
+                gap.lost_emitter.starts_with("envoy-1/")
+                    && others.iter().any(|record| record.lost_emitter == gap.lost_emitter)
+            })
+            .then_some(())
+    });
 }
 
 #[test]

@@ -12,7 +12,11 @@ use super::{
     store::{Appended, Checked, Refusal, Store},
     writer::{self, is_emitter},
 };
-use crate::{clock, metrics::Metrics};
+use crate::{
+    access::{Access, Owner, Role},
+    clock,
+    metrics::Metrics,
+};
 
 /// Batches of one stream that may wait for the disk; beyond, the stream is read no further.
 const IN_FLIGHT: usize = 64;
@@ -21,6 +25,8 @@ const MAX_RECORDS: usize = 65_536;
 
 /// The service.
 pub struct Ingest {
+    /// Who may send.
+    pub access: Access,
     /// Where records go.
     pub store: Store,
     /// Counts and latencies.
@@ -41,17 +47,19 @@ impl AuditIngest for Ingest {
     type ReportStream = ReceiverStream<Result<AuditAck, Status>>;
 
     async fn report(&self, request: Request<Streaming<AuditBatch>>) -> Result<Response<Self::ReportStream>, Status> {
+        let owner = self.access.check(&request, &[Role::Proxy])?;
         let batches = request.into_inner();
         let (acks, stream) = mpsc::channel(IN_FLIGHT);
         let (pending, waiting) = mpsc::channel(IN_FLIGHT);
         tokio::spawn(acknowledge(waiting, acks, Arc::clone(&self.metrics)));
-        tokio::spawn(receive(batches, self.store.clone(), pending, self.shutdown.clone()));
+        tokio::spawn(receive(batches, owner, self.store.clone(), pending, self.shutdown.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
 async fn receive(
     mut batches: Streaming<AuditBatch>,
+    owner: Owner,
     store: Store,
     pending: mpsc::Sender<Pending>,
     mut shutdown: watch::Receiver<bool>,
@@ -76,7 +84,9 @@ async fn receive(
         if let Some(refusal) = refusal {
             tracing::warn!(emitter = %printable(&emitter), code = refusal.code(), "an audit batch was refused");
         }
-        let Some(answer) = store.submit(emitter.clone(), records, end && refusal.is_none()).await else { return };
+        let Some(answer) = store.submit(owner, emitter.clone(), records, end && refusal.is_none()).await else {
+            return;
+        };
         if pending.send(Pending { emitter, received, answer, refusal }).await.is_err() {
             return;
         }
@@ -188,8 +198,12 @@ pub(crate) mod tests {
     }
 
     async fn send(store: &Store, batch: &AuditBatch) -> (u64, Option<Refusal>) {
+        send_as(store, Owner::default(), batch).await
+    }
+
+    async fn send_as(store: &Store, owner: Owner, batch: &AuditBatch) -> (u64, Option<Refusal>) {
         let (records, refusal) = check(batch);
-        let appended = store.append(batch.emitter.clone(), records, batch.end && refusal.is_none()).await;
+        let appended = store.append(owner, batch.emitter.clone(), records, batch.end && refusal.is_none()).await;
         (appended.sequence, appended.refusal.or(refusal))
     }
 
@@ -328,6 +342,37 @@ pub(crate) mod tests {
         }
         let own = store.after(0, 100).unwrap().into_iter().filter_map(|r| r.record);
         assert_eq!(own.filter(|r| r.emitter == writer::OWN).count(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_emitter_is_written_by_the_client_that_began_it_and_by_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, other) = (Owner([1; 32]), Owner([2; 32]));
+        let first = batch("n/1/a", 1, 3, [0; 32]);
+        let next = batch("n/1/a", 4, 4, last(&first));
+        {
+            let (store, end) = Store::open(&dir.path().join("audit.redb"), Arc::default()).unwrap();
+            assert_eq!(send_as(&store, mine, &first).await, (3, None));
+            drop(store);
+            end.await.unwrap();
+        }
+        let store = open(dir.path());
+        for foreign in [other, Owner::default()] {
+            assert_eq!(send_as(&store, foreign, &next).await, (0, Some(Refusal::ForeignEmitter)));
+            let end = AuditBatch { end: true, ..first.clone() };
+            assert_eq!(send_as(&store, foreign, &end).await, (0, Some(Refusal::ForeignEmitter)));
+        }
+        // Nor does another client's worker of that name, or its word, close it.
+        send_as(&store, other, &batch("n/1/b", 1, 1, [0; 32])).await;
+        send_as(&store, other, &witness("n/2/c", 1, [0; 32], "n/1/a", 9)).await;
+        let gaps = store.after(0, 100).unwrap().into_iter().filter_map(|r| r.record);
+        assert_eq!(gaps.filter(|r| r.emitter == writer::OWN).count(), 0);
+        assert_eq!(send_as(&store, mine, &next).await, (4, None));
+        // What began before there were identities belongs to the first that has one.
+        let old = batch("n/7/a", 1, 1, [0; 32]);
+        send(&store, &old).await;
+        assert_eq!(send_as(&store, mine, &batch("n/7/a", 2, 2, last(&old))).await, (2, None));
+        assert_eq!(send_as(&store, other, &old).await, (0, Some(Refusal::ForeignEmitter)));
     }
 
     #[tokio::test]

@@ -18,7 +18,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{filter::matches, store::Store};
-use crate::{clock, metrics::Metrics};
+use crate::{
+    access::{Access, Role},
+    clock,
+    metrics::Metrics,
+};
 
 /// Records read from the disk at a time.
 const CHUNK: usize = 512;
@@ -31,8 +35,12 @@ const DEFAULT_QUERY_LIMIT: u32 = 100;
 /// A record may be received before its own time says, by this much clock skew.
 const SKEW_MICROS: i64 = 300 * 1_000_000;
 
+const READERS: [Role; 2] = [Role::Auditor, Role::Admin];
+
 /// The service.
 pub struct Reader {
+    /// Who may read.
+    pub access: Access,
     /// The log.
     pub store: Store,
     /// Counts open tails.
@@ -59,6 +67,7 @@ impl AuditLog for Reader {
     type QueryStream = ReceiverStream<Result<StoredRecord, Status>>;
 
     async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
+        self.access.check(&request, &READERS)?;
         let (events, stream) = mpsc::channel(CHUNK);
         let tail =
             Tail { request: request.into_inner(), store: self.store.clone(), events, shutdown: self.shutdown.clone() };
@@ -74,6 +83,7 @@ impl AuditLog for Reader {
     }
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
+        self.access.check(&request, &READERS)?;
         let request = request.into_inner();
         let (records, stream) = mpsc::channel(CHUNK);
         let store = self.store.clone();

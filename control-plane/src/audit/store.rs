@@ -3,7 +3,7 @@
 //! | table | key | value |
 //! | --- | --- | --- |
 //! | `records` | cursor, from 1, never used again | `StoredRecord` without its cursor |
-//! | `emitters` | `NODE/WORKER/BOOT` | sequence and hash of the last durable record, state, time last seen |
+//! | `emitters` | `NODE/WORKER/BOOT` | sequence and hash of the last durable record, state, time last seen, whose it is |
 //! | `meta` | `next_cursor` | the next cursor, so that deleting the newest records cannot bring an old cursor back |
 //!
 //! After a failed write redb refuses further work on an open database, so the writer closes and reopens it; readers take
@@ -24,7 +24,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::writer;
-use crate::{metrics::Metrics, private};
+use crate::{access::Owner, metrics::Metrics, private};
 
 pub(super) const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
 pub(super) const EMITTERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("emitters");
@@ -75,6 +75,8 @@ pub enum Refusal {
     Hole,
     /// Not a canonical record of this emitter.
     Malformed,
+    /// Another client began this emitter.
+    ForeignEmitter,
 }
 
 impl Refusal {
@@ -85,6 +87,7 @@ impl Refusal {
             Self::ChainBroken => "chain_broken",
             Self::Hole => "hole",
             Self::Malformed => "malformed",
+            Self::ForeignEmitter => "foreign_emitter",
         }
     }
 }
@@ -99,7 +102,7 @@ pub struct Appended {
 }
 
 pub(super) enum Job {
-    Append { emitter: String, records: Vec<Checked>, end: bool, reply: oneshot::Sender<Appended> },
+    Append { owner: Owner, emitter: String, records: Vec<Checked>, end: bool, reply: oneshot::Sender<Appended> },
     Sequence { emitter: String, reply: oneshot::Sender<u64> },
     Prune { received_before: i64 },
 }
@@ -145,8 +148,8 @@ impl Store {
     }
 
     /// Appends records; resolves when they are durable or refused.
-    pub async fn append(&self, emitter: String, records: Vec<Checked>, end: bool) -> Appended {
-        match self.submit(emitter, records, end).await {
+    pub async fn append(&self, owner: Owner, emitter: String, records: Vec<Checked>, end: bool) -> Appended {
+        match self.submit(owner, emitter, records, end).await {
             Some(reply) => reply.await.unwrap_or(LOST),
             None => LOST,
         }
@@ -155,12 +158,13 @@ impl Store {
     /// Queues an append, so that one stream can have several under way. `None`: the writer has ended.
     pub async fn submit(
         &self,
+        owner: Owner,
         emitter: String,
         records: Vec<Checked>,
         end: bool,
     ) -> Option<oneshot::Receiver<Appended>> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Append { emitter, records, end, reply }).await.ok().map(|()| answer)
+        self.jobs.send(Job::Append { owner, emitter, records, end, reply }).await.ok().map(|()| answer)
     }
 
     /// Last durable sequence of an emitter, in order with what was queued before.

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use super::store::{Appended, Checked, EMITTERS, Job, Log, META, RECORDS, Refusal, StoreError};
-use crate::{clock::now_micros, metrics::Metrics};
+use crate::{access::Owner, clock::now_micros, metrics::Metrics};
 
 /// Records in one commit at most; what waits beyond goes into the next.
 const COMMIT_RECORDS: usize = 65_536;
@@ -46,20 +46,27 @@ pub(super) struct Emitter {
     hash: [u8; 32],
     phase: Phase,
     seen: i64,
+    /// The client that began it; nobody in particular, where clients have no identity.
+    owner: Owner,
 }
 
 impl Emitter {
-    fn encode(&self) -> [u8; 49] {
-        let mut bytes = [0; 49];
+    fn encode(&self) -> [u8; 81] {
+        let mut bytes = [0; 81];
         let phase = match self.phase {
             Phase::Open => 0,
             Phase::Ended => 1,
             Phase::Superseded => 2,
         };
-        let parts =
-            self.sequence.to_be_bytes().into_iter().chain(self.hash).chain([phase]).chain(self.seen.to_be_bytes());
+        let parts = self.sequence.to_be_bytes().into_iter().chain(self.hash).chain([phase]);
+        let parts = parts.chain(self.seen.to_be_bytes()).chain(self.owner.0);
         bytes.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
         bytes
+    }
+
+    /// Whether this client may write it: who began it, or anybody where that was nobody in particular.
+    fn is_of(&self, client: Owner) -> bool {
+        self.owner == Owner::default() || self.owner == client
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
@@ -71,8 +78,11 @@ impl Emitter {
             1 => Phase::Ended,
             _ => Phase::Superseded,
         };
-        let (seen, _) = rest.split_first_chunk::<8>()?;
-        Some(Self { sequence: u64::from_be_bytes(*sequence), hash: *hash, phase, seen: i64::from_be_bytes(*seen) })
+        let (seen, rest) = rest.split_first_chunk::<8>()?;
+        // Logs of earlier versions know no owner.
+        let owner = rest.first_chunk::<32>().map_or(Owner::default(), |owner| Owner(*owner));
+        let (sequence, seen) = (u64::from_be_bytes(*sequence), i64::from_be_bytes(*seen));
+        Some(Self { sequence, hash: *hash, phase, seen, owner })
     }
 }
 
@@ -85,6 +95,7 @@ pub(super) struct State {
 }
 
 struct Waiting {
+    owner: Owner,
     emitter: String,
     records: Vec<Checked>,
     end: bool,
@@ -118,9 +129,9 @@ impl Writer {
             let (mut batch, mut count, mut next) = (Vec::new(), 0, Some(first));
             while let Some(job) = next.take() {
                 match job {
-                    Job::Append { emitter, records, end, reply } => {
+                    Job::Append { owner, emitter, records, end, reply } => {
                         count += records.len();
-                        batch.push(Waiting { emitter, records, end, reply });
+                        batch.push(Waiting { owner, emitter, records, end, reply });
                     }
                     // Asked after an append of the same stream, so that one has to be answered first.
                     Job::Sequence { emitter, reply } => {
@@ -291,6 +302,11 @@ impl Pending<'_> {
     fn append(&mut self, waiting: &Waiting) -> Appended {
         let known = self.emitter(&waiting.emitter);
         let mut emitter = known.unwrap_or_default();
+        if !emitter.is_of(waiting.owner) {
+            // Not even how far it is: what is durable of it is none of this client's.
+            return Appended { sequence: 0, refusal: Some(Refusal::ForeignEmitter) };
+        }
+        emitter.owner = waiting.owner;
         let refuse = |emitter: &Emitter, refusal| Appended { sequence: emitter.sequence, refusal: Some(refusal) };
         let (mut refused, mut lost) = (None, Vec::new());
         for checked in &waiting.records {
@@ -333,16 +349,16 @@ impl Pending<'_> {
         }
         self.emitters.insert(waiting.emitter.clone(), emitter);
         if known.is_none() {
-            self.supersede(&waiting.emitter);
+            self.supersede(&waiting.emitter, waiting.owner);
         }
         for record in lost {
-            self.lost(&waiting.emitter, &record.lost_emitter, record.lost_sequence);
+            self.lost(&waiting.emitter, waiting.owner, &record.lost_emitter, record.lost_sequence);
         }
         refused.map_or(Appended { sequence: emitter.sequence, refusal: None }, |refusal| refuse(&emitter, refusal))
     }
 
     /// A new boot id of a worker: whatever its earlier ones still had in memory is lost, and the log says so.
-    fn supersede(&mut self, name: &str) {
+    fn supersede(&mut self, name: &str, owner: Owner) {
         let Some((slot, _)) = name.rsplit_once('/') else { return };
         let same_worker = |other: &str| other != name && other.rsplit_once('/').is_some_and(|(s, _)| s == slot);
         let mut lost: Vec<String> = self
@@ -356,7 +372,9 @@ impl Pending<'_> {
         lost.sort();
         lost.dedup();
         for other in lost {
-            let Some(emitter) = self.emitter(&other).filter(|e| e.phase == Phase::Open) else { continue };
+            let Some(emitter) = self.emitter(&other).filter(|e| e.phase == Phase::Open && e.is_of(owner)) else {
+                continue;
+            };
             let detail = format!(
                 "Emitter {other} was replaced by {name} without an end mark after sequence {}; what it had not sent is lost.",
                 emitter.sequence
@@ -366,16 +384,16 @@ impl Pending<'_> {
     }
 
     /// A worker says that another one of its proxy is gone without a word.
-    fn lost(&mut self, witness: &str, other: &str, numbered: u64) {
+    fn lost(&mut self, witness: &str, owner: Owner, other: &str, numbered: u64) {
         // A proxy speaks for its own workers only.
         if !is_emitter(other) || other == witness || node(other) != node(witness) {
             return;
         }
         let known = self.emitter(other);
-        if known.is_some_and(|emitter| emitter.phase != Phase::Open) {
+        if known.is_some_and(|emitter| emitter.phase != Phase::Open || !emitter.is_of(owner)) {
             return;
         }
-        let emitter = known.unwrap_or_default();
+        let emitter = known.unwrap_or(Emitter { owner, ..Emitter::default() });
         let stored = emitter.sequence;
         let at_least = match numbered.saturating_sub(stored) {
             0 => String::new(),

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 
-use crate::server;
+use crate::{access::Grant, server};
 
 /// Run the control plane: compile, sign and push policy; store and serve the audit log.
 ///
@@ -16,7 +16,15 @@ use crate::server;
 #[command(after_help = "EXAMPLES:\n  \
     Try it on one machine:\n    doorward serve --policies ./policies --data ./data\n  \
     Production, with mutual TLS:\n    doorward serve --policies /etc/doorward/policies --data /var/lib/doorward \\\n      \
-    --listen 0.0.0.0:7070 --tls-cert tls.crt --tls-key tls.key --tls-client-ca ca.crt\n\n\
+    --listen 0.0.0.0:7070 --tls-cert tls.crt --tls-key tls.key --tls-client-ca ca.crt \\\n      \
+    --client proxy=spiffe://corp.example/ns/edge/sa/envoy --client auditor=audit.corp.example \\\n      \
+    --client 'admin=*.ops.corp.example'\n\n\
+    ROLES OF CLIENTS:\n  \
+    proxy    subscribes to policy and sends audit records; an emitter is written by the client that began it\n  \
+    auditor  reads the audit log\n  \
+    admin    reads the audit log, and sees the proxies and the state of the documents\n  \
+    Without --tls-client-ca clients cannot be told apart and may do everything, so --listen must be a loopback\n  \
+    address, or --insecure must be given.\n\n\
     The filter trusts the public key in DATA/policy-signing.pub; put it in the plugin's configuration.")]
 pub struct Args {
     /// Directory of policy documents, read recursively; hidden files are ignored.
@@ -46,6 +54,17 @@ pub struct Args {
     /// Certificate authorities (PEM); if given, a client must present a certificate of one of them (mutual TLS).
     #[arg(long, env = "DOORWARD_TLS_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     pub tls_client_ca: Option<PathBuf>,
+    /// Give a role (proxy, auditor, admin) to the client whose certificate has this name: a SPIFFE ID, which may end in
+    /// /*, or a DNS name, which may begin with *. for any one label. Repeat it, or separate with commas.
+    #[arg(long, env = "DOORWARD_CLIENT", value_name = "ROLE=NAME", value_delimiter = ',', requires = "tls_client_ca")]
+    pub client: Vec<Grant>,
+    /// File with more of --client, one ROLE=NAME a line; # begins a comment.
+    #[arg(long, env = "DOORWARD_CLIENTS", value_name = "FILE", requires = "tls_client_ca")]
+    pub clients: Option<PathBuf>,
+    /// Listen beyond the loopback although clients have no certificates: whoever reaches --listen may then read the audit
+    /// log, fetch policy and send records. For a port that only trusted clients reach, e.g. inside a mesh with mutual TLS.
+    #[arg(long, env = "DOORWARD_INSECURE", conflicts_with = "tls_client_ca")]
+    pub insecure: bool,
     /// How long a signed bundle is valid; it is renewed at half of that. Past it a proxy acts as its `onStale` says.
     #[arg(long, env = "DOORWARD_BUNDLE_LIFETIME", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub bundle_lifetime: Duration,

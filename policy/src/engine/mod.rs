@@ -292,6 +292,7 @@ impl<'a> Context<'a> {
         if let Some(principal) = &mut verdict.record.principal {
             principal.token_sha256 = denied.token_sha256.map(|hash| hash.to_string()).unwrap_or_default();
             principal.provider = denied.provider.map(|name| name.to_string()).unwrap_or_default();
+            principal.key = denied.key.map(|name| name.to_string()).unwrap_or_default();
         }
         verdict
     }

@@ -192,3 +192,37 @@ fn no_spelling_of_a_services_path_passes_as_unmatched() {
         assert_eq!(ask(path), None, "{path}");
     }
 }
+
+#[test]
+fn the_record_of_a_refused_key_names_the_key_if_there_is_one_and_nothing_of_an_unknown_one() {
+    let text = [
+        key("gone", "gone", "app-reader", ", revoked: true"),
+        key("old", "old", "app-reader", ", notAfter: \"2020-01-01T00:00:00Z\""),
+        key("early", "early", "app-reader", ", notBefore: \"2090-01-01T00:00:00Z\""),
+        key("locked", "locked", "app-reader", ", networks: [198.51.100.0/24]"),
+        key("good", "good", "app-reader", ""),
+    ];
+    let tables = tables(&(POLICY.to_owned() + &text.concat()));
+    let ask = |headers: &[Header<'_>]| {
+        let request = request("/api/v2/crm/_table/orders", headers, None);
+        let begun = begin(&tables, &Now, &Settings::default(), &mut TokenCache::default(), &request);
+        let Begin::Done(verdict) = begun else { panic!("{begun:?}") };
+        (code(&verdict), verdict.record.principal.unwrap().key, format!("{:?}", verdict.record.decision))
+    };
+    for (presented, code, name) in [
+        ("gone", Code::CredentialRevoked, "gone"),
+        ("old", Code::CredentialExpired, "old"),
+        ("early", Code::CredentialExpired, "early"),
+        ("locked", Code::CredentialLocked, "locked"),
+        ("s3cr3t-guess", Code::CredentialInvalid, ""),
+    ] {
+        let (denied, key, decision) = ask(&[Header { name: "x-doorward-key", value: presented.as_bytes() }]);
+        assert_eq!((denied, key.as_str()), (Some(code), name), "{presented}");
+        assert!(!decision.contains("s3cr3t"), "{decision}");
+    }
+    // A good key beside a token that is none.
+    let both =
+        [Header { name: "x-doorward-key", value: b"good" }, Header { name: "authorization", value: b"Bearer a.b.c" }];
+    let (denied, key, _) = ask(&both);
+    assert_eq!((denied, key.as_str()), (Some(Code::CredentialInvalid), "good"));
+}

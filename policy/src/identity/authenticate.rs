@@ -26,11 +26,13 @@ pub struct Denied {
     pub token_sha256: Option<Name>,
     /// The provider that the token claims to come from. Not verified, unless the denial came after the signature check.
     pub provider: Option<Name>,
+    /// Name of the presented API key, where there is such a key.
+    pub key: Option<Name>,
 }
 
 impl From<Denial> for Denied {
     fn from(denial: Denial) -> Self {
-        Denied { denial, token_sha256: None, provider: None }
+        Denied { denial, token_sha256: None, provider: None, key: None }
     }
 }
 
@@ -54,13 +56,29 @@ pub fn authenticate(
     cache: &mut TokenCache,
     request: &HttpRequest<'_>,
 ) -> Result<Arc<Principal>, Denied> {
+    let mut known = None;
+    verify(tables, host, settings, cache, request, &mut known).map_err(|mut denied| {
+        denied.key = known.and_then(|index| Some(tables.keys().get(index)?.name.clone()));
+        denied
+    })
+}
+
+/// As [`authenticate`]. `known` becomes the place of the presented API key, also where it is refused.
+fn verify(
+    tables: &Tables,
+    host: &dyn Host,
+    settings: &Settings,
+    cache: &mut TokenCache,
+    request: &HttpRequest<'_>,
+    known: &mut Option<usize>,
+) -> Result<Arc<Principal>, Denied> {
     let now = i64::try_from(host.now_millis() / 1000).unwrap_or(i64::MAX);
     cache.bind(tables);
     refuse_in_query(request.path)?;
     let token = find_token(settings, request)?;
     let key = find_key(settings, request)?;
     let peer = peer(settings.mesh, request)?;
-    let key = key.map(|presented| check_key(tables, now, request, presented)).transpose()?;
+    let key = key.map(|presented| check_key(tables, now, request, presented, known)).transpose()?;
 
     let Some(token) = token else {
         if key.is_none() && settings.unidentified == Unidentified::Deny {
@@ -86,7 +104,7 @@ pub fn authenticate(
                 cache.insert(hash, token, principal.clone(), verified.valid_until);
                 return finish(tables, now, combine(&principal, tables, settings, key, peer), &principal);
             }
-            Err(denial) => return Err(Denied { denial, token_sha256: Some(sha256), provider }),
+            Err(denial) => return Err(Denied { denial, token_sha256: Some(sha256), provider, key: None }),
         }
     }
     let Some(entry) = cache.get(hash, token) else {
@@ -125,7 +143,7 @@ fn finish(
 
 fn denied(denial: Denial, verified: &Principal) -> Denied {
     let token_sha256 = verified.token.as_ref().map(|token| token.sha256.clone());
-    Denied { denial, token_sha256, provider: verified.provider.clone() }
+    Denied { denial, token_sha256, provider: verified.provider.clone(), key: None }
 }
 
 /// The first 16 hex digits of the token's SHA-256.

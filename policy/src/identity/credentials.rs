@@ -128,7 +128,8 @@ fn text(value: &[u8]) -> Result<&str, Denial> {
         .ok_or_else(|| invalid("A token header is not ASCII text."))
 }
 
-/// Checks an API key and its locks; the index of the key in the tables.
+/// Checks an API key and its locks; the index of the key in the tables. `known` becomes that index also where the key is
+/// refused.
 ///
 /// The look-up is by SHA-256: how long it takes tells nothing about any key, because nobody can steer a hash.
 pub(super) fn check_key(
@@ -136,11 +137,13 @@ pub(super) fn check_key(
     now: i64,
     request: &HttpRequest<'_>,
     presented: &[u8],
+    known: &mut Option<usize>,
 ) -> Result<usize, Denial> {
     let hash: [u8; 32] = Sha256::digest(presented).into();
     let unknown = || invalid("The API key is not known.");
     let index = tables.key_by_hash(&hash).ok_or_else(unknown)?;
     let key = tables.keys().get(index).ok_or_else(unknown)?;
+    *known = Some(index);
     if key.revoked {
         return Err(Denial::new(Code::CredentialRevoked, "The API key was revoked."));
     }

@@ -1,0 +1,332 @@
+//! Who may do what at the control plane's gRPC port.
+//!
+//! A client is known by the certificate that its TLS handshake proved: its URI names (a SPIFFE ID) and DNS names. Which
+//! name has which role is said on the command line or in a file. Without client certificates nobody can be told apart, so
+//! everybody may do everything; `doorward serve` then listens on the loopback only, unless told otherwise.
+
+use std::{fmt, path::Path, str::FromStr, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest as _, Sha256};
+use tonic::{Request, Status};
+
+/// Names of one certificate that are looked at.
+const MAX_NAMES: usize = 64;
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What a client may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Subscribe to policy and send audit records.
+    Proxy,
+    /// Read the audit log.
+    Auditor,
+    /// Read the audit log, and see which proxies and documents there are.
+    Admin,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Auditor => "auditor",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// One role for one name, or for all names of a pattern: `ROLE=NAME`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    role: Role,
+    name: String,
+}
+
+impl FromStr for Grant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((role, name)) = text.trim().split_once('=') else {
+            return Err(format!("`{text}` is not ROLE=NAME; write e.g. proxy=spiffe://corp.example/ns/edge/sa/envoy"));
+        };
+        let role = match role.trim() {
+            "proxy" => Role::Proxy,
+            "auditor" => Role::Auditor,
+            "admin" => Role::Admin,
+            other => return Err(format!("`{other}` is not a role; the roles are proxy, auditor and admin")),
+        };
+        let name = name.trim();
+        let (plain, rest) = if let Some(rest) = name.strip_prefix("spiffe://") {
+            (rest.strip_suffix("/*").unwrap_or(rest), rest)
+        } else {
+            (name.strip_prefix("*.").unwrap_or(name), name)
+        };
+        if plain.is_empty()
+            || rest.len() > 2048
+            || plain.contains(|c: char| c == '*' || c == ',' || !c.is_ascii_graphic())
+        {
+            return Err(format!(
+                "`{name}` is not the name of a client; write a SPIFFE ID, which may end in /*, or a DNS name, which may \
+                begin with *."
+            ));
+        }
+        if !name.starts_with("spiffe://") && plain.contains(['/', ':']) {
+            return Err(format!("`{name}` is neither a SPIFFE ID (spiffe://DOMAIN/PATH) nor a DNS name"));
+        }
+        Ok(Self { role, name: name.to_owned() })
+    }
+}
+
+impl Grant {
+    fn covers(&self, name: &Name) -> bool {
+        match (name, self.name.strip_prefix("spiffe://")) {
+            (Name::Spiffe(id), Some(_)) => match self.name.strip_suffix('*') {
+                // The slash before the star stays: `…/ns/prod/*` is not `…/ns/production`.
+                Some(start) => id.strip_prefix(start).is_some_and(|rest| !rest.is_empty()),
+                None => *id == self.name,
+            },
+            (Name::Dns(host), None) => match self.name.strip_prefix('*') {
+                // One label, as in certificates.
+                Some(end) => {
+                    let split = host.find('.').unwrap_or(host.len());
+                    split > 0 && host.get(split..).is_some_and(|rest| rest.eq_ignore_ascii_case(end))
+                }
+                None => host.eq_ignore_ascii_case(&self.name),
+            },
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Name {
+    Spiffe(String),
+    Dns(String),
+}
+
+/// Who a client is: nobody in particular, where there are no client certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owner(pub(crate) [u8; 32]);
+
+/// A client whose certificate was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Client(Vec<Name>);
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.first() {
+            Some(Name::Spiffe(name) | Name::Dns(name)) => f.write_str(name),
+            None => f.write_str("nobody"),
+        }
+    }
+}
+
+impl Client {
+    fn of(certificate: &CertificateDer<'_>) -> Result<Self, &'static str> {
+        let certificate =
+            webpki::EndEntityCert::try_from(certificate).map_err(|_| "the client's certificate cannot be read")?;
+        let mut names: Vec<Name> = certificate
+            .valid_uri_names()
+            .filter(|uri| uri.starts_with("spiffe://") && uri.chars().all(|c| c.is_ascii_graphic()))
+            .take(MAX_NAMES)
+            .map(|uri| Name::Spiffe(uri.to_owned()))
+            .collect();
+        // SPIFFE X.509-SVID, 2: one URI name, no more. With several, which one speaks?
+        if names.len() > 1 {
+            return Err("the client's certificate has more than one SPIFFE ID");
+        }
+        let mut hosts: Vec<String> = certificate
+            .valid_dns_names()
+            .filter(|host| !host.contains('*'))
+            .take(MAX_NAMES)
+            .map(str::to_ascii_lowercase)
+            .collect();
+        hosts.sort();
+        names.extend(hosts.into_iter().map(Name::Dns));
+        if names.is_empty() {
+            return Err("the client's certificate names nobody; it needs a SPIFFE ID or a DNS name");
+        }
+        Ok(Self(names))
+    }
+}
+
+/// The rules of the port.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// `None`: clients have no certificates.
+    grants: Option<Arc<[Grant]>>,
+}
+
+impl Access {
+    /// Everybody may do everything: for the loopback.
+    pub fn open() -> Self {
+        Self { grants: None }
+    }
+
+    /// Clients have certificates, and may do what these grants say.
+    pub fn new(grants: Vec<Grant>) -> Self {
+        Self { grants: Some(grants.into()) }
+    }
+
+    /// Whether the client of this request has one of these roles, and which identity it has.
+    pub fn check<T>(&self, request: &Request<T>, roles: &[Role]) -> Result<Owner, Status> {
+        let Some(grants) = &self.grants else { return Ok(Owner::default()) };
+        let certificates = request.peer_certs();
+        let first = certificates.as_ref().and_then(|chain| chain.first());
+        judged(grants, first, roles).inspect_err(|status| {
+            tracing::warn!(code = ?status.code(), reason = status.message(), "a client was refused");
+        })
+    }
+}
+
+fn judged(grants: &[Grant], certificate: Option<&CertificateDer<'_>>, roles: &[Role]) -> Result<Owner, Status> {
+    let certificate = certificate.ok_or_else(|| {
+        Status::unauthenticated("this control plane knows its clients by their certificates; present one")
+    })?;
+    let client = Client::of(certificate).map_err(Status::unauthenticated)?;
+    let allowed =
+        grants.iter().any(|grant| roles.contains(&grant.role) && client.0.iter().any(|name| grant.covers(name)));
+    if !allowed {
+        let needed = roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ");
+        return Err(Status::permission_denied(format!(
+            "{client} does not have the role {needed}; whoever runs the control plane can give it with --client"
+        )));
+    }
+    Ok(Owner(Sha256::digest(client.to_string()).into()))
+}
+
+/// The grants of a file: `ROLE=NAME` lines; `#` begins a comment.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Grant>> {
+    let file = path.display();
+    let size = std::fs::metadata(path).with_context(|| format!("cannot read {file} (--clients)"))?.len();
+    if size > MAX_FILE_BYTES {
+        bail!("{file} (--clients) is longer than {MAX_FILE_BYTES} bytes");
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {file} (--clients)"))?;
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.split('#').next().unwrap_or_default().trim()));
+    lines
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(at, line)| line.parse().map_err(|problem| anyhow::anyhow!("{file}, line {at}: {problem}")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    use super::*;
+
+    fn certificate(names: Vec<SanType>) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    fn uri(text: &str) -> SanType {
+        SanType::URI(text.try_into().unwrap())
+    }
+
+    fn dns(text: &str) -> SanType {
+        SanType::DnsName(text.try_into().unwrap())
+    }
+
+    fn judge(grants: &[&str], names: Vec<SanType>, roles: &[Role]) -> Result<Owner, tonic::Code> {
+        let grants: Vec<Grant> = grants.iter().map(|text| text.parse().unwrap()).collect();
+        judged(&grants, Some(&certificate(names)), roles).map_err(|status| status.code())
+    }
+
+    #[test]
+    fn a_grant_is_a_role_and_the_name_of_a_client() {
+        for wrong in [
+            "proxy",
+            "root=a",
+            "proxy=",
+            "proxy=*",
+            "proxy=*.",
+            "proxy=a*",
+            "proxy=spiffe://",
+            "proxy=spiffe:///*",
+            "proxy=spiffe://a/*/b",
+            "proxy=https://a/b",
+            "proxy=a b",
+            "Proxy=a",
+            "proxy=10.0.0.1:80",
+        ] {
+            let problem = wrong.parse::<Grant>().expect_err(wrong);
+            assert!(problem.contains('`'), "{problem}");
+        }
+        for right in ["proxy=spiffe://corp/ns/a/*", "auditor = audit.corp", "admin=*.ops.corp"] {
+            assert!(right.parse::<Grant>().is_ok(), "{right}");
+        }
+    }
+
+    #[test]
+    fn a_name_counts_as_it_stands_in_the_certificate_and_patterns_end_at_borders() {
+        let proxy = [Role::Proxy];
+        let spiffe = "spiffe://corp/ns/prod/sa/envoy";
+        assert!(judge(&["proxy=spiffe://corp/ns/prod/sa/envoy"], vec![uri(spiffe)], &proxy).is_ok());
+        assert!(judge(&["proxy=spiffe://corp/ns/prod/*"], vec![uri(spiffe)], &proxy).is_ok());
+        assert!(judge(&["proxy=*.edge.corp"], vec![dns("A1.edge.corp")], &proxy).is_ok());
+        for (grant, name) in [
+            ("proxy=spiffe://corp/ns/pro/*", uri(spiffe)),
+            ("proxy=spiffe://corp/ns/prod/sa/envoy/*", uri(spiffe)),
+            ("proxy=spiffe://corp/ns/prod/sa/env", uri(spiffe)),
+            ("proxy=*.edge.corp", dns("a.b.edge.corp")),
+            ("proxy=*.edge.corp", dns("edge.corp")),
+            ("proxy=edge.corp", dns("a.edge.corp")),
+            // A name of one kind is none of the other.
+            ("proxy=corp", uri("spiffe://corp")),
+        ] {
+            assert_eq!(
+                judge(&[grant], vec![name.clone()], &proxy),
+                Err(tonic::Code::PermissionDenied),
+                "{grant} {name:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_client_has_the_roles_of_its_names_and_no_other() {
+        let grants = ["proxy=spiffe://corp/envoy", "auditor=audit.corp", "admin=ops.corp"];
+        let who = |name: SanType, roles: &[Role]| judge(&grants, vec![name], roles).map(|_| ());
+        assert_eq!(who(dns("audit.corp"), &[Role::Auditor, Role::Admin]), Ok(()));
+        assert_eq!(who(dns("ops.corp"), &[Role::Auditor, Role::Admin]), Ok(()));
+        for (name, roles) in [
+            (dns("audit.corp"), [Role::Proxy]),
+            (dns("audit.corp"), [Role::Admin]),
+            (dns("ops.corp"), [Role::Proxy]),
+            (uri("spiffe://corp/envoy"), [Role::Auditor]),
+        ] {
+            assert_eq!(who(name, &roles), Err(tonic::Code::PermissionDenied));
+        }
+        assert_ne!(
+            judge(&["proxy=*.corp"], vec![dns("a.corp")], &[Role::Proxy]),
+            judge(&["proxy=*.corp"], vec![dns("b.corp")], &[Role::Proxy]),
+        );
+    }
+
+    #[test]
+    fn a_certificate_that_names_nobody_or_two_authenticates_nobody() {
+        let all = ["proxy=spiffe://corp/*", "proxy=*.corp"];
+        let two = vec![uri("spiffe://corp/a"), uri("spiffe://corp/b")];
+        for names in [vec![], two, vec![uri("https://corp/a")], vec![dns("*.corp")]] {
+            assert_eq!(judge(&all, names, &[Role::Proxy]), Err(tonic::Code::Unauthenticated));
+        }
+        let missing = judged(&[], None, &[Role::Proxy]).unwrap_err();
+        assert_eq!(missing.code(), tonic::Code::Unauthenticated);
+        let junk = judged(&[], Some(&CertificateDer::from(vec![1, 2, 3])), &[Role::Proxy]).unwrap_err();
+        assert_eq!(junk.code(), tonic::Code::Unauthenticated);
+    }
+
+    #[test]
+    fn a_file_of_clients_has_comments_and_a_mistake_has_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("clients");
+        std::fs::write(&file, "# edge\nproxy=spiffe://corp/envoy # all of them\n\nauditor=audit.corp\n").unwrap();
+        assert_eq!(read(&file).unwrap().len(), 2);
+        std::fs::write(&file, "proxy=a.corp\nreader=b.corp\n").unwrap();
+        let problem = read(&file).unwrap_err().to_string();
+        assert!(problem.contains("line 2") && problem.contains("reader"), "{problem}");
+    }
+}
