@@ -84,7 +84,7 @@ impl Drop for Root {
 
 /// The SDK's traits. Their other methods, which nothing here calls, panic on statuses that they do not expect: calls to
 /// the host go through [`raw`]. Without a host there is nothing to link them against, so natively they are not there.
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "entry-points"))]
 mod contexts {
     use super::Root;
     use crate::stream::{Flow, Stream};

@@ -1,66 +1,20 @@
 //! Public test vectors through every pure-Rust verifier. Expected results come from the files.
-//!
-//! The files are read from the folder in `DOORWARD_CORPORA`; where it is not set, the tests say so and pass.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use base64::{
-    Engine, alphabet,
-    engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD},
-};
+mod corpus;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use corpus::{ALL, corpus, each, fixed, hex, jwk, key, stripped};
 use doorward_policy::{
     host::Host,
-    identity::{
-        Algorithm, KeyMaterial, VerificationKey, algorithm_from_name, verify_compact, verify_signature, weakness,
-    },
+    identity::{Algorithm, KeyMaterial, VerificationKey, verify_compact, verify_signature, weakness},
 };
 use hmac::{Hmac, Mac};
 use p256::ecdsa::signature::Verifier;
 use rsa::{BigUint, RsaPublicKey};
 use serde_json::Value;
 use sha2::{Sha256, Sha384, Sha512};
-use std::path::PathBuf;
-
-fn corpus(name: &str) -> Option<Value> {
-    let Some(folder) = std::env::var_os("DOORWARD_CORPORA") else {
-        println!("skipped {name}: DOORWARD_CORPORA is not set to the folder of public test vectors");
-        return None;
-    };
-    let path = PathBuf::from(folder).join("jwt").join(name);
-    let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    Some(serde_json::from_slice(&bytes).unwrap())
-}
-
-/// Every (group, test) of a Wycheproof file.
-fn each(name: &str, mut run: impl FnMut(&Value, &Value)) {
-    let Some(file) = corpus(name) else { return };
-    let mut count = 0;
-    for group in file["testGroups"].as_array().unwrap() {
-        for test in group["tests"].as_array().unwrap() {
-            run(group, test);
-            count += 1;
-        }
-    }
-    assert_eq!(Some(count), file["numberOfTests"].as_u64(), "{name}");
-    println!("{name}: {count} vectors");
-}
-
-fn hex(value: &Value) -> Vec<u8> {
-    let text = value.as_str().unwrap().as_bytes();
-    text.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
-}
-fn stripped(bytes: Vec<u8>) -> Vec<u8> {
-    bytes.into_iter().skip_while(|byte| *byte == 0).collect()
-}
-fn fixed<const N: usize>(bytes: Vec<u8>) -> Option<[u8; N]> {
-    let bytes = stripped(bytes);
-    let mut all = [0; N];
-    all.get_mut(N.checked_sub(bytes.len())?..)?.copy_from_slice(&bytes);
-    Some(all)
-}
-fn key(material: KeyMaterial) -> VerificationKey {
-    VerificationKey { kid: None, algorithm: None, material, spki: Vec::new() }
-}
 
 /// What a file expects: `acceptable` may go either way, but all verifiers the same.
 fn judge(name: &str, test: &Value, verdicts: &[(&str, bool)]) {
@@ -270,46 +224,6 @@ impl Host for Bare {
         false
     }
 }
-
-/// A public or symmetric JWK as far as signatures need it; `None` for what this product does not take.
-fn jwk(jwk: &Value) -> Option<VerificationKey> {
-    // One key of the files has stray bits at its end; it must count, so that the set is ambiguous as the file means it.
-    let lenient = GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
-    let part = |name: &str| lenient.decode(jwk[name].as_str()?).ok();
-    let material = match (jwk["kty"].as_str()?, jwk["crv"].as_str()) {
-        ("RSA", None) => KeyMaterial::Rsa { modulus: stripped(part("n")?), exponent: stripped(part("e")?) },
-        ("EC", Some("P-256")) => KeyMaterial::P256 { x: part("x")?.try_into().ok()?, y: part("y")?.try_into().ok()? },
-        ("EC", Some("P-384")) => KeyMaterial::P384 { x: part("x")?.try_into().ok()?, y: part("y")?.try_into().ok()? },
-        ("OKP", Some("Ed25519")) => KeyMaterial::Ed25519(part("x")?.try_into().ok()?),
-        ("oct", None) => KeyMaterial::Secret(part("k")?),
-        _ => return None,
-    };
-    if jwk.get("use").is_some_and(|purpose| purpose != "sig") {
-        return None;
-    }
-    if jwk.get("key_ops").and_then(Value::as_array).is_some_and(|ops| !ops.iter().any(|op| op == "verify")) {
-        return None;
-    }
-    let algorithm = match jwk.get("alg").and_then(Value::as_str) {
-        Some(name) => Some(algorithm_from_name(name)?),
-        None => None,
-    };
-    let key = VerificationKey { kid: jwk["kid"].as_str().map(Into::into), algorithm, material, spki: Vec::new() };
-    weakness(&key).is_none().then_some(key)
-}
-
-const ALL: [Algorithm; 10] = [
-    Algorithm::Hs256,
-    Algorithm::Hs384,
-    Algorithm::Hs512,
-    Algorithm::Rs256,
-    Algorithm::Rs384,
-    Algorithm::Rs512,
-    Algorithm::Ps256,
-    Algorithm::Es256,
-    Algorithm::Es384,
-    Algorithm::Eddsa,
-];
 
 /// True if the token's own header names an algorithm that exists and is not offered.
 fn unsupported(token: &str) -> bool {

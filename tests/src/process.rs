@@ -44,6 +44,13 @@ pub fn filter() -> PathBuf {
     made(root().join("target-wasm/doorward_filter.wasm"), "make wasm")
 }
 
+/// The module that asks the filter's signature check.
+#[must_use]
+pub fn probe() -> PathBuf {
+    let by = "deploy/tools/wasm-build.sh doorward-signature-probe";
+    made(root().join("target-wasm/doorward_signature_probe.wasm"), by)
+}
+
 /// The control plane, beside the running test.
 #[must_use]
 pub fn doorward() -> PathBuf {

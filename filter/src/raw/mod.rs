@@ -8,10 +8,10 @@
 //! Outside wasm32 there is no host: calls fail with [`Status::UNIMPLEMENTED`], except that the shared data is a map of
 //! the thread, so that everything that lives in it can be tested.
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "entry-points"))]
 mod exports;
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "entry-points"))]
 pub use exports::hold_everything;
 
 /// A host's answer to a call that did not succeed.

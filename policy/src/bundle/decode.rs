@@ -6,7 +6,8 @@ use super::{
     roles,
     roles::{Grant, Role, View},
     schema::{self, Component, FieldSet, Service},
-    spki, subjects,
+    spki::subject_public_key_info,
+    subjects,
     tables::{Tables, TablesError},
 };
 use crate::{
@@ -258,36 +259,33 @@ impl Decoder {
 
     fn verification_key(&self, key: &v1::VerificationKey, path: &str) -> Result<VerificationKey> {
         let wrong = || malformed(path, "the key does not have the size of its type");
-        let (material, spki) =
-            match key.material.as_ref().ok_or_else(|| malformed(path, "the key has no known type"))? {
-                Material::Rsa(key) => {
-                    // 2048 to 8192 bits: shorter is unsafe (RFC 7518 section 3.3), longer is slow.
-                    let fits = (256..=1024).contains(&key.modulus.len()) && (1..=8).contains(&key.exponent.len());
-                    if !fits || key.modulus.first() == Some(&0) || key.exponent.first() == Some(&0) {
-                        return Err(wrong());
-                    }
-                    let material = KeyMaterial::Rsa { modulus: key.modulus.clone(), exponent: key.exponent.clone() };
-                    (material, spki::rsa(&key.modulus, &key.exponent))
+        let material = match key.material.as_ref().ok_or_else(|| malformed(path, "the key has no known type"))? {
+            Material::Rsa(key) => {
+                // 2048 to 8192 bits: shorter is unsafe (RFC 7518 section 3.3), longer is slow.
+                let fits = (256..=1024).contains(&key.modulus.len()) && (1..=8).contains(&key.exponent.len());
+                if !fits || key.modulus.first() == Some(&0) || key.exponent.first() == Some(&0) {
+                    return Err(wrong());
                 }
-                Material::Ec(key) => match known(key.curve, path)? {
-                    v1::Curve::P384 => {
-                        let x = key.x.as_slice().try_into().map_err(|_| wrong())?;
-                        let y = key.y.as_slice().try_into().map_err(|_| wrong())?;
-                        (KeyMaterial::P384 { x, y }, spki::p384(&x, &y))
-                    }
-                    _ => {
-                        let x = key.x.as_slice().try_into().map_err(|_| wrong())?;
-                        let y = key.y.as_slice().try_into().map_err(|_| wrong())?;
-                        (KeyMaterial::P256 { x, y }, spki::p256(&x, &y))
-                    }
-                },
-                Material::Ed25519(bytes) => {
-                    (KeyMaterial::Ed25519(bytes.as_slice().try_into().map_err(|_| wrong())?), Vec::new())
+                KeyMaterial::Rsa { modulus: key.modulus.clone(), exponent: key.exponent.clone() }
+            }
+            Material::Ec(key) => match known(key.curve, path)? {
+                v1::Curve::P384 => {
+                    let x = key.x.as_slice().try_into().map_err(|_| wrong())?;
+                    let y = key.y.as_slice().try_into().map_err(|_| wrong())?;
+                    KeyMaterial::P384 { x, y }
                 }
-                Material::Secret(bytes) if bytes.is_empty() => return Err(wrong()),
-                Material::Secret(bytes) => (KeyMaterial::Secret(bytes.clone()), Vec::new()),
-            };
+                _ => {
+                    let x = key.x.as_slice().try_into().map_err(|_| wrong())?;
+                    let y = key.y.as_slice().try_into().map_err(|_| wrong())?;
+                    KeyMaterial::P256 { x, y }
+                }
+            },
+            Material::Ed25519(bytes) => KeyMaterial::Ed25519(bytes.as_slice().try_into().map_err(|_| wrong())?),
+            Material::Secret(bytes) if bytes.is_empty() => return Err(wrong()),
+            Material::Secret(bytes) => KeyMaterial::Secret(bytes.clone()),
+        };
         let algorithm = if key.algorithm == 0 { None } else { Some(known(key.algorithm, path)?) };
+        let spki = subject_public_key_info(&material);
         Ok(VerificationKey { kid: self.optional(key.kid, path)?, algorithm, material, spki })
     }
 

@@ -12,6 +12,7 @@ mod tables;
 
 pub use access::{AttributeClaim, ClaimPath, Delegation, Key, Network, Provider};
 pub use schema::{Component, Field, FieldSet, HeaderMapping, Operation, Parameter, Relation, Service, Upstream};
+pub use spki::subject_public_key_info;
 pub use tables::{Tables, TablesError};
 
 /// A table by name. Names come from the signed policy, never from requests, so a fixed hash state is safe.

@@ -1,5 +1,7 @@
 //! DER `SubjectPublicKeyInfo` of public keys: the form that the host's verifier takes.
 
+use crate::identity::KeyMaterial;
+
 const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 const EC: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -30,18 +32,29 @@ fn info(algorithm: &[&[u8]], key: &[u8]) -> Vec<u8> {
     element(0x30, &[&element(0x30, algorithm), &element(0x03, &[&[0], key])])
 }
 
+/// Of this key; empty where there is none, as for secrets, or where the host has no use for it.
+#[must_use]
+pub fn subject_public_key_info(material: &KeyMaterial) -> Vec<u8> {
+    match material {
+        KeyMaterial::Rsa { modulus, exponent } => rsa(modulus, exponent),
+        KeyMaterial::P256 { x, y } => p256(x, y),
+        KeyMaterial::P384 { x, y } => p384(x, y),
+        KeyMaterial::Ed25519(_) | KeyMaterial::Secret(_) => Vec::new(),
+    }
+}
+
 /// Of an RSA key: big endian, without leading zeros.
-pub(super) fn rsa(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
+fn rsa(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     info(&[RSA], &element(0x30, &[&integer(modulus), &integer(exponent)]))
 }
 
 /// Of a P-256 key.
-pub(super) fn p256(x: &[u8; 32], y: &[u8; 32]) -> Vec<u8> {
+fn p256(x: &[u8; 32], y: &[u8; 32]) -> Vec<u8> {
     info(&[EC, P256], &[&[4], x.as_slice(), y.as_slice()].concat())
 }
 
 /// Of a P-384 key.
-pub(super) fn p384(x: &[u8; 48], y: &[u8; 48]) -> Vec<u8> {
+fn p384(x: &[u8; 48], y: &[u8; 48]) -> Vec<u8> {
     info(&[EC, P384], &[&[4], x.as_slice(), y.as_slice()].concat())
 }
 

@@ -1,0 +1,204 @@
+//! The public RSA and ECDSA vectors through Envoy's own `verify_signature`, called by the filter's code, on the oldest and
+//! the newest Envoy: its verdict on each is that of the pure-Rust verifier.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "tests"
+)]
+
+#[path = "../../policy/tests/corpus/mod.rs"]
+mod corpus;
+
+use corpus::{ALL, corpus, each, fixed, hex, jwk, key, stripped};
+use doorward_policy::{
+    host::{Host, Verification},
+    identity::{Algorithm, KeyMaterial, VerificationKey, verify_compact, verify_signature},
+};
+use doorward_signature_probe::{Batch, Check, INVALID, UNAVAILABLE, VALID, Verdicts};
+use doorward_tests::{
+    http,
+    process::{self, Process},
+    stack::{ENVOY, OLDEST_ENVOY},
+};
+use prost::Message;
+use serde_json::Value;
+use std::{cell::RefCell, process::Command, time::Duration};
+
+/// A check, where it comes from, and what must come out.
+struct Vector {
+    source: String,
+    check: Check,
+    verdict: u32,
+}
+
+fn vector(source: String, algorithm: Algorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> Vector {
+    let check = Check::new(algorithm, &key.material, message, signature).unwrap();
+    let verdict = match algorithm {
+        // The host has no PSS: the filter then asks the pure-Rust verifier.
+        Algorithm::Ps256 => UNAVAILABLE,
+        _ if verify_signature(algorithm, key, message, signature) => VALID,
+        _ => INVALID,
+    };
+    Vector { source, check, verdict }
+}
+
+/// Notes what a token makes the filter ask the host for.
+struct Asked<'a> {
+    source: &'a str,
+    found: RefCell<Vec<Vector>>,
+}
+
+impl Host for Asked<'_> {
+    fn now_millis(&self) -> u64 {
+        0
+    }
+    fn random(&self, _: &mut [u8]) -> bool {
+        false
+    }
+    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
+        false
+    }
+    fn verify(&self, algorithm: Algorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> Verification {
+        if !key.spki.is_empty() {
+            self.found.borrow_mut().push(vector(self.source.into(), algorithm, key, message, signature));
+        }
+        Verification::Unavailable
+    }
+}
+
+/// The checks that this token leads to with these keys.
+fn of_token(source: &str, keys: &[VerificationKey], token: &str) -> Vec<Vector> {
+    let asked = Asked { source, found: RefCell::default() };
+    let _ = verify_compact(&ALL, keys, &asked, token);
+    asked.found.into_inner()
+}
+
+fn vectors() -> Vec<Vector> {
+    let mut found = Vec::new();
+    for (name, algorithm) in [
+        ("rsa_signature_2048_sha256_test.json", Algorithm::Rs256),
+        ("rsa_signature_2048_sha384_test.json", Algorithm::Rs384),
+        ("rsa_signature_2048_sha512_test.json", Algorithm::Rs512),
+        ("rsa_signature_3072_sha256_test.json", Algorithm::Rs256),
+        ("rsa_signature_4096_sha256_test.json", Algorithm::Rs256),
+        ("rsa_pss_2048_sha256_mgf1_32_test.json", Algorithm::Ps256),
+    ] {
+        each(&format!("wycheproof/{name}"), |group, test| {
+            let public = &group["publicKey"];
+            let (modulus, exponent) = (stripped(hex(&public["modulus"])), stripped(hex(&public["publicExponent"])));
+            let key = key(KeyMaterial::Rsa { modulus, exponent });
+            let source = format!("{name} {}", test["tcId"]);
+            found.push(vector(source, algorithm, &key, &hex(&test["msg"]), &hex(&test["sig"])));
+        });
+    }
+    for (name, algorithm) in [
+        ("ecdsa_secp256r1_sha256_p1363_test.json", Algorithm::Es256),
+        ("ecdsa_secp384r1_sha384_p1363_test.json", Algorithm::Es384),
+        // DER instead of r‖s, and points of another curve: never good in JWS.
+        ("ecdsa_secp256r1_sha256_test.json", Algorithm::Es256),
+        ("ecdsa_secp256k1_sha256_p1363_test.json", Algorithm::Es256),
+    ] {
+        each(&format!("wycheproof/{name}"), |group, test| {
+            let (x, y) = (hex(&group["publicKey"]["wx"]), hex(&group["publicKey"]["wy"]));
+            let key = key(match algorithm {
+                Algorithm::Es384 => KeyMaterial::P384 { x: fixed(x).unwrap(), y: fixed(y).unwrap() },
+                _ => KeyMaterial::P256 { x: fixed(x).unwrap(), y: fixed(y).unwrap() },
+            });
+            let source = format!("{name} {}", test["tcId"]);
+            found.push(vector(source, algorithm, &key, &hex(&test["msg"]), &hex(&test["sig"])));
+        });
+    }
+    for name in ["json_web_signature_test.json", "json_web_key_test.json", "json_web_crypto_test.json"] {
+        each(&format!("wycheproof/{name}"), |group, test| {
+            let source = group.get("public").unwrap_or(&group["private"]);
+            let keys: Vec<VerificationKey> = match source["keys"].as_array() {
+                Some(keys) => keys.iter().filter_map(jwk).collect(),
+                None => jwk(source).into_iter().collect(),
+            };
+            if let Some(token) = test["jws"].as_str() {
+                found.extend(of_token(&format!("{name} {}", test["tcId"]), &keys, token));
+            }
+        });
+    }
+    for name in ["jws_4_1.rsa_v15_signature.json", "jws_4_2.rsa-pss_signature.json", "jws_4_3.ecdsa_signature.json"] {
+        let file: Value = corpus(&format!("cookbook/{name}")).unwrap_or_default();
+        let keys: Vec<VerificationKey> = jwk(&file["input"]["key"]).into_iter().collect();
+        if let Some(token) = file["output"]["compact"].as_str() {
+            found.extend(of_token(name, &keys, token));
+        }
+    }
+    found
+}
+
+/// An Envoy with the probe; its port.
+fn probe(folder: &std::path::Path, version: &str) -> (Process, u16) {
+    let port = process::free_port();
+    let wasm = process::probe();
+    let config = format!(
+        r#"
+static_resources:
+  listeners:
+    - name: probe
+      address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
+      filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                stat_prefix: probe
+                route_config:
+                  virtual_hosts:
+                    - {{ name: probe, domains: ["*"], routes: [{{ match: {{ prefix: "/" }}, direct_response: {{ status: 404 }} }}] }}
+                http_filters:
+                  - name: probe
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+                      config:
+                        name: probe
+                        allow_on_headers_stop_iteration: true
+                        vm_config:
+                          runtime: envoy.wasm.runtime.v8
+                          code: {{ local: {{ filename: "{}" }} }}
+                  - name: envoy.filters.http.router
+                    typed_config: {{ "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }}
+"#,
+        wasm.display()
+    );
+    let file = folder.join(format!("probe-{version}.yaml"));
+    std::fs::write(&file, config).unwrap();
+    let mut command = Command::new(process::envoy(version));
+    command.arg("-c").arg(file).args(["--concurrency", "1", "--disable-hot-restart", "-l", "warning"]);
+    let mut envoy = Process::start(command, &folder.join(format!("probe-{version}.log")));
+    envoy.listens(port, Duration::from_secs(60));
+    (envoy, port)
+}
+
+#[test]
+fn envoys_verifier_agrees_with_pure_rust_on_every_public_vector() {
+    let vectors = vectors();
+    if vectors.is_empty() {
+        return; // No corpora; said so already.
+    }
+    let count = |verdict: u32| vectors.iter().filter(|vector| vector.verdict == verdict).count();
+    println!("{} good, {} bad, {} not for the host", count(VALID), count(INVALID), count(UNAVAILABLE));
+    assert!(count(VALID) > 400 && count(INVALID) > 2_000 && count(UNAVAILABLE) > 100);
+    let folder = tempfile::tempdir().unwrap();
+    for version in [OLDEST_ENVOY, ENVOY] {
+        let (_envoy, port) = probe(folder.path(), version);
+        let mut disagree = Vec::new();
+        // Well below Envoy's buffer of 1 MiB.
+        for part in vectors.chunks(200) {
+            let batch = Batch { checks: part.iter().map(|vector| vector.check.clone()).collect() }.encode_to_vec();
+            let answer = http::Request { body: Some(batch), ..http::request("POST", port, "/") }.send();
+            assert_eq!(answer.status, 200, "Envoy {version}: {}", answer.text());
+            let said = Verdicts::decode(answer.body.as_slice()).unwrap().verdicts;
+            assert_eq!(said.len(), part.len());
+            let other = part.iter().zip(said).filter(|(vector, said)| *said != vector.verdict);
+            disagree.extend(other.map(|(vector, said)| format!("{}: {said}, not {}", vector.source, vector.verdict)));
+        }
+        assert!(disagree.is_empty(), "Envoy {version} disagrees with the pure-Rust verifier: {disagree:#?}");
+    }
+}
