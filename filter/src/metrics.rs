@@ -2,7 +2,7 @@
 //! as much as a decision.
 
 use crate::raw::{self, Metric};
-use doorward_policy::code::Code;
+use doorward_policy::{code::Code, identity::CacheCounts};
 use std::collections::HashMap;
 
 /// Durations kept between two ticks; more are left out of the histogram.
@@ -91,7 +91,7 @@ impl Metrics {
     }
 
     /// Hands over what was counted. The depth of the queue is a sum over workers, so its change is added.
-    pub fn flush(&mut self, audit: crate::audit::Counts, depth: usize) {
+    pub fn flush(&mut self, audit: crate::audit::Counts, tokens: CacheCounts, depth: usize) {
         let (allowed, passed) = (std::mem::take(&mut self.allowed), std::mem::take(&mut self.passed));
         self.count("decisions.allow", allowed);
         self.count("decisions.pass", passed);
@@ -103,6 +103,8 @@ impl Metrics {
         }
         self.count("audit.acknowledged", audit.acknowledged);
         self.count("audit.lost", audit.lost);
+        self.count("token_cache.hit", tokens.hits);
+        self.count("token_cache.miss", tokens.misses);
         let depth = i64::try_from(depth).unwrap_or(i64::MAX);
         if depth != self.depth {
             if let Some(id) = self.id(Metric::Gauge, "audit.queue_records") {

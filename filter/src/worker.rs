@@ -255,7 +255,8 @@ impl Active {
             }
         }
         self.was_leading = leads;
-        self.metrics.flush(std::mem::take(&mut self.emitter.counts), self.emitter.depth());
+        let (audit, tokens) = (std::mem::take(&mut self.emitter.counts), std::mem::take(&mut self.cache.counts));
+        self.metrics.flush(audit, tokens, self.emitter.depth());
     }
 
     /// Takes up what another worker, or an earlier VM, stored.
@@ -270,7 +271,7 @@ impl Active {
         let policy = self.trust.verify(stored, self.policy.as_ref(), seconds(now))?;
         if self.policy.as_ref().is_none_or(|current| current.epoch != policy.epoch) {
             // Keys, revocations and claim mappings may have changed.
-            self.cache = TokenCache::default();
+            self.cache.clear();
             self.complained = false;
         }
         self.policy = Some(policy);

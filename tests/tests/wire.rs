@@ -16,9 +16,13 @@ use doorward_tests::{
     stack::Stack,
     token::{Issuer, key_hash, now},
     upstream::{Seen, Upstream},
+    wait,
 };
 use serde_json::{Value, json};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::{
+    sync::{Mutex, MutexGuard, OnceLock},
+    time::Duration,
+};
 
 const POLICIES: &str = r#"
 kind: DataService
@@ -499,6 +503,27 @@ fn headers_with_underscores_stand_for_no_other_header() {
         assert_eq!(e.stack.get(PRODUCTS).token(&e.token("r21")).header(name, "x").send().status, 400, "{name}");
     }
     assert_eq!(e.upstream.take(), []);
+}
+
+#[test]
+fn envoys_statistics_count_decisions_denials_and_known_tokens() {
+    let e = env();
+    let stat = |name: &str| e.stack.envoy.stat(&format!("wasmcustom.doorward.{name}")).unwrap_or(0);
+    let names = ["decisions.allow", "decisions.field_denied", "token_cache.hit", "token_cache.miss"];
+    let before = names.map(stat);
+    let token = e.token("analyst");
+    for _ in 0..6 {
+        let get = |path: &str| http::get(e.stack.envoy.port, path).token(&token).send().status;
+        assert_eq!((get(CUSTOMERS), get(&format!("{CUSTOMERS}?fields=ssn"))), (200, 403));
+    }
+    // Two workers, each with a cache of its own, and perhaps with other tests' requests.
+    let least = [6, 6, 10, 1];
+    wait("statistics of twelve requests", Duration::from_secs(5), || {
+        let more = names.map(stat).into_iter().zip(before).map(|(now, then)| now - then);
+        more.zip(least).all(|(more, least)| more >= least).then_some(())
+    });
+    assert_eq!(stat("stream.connected"), 1);
+    assert!(stat("policy.epoch") >= 1);
 }
 
 #[test]

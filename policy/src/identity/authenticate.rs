@@ -96,6 +96,7 @@ fn verify(
     }
     let hash = cache.hash(token);
     if cache.get(hash, token).is_none() {
+        cache.counts.misses = cache.counts.misses.saturating_add(1);
         let sha256 = fingerprint(token);
         let mut provider = None;
         match token::verify(tables, host, now, token, sha256.clone(), &mut provider) {
@@ -107,6 +108,7 @@ fn verify(
             Err(denial) => return Err(Denied { denial, token_sha256: Some(sha256), provider, key: None }),
         }
     }
+    cache.counts.hits = cache.counts.hits.saturating_add(1);
     let Some(entry) = cache.get(hash, token) else {
         return Err(invalid("The token could not be looked up.").into());
     };

@@ -21,6 +21,17 @@ pub struct TokenCache {
     /// The policy that the entries were verified under.
     policy: ([u8; 32], u64),
     pub(super) anonymous: Arc<Principal>,
+    /// What happened since the last look.
+    pub counts: CacheCounts,
+}
+
+/// Tokens that were looked up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheCounts {
+    /// Found: their signature was not verified again.
+    pub hits: u64,
+    /// Not found, so verified, whatever came of it.
+    pub misses: u64,
 }
 
 pub(super) struct Entry {
@@ -60,6 +71,7 @@ impl TokenCache {
             max_bytes,
             policy: ([0; 32], 0),
             anonymous: Arc::default(),
+            counts: CacheCounts::default(),
         }
     }
 

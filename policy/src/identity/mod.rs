@@ -14,7 +14,7 @@ mod token;
 
 use crate::Name;
 pub use authenticate::{Denied, authenticate};
-pub use cache::TokenCache;
+pub use cache::{CacheCounts, TokenCache};
 pub(crate) use credentials::refuse_in_query;
 pub use credentials::{Mesh, Settings, Unidentified};
 pub use doorward_proto::v1::Algorithm;

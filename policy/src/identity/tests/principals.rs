@@ -236,6 +236,8 @@ fn a_cached_token_still_expires_and_a_policy_change_forgets_it() {
     without.providers.clear();
     let changed = crate::bundle::Tables::build(&without, [9; 32], 2).unwrap();
     assert_eq!(code(ask(&native(NOW), &changed).0), Some(Code::CredentialInvalid));
+    // The expired one was found; the first, the one after it, and the one of another policy were not.
+    assert_eq!(cache.counts, crate::identity::CacheCounts { hits: 2, misses: 3 });
 }
 
 #[test]
