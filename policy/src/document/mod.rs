@@ -11,6 +11,7 @@ pub mod common;
 pub mod data_service;
 mod diagnostic;
 pub mod identity_provider;
+mod mistakes;
 pub mod policy_test;
 pub mod schema;
 pub mod suggest;
@@ -134,7 +135,7 @@ pub fn parse_file(name: &str, text: &str) -> Parsed {
                 }
                 match document(name, node.value, node.lines, version.as_ref(), false) {
                     Ok(document) => parsed.documents.push(document),
-                    Err(diagnostic) => parsed.diagnostics.push(*diagnostic),
+                    Err(diagnostics) => parsed.diagnostics.extend(diagnostics),
                 }
             }
             Err(error) => {
@@ -151,8 +152,8 @@ pub fn parse_file(name: &str, text: &str) -> Parsed {
 /// `status` are passed over.
 ///
 /// # Errors
-/// If it is not a valid document.
-pub fn from_json(file: &str, value: Value) -> Result<Document, Box<Diagnostic>> {
+/// What is wrong with it: all unknown fields and wrong values of the spec that do not hide each other, at most 20.
+pub fn from_json(file: &str, value: Value) -> Result<Document, Vec<Diagnostic>> {
     let version = value.get("apiVersion").cloned();
     document(file, value, yaml::no_lines(), version.as_ref(), true)
 }
@@ -163,13 +164,13 @@ fn document(
     lines: PathLines,
     version: Option<&Value>,
     from_kubernetes: bool,
-) -> Result<Document, Box<Diagnostic>> {
+) -> Result<Document, Vec<Diagnostic>> {
     let mut at = Diagnostic::file(file, lines.line(""), "", String::new());
     let fail = |at: &Diagnostic, path: &str, code: &'static str, message: String| {
         let mut diagnostic = at.clone();
         (diagnostic.path, diagnostic.code, diagnostic.message) = (path.to_owned(), code, message);
         diagnostic.line = lines.line(path);
-        Err(Box::new(diagnostic))
+        Err(vec![diagnostic])
     };
     let Value::Object(mut members) = value else {
         return fail(&at, "", "wrong_type", "a document is a mapping with apiVersion, kind, metadata and spec".into());
@@ -219,11 +220,17 @@ fn document(
         return fail(&at, "metadata.name", "invalid_name", message.to_owned());
     }
     let spec = members.swap_remove("spec").unwrap_or(Value::Null);
-    match Spec::read(kind, spec) {
+    match mistakes::read(kind, spec) {
         Ok(spec) => Ok(Document { kind, name: metadata.name, file: at.file, line: at.line, spec, lines }),
-        Err(error) => {
-            let (path, code, message) = diagnostic::from_serde("spec", &error);
-            fail(&at, &path, code, message)
+        Err(all) => {
+            let one = |mistake: mistakes::Mistake| Diagnostic {
+                line: lines.line(&mistake.path),
+                path: mistake.path,
+                code: mistake.code,
+                message: mistake.message,
+                ..at.clone()
+            };
+            Err(all.into_iter().map(one).collect())
         }
     }
 }

@@ -101,6 +101,41 @@ fn every_mistake_of_form_has_its_code_path_and_line() {
 }
 
 #[test]
+fn every_mistake_of_a_spec_is_told_at_once_and_none_that_only_follows() {
+    let text = "apiVersion: doorward.dev/v1alpha1
+kind: AccessRole
+metadata: { name: r }
+spec:
+  grantz: 1
+  unchekd: true
+  grants:
+    - { service: db, components: [a], verbs: [GET], maxRows: many, feilds: {} }
+    - { service: db, components: [b], verbs: [GET], rows: [x] }
+    - { service: [db], components: [c], verbs: [GET] }
+";
+    let parsed = parse_file("p.yaml", text);
+    assert!(parsed.documents.is_empty());
+    let found: Vec<_> = parsed.diagnostics.iter().map(|one| (one.line, one.path.as_str(), one.code)).collect();
+    let wanted = [
+        (5, "spec.grantz", "unknown_field"),
+        (6, "spec.unchekd", "unknown_field"),
+        (8, "spec.grants[0].feilds", "unknown_field"),
+        (8, "spec.grants[0].maxRows", "wrong_type"),
+        (9, "spec.grants[1].rows", "wrong_type"),
+        // The service that is then missing is not told, as it is there.
+        (10, "spec.grants[2].service", "wrong_type"),
+    ];
+    for one in wanted {
+        assert!(found.contains(&one), "{one:?} of {found:?}");
+    }
+    assert_eq!(found.len(), wanted.len(), "{found:?}");
+    // However many there are, the list ends.
+    let many: String = (0..100).map(|number| format!("  x{number}: 1\n")).collect();
+    let text = format!("apiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadata: {{ name: r }}\nspec:\n{many}");
+    assert_eq!(parse_file("p.yaml", &text).diagnostics.len(), 20);
+}
+
+#[test]
 fn api_version_is_inherited_from_an_earlier_document_and_never_guessed() {
     let one = "kind: AccessRole\nmetadata: {name: r}\nspec: {}\n";
     assert!(find(one).contains("p.yaml:1: AccessRole r: apiVersion: apiVersion is missing"));
