@@ -185,6 +185,11 @@ fn no_spelling_of_a_services_path_passes_as_unmatched() {
         "/API/v2/crm/x",
         "/api/v2/crm%3fx",
         "/api/v2/%20crm/x",
+        // A server that keeps empty segments takes back the empty one (RFC 3986, section 5.2.4).
+        "/api/v2//../crm/x",
+        "/api/v2/%2f%2e%2e/crm/x",
+        // Encoded more often than anybody looks: nobody knows what it names.
+        "/%2525252561pi/v2/crm/x",
     ] {
         assert_eq!(ask(path), Some(Code::NoRoute), "{path}");
     }
