@@ -50,6 +50,7 @@ fn service_of(components: impl IntoIterator<Item = (Name, Arc<Component>)>) -> S
         components: components.into_iter().collect(),
         upstream: Upstream::default(),
         max_body_bytes: None,
+        max_body_values: None,
         record_request_text: false,
         case_insensitive: false,
         files: false,
