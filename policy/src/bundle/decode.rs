@@ -339,6 +339,7 @@ impl Decoder {
             components,
             upstream,
             max_body_bytes: positive(service.max_body_bytes),
+            max_body_values: positive(service.max_body_values),
             record_request_text: options.record_request_text,
             case_insensitive: options.case_insensitive,
             files: options.files,

@@ -81,6 +81,7 @@ pub(super) fn service(context: &Context<'_>, out: &mut Out<'_>, spec: &DataServi
         components,
         upstream: Some(upstream),
         max_body_bytes: spec.max_body.map_or(0, Into::into),
+        max_body_values: spec.max_body_values.map_or(0, Into::into),
         options: Some(v1::ServiceOptions {
             record_request_text: spec.record_request_text,
             case_insensitive: facts.case_insensitive,

@@ -4,15 +4,22 @@ use super::{unparsable, unsupported};
 use crate::{
     bundle::Service,
     code::{Code, Denial},
+    json::{Fault, Limits, Value},
+    number::Decimal,
     request::HttpRequest,
     value::{FieldType, Literal, Value as Typed},
 };
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
-use std::fmt;
 
 const DEFAULT_LIMIT: u32 = 1024 * 1024;
 const MAX_DEPTH: usize = 32;
+/// Values in a body where the service says nothing: a megabyte of rows as they are usual has as many.
+pub(in crate::dialect) const DEFAULT_VALUES: u32 = 100_000;
+
+/// What the JSON of a request to this service may cost.
+pub(super) fn limits(service: &Service) -> Limits {
+    let values = service.max_body_values.unwrap_or(DEFAULT_VALUES);
+    Limits { values: usize::try_from(values).unwrap_or(usize::MAX), depth: MAX_DEPTH }
+}
 
 /// The body as JSON; `None` if there is none. Duplicate keys, other media types and encoded bodies are refused.
 pub(in crate::dialect) fn json(service: &Service, request: &HttpRequest<'_>) -> Result<Option<Value>, Denial> {
@@ -29,30 +36,46 @@ pub(in crate::dialect) fn json(service: &Service, request: &HttpRequest<'_>) -> 
     }
     let media_type =
         request.single_header("content-type").ok().flatten().and_then(|value| std::str::from_utf8(value).ok());
-    let (essence, charset) = match media_type {
-        Some(text) => text.split_once(';').map_or((text, ""), |(essence, rest)| (essence, rest)),
-        None => ("", ""),
-    };
-    let charset = charset.trim();
-    if !essence.trim().eq_ignore_ascii_case("application/json")
-        || !(charset.is_empty() || charset.eq_ignore_ascii_case("charset=utf-8"))
-    {
-        return Err(unsupported("The body must have the content type application/json, once."));
-    }
-    let value = serde_json::from_slice::<Strict>(bytes)
-        .map_err(|_| unparsable("The body is not JSON, or an object in it has the same key twice."))?
-        .0;
-    if deeper_than(&value, MAX_DEPTH) {
-        return Err(unparsable("The body is nested too deeply."));
-    }
-    Ok(Some(value))
+    media(media_type.unwrap_or_default())?;
+    let limits = limits(service);
+    Value::parse(bytes, limits).map(Some).map_err(|fault| refused(fault, limits))
 }
 
-fn deeper_than(value: &Value, depth: usize) -> bool {
-    match value {
-        Value::Array(all) => depth == 0 || all.iter().any(|value| deeper_than(value, depth - 1)),
-        Value::Object(all) => depth == 0 || all.values().any(|value| deeper_than(value, depth - 1)),
-        _ => false,
+/// Takes `application/json`, with `charset=utf-8` or without, and nothing else: parameters may be quoted, none may be twice
+/// (RFC 9110 section 8.3.1).
+fn media(text: &str) -> Result<(), Denial> {
+    let mut parts = text.split(';').map(str::trim);
+    if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Err(unsupported("The body must have the content type application/json, once."));
+    }
+    let mut charset = false;
+    for parameter in parts.filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        if !name.eq_ignore_ascii_case("charset") || std::mem::replace(&mut charset, true) {
+            return Err(unsupported(
+                "The content type application/json may have the parameter charset, once, and no other.",
+            ));
+        }
+        if !quoted.unwrap_or(value).eq_ignore_ascii_case("utf-8") {
+            return Err(unsupported("The body's charset must be utf-8, which JSON is always in."));
+        }
+    }
+    Ok(())
+}
+
+/// A fault of a body as a denial that says what to change.
+pub(super) fn refused(fault: Fault, limits: Limits) -> Denial {
+    match fault {
+        Fault::Syntax => unparsable("The body is not JSON in UTF-8."),
+        Fault::Duplicate => unparsable("An object in the body has the same name twice."),
+        Fault::Depth => unparsable("The body is nested too deeply: 32 lists and objects may be inside each other."),
+        Fault::Number => unparsable("A number in the body is longer than 1,024 characters or larger than a double."),
+        Fault::Nul => unparsable("A string in the body has the character NUL."),
+        Fault::Values | Fault::Members => Denial::new(
+            Code::TooLarge,
+            format!("The body has more than {} values: send it in several requests.", limits.values),
+        ),
     }
 }
 
@@ -66,21 +89,22 @@ pub(super) fn has_lookup(value: &Value) -> bool {
     }
 }
 
-/// The value as one of this type, or `None` if it is not one; what is not a scalar type stays what it is.
+/// The value as one of this type, or `None` if it is not one, see [`mistyped`]; what is not a scalar type stays what it is.
+///
+/// Nothing is rounded: an integer is written as one of 64 bits, a number is one that doubles give back, and a number in a
+/// string field is the text that was written.
 pub(in crate::dialect) fn typed(value: &Value, field_type: FieldType) -> Option<Option<Typed>> {
     let literal = match (field_type, value) {
         (FieldType::Json | FieldType::Unspecified, Value::Object(_) | Value::Array(_)) => return Some(None),
         (_, Value::Null) => return Some(Some(Typed::Null)),
         (FieldType::Integer, Value::Number(number)) => Literal::Integer(number.as_i64()?),
         (FieldType::Integer, Value::String(text)) => Literal::Integer(canonical_integer(text)?),
-        (FieldType::Number, Value::Number(number)) => {
-            Literal::Number(number.as_f64().filter(|number| number.is_finite())?)
-        }
-        (FieldType::Number, Value::String(text)) => Literal::Number(canonical_number(text)?),
+        (FieldType::Number, Value::Number(number)) => Literal::Number(number.decimal().filter(Decimal::is_double)?),
+        (FieldType::Number, Value::String(text)) => Literal::Number(canonical_number(text).filter(Decimal::is_double)?),
         (FieldType::Boolean, Value::Bool(value)) => Literal::Boolean(*value),
-        (FieldType::Boolean, Value::Number(number)) => Literal::Boolean(match number.as_i64()? {
-            0 => false,
-            1 => true,
+        (FieldType::Boolean, Value::Number(number)) => Literal::Boolean(match number.as_str() {
+            "0" => false,
+            "1" => true,
             _ => return None,
         }),
         (FieldType::Boolean, Value::String(text)) => Literal::Boolean(match text.as_str() {
@@ -91,87 +115,106 @@ pub(in crate::dialect) fn typed(value: &Value, field_type: FieldType) -> Option<
         (FieldType::String | FieldType::Timestamp | FieldType::Date, Value::String(text)) => {
             Literal::String(text.as_str().into())
         }
-        (FieldType::String, Value::Number(number)) => Literal::String(number.to_string().into()),
+        (FieldType::String, Value::Number(number)) => Literal::String(number.as_str().into()),
         (FieldType::Json | FieldType::Unspecified, Value::String(text)) => Literal::String(text.as_str().into()),
         (FieldType::Json | FieldType::Unspecified, Value::Bool(value)) => Literal::Boolean(*value),
         (FieldType::Json | FieldType::Unspecified, Value::Number(number)) => match number.as_i64() {
             Some(integer) => Literal::Integer(integer),
-            None => Literal::Number(number.as_f64()?),
+            None => Literal::Number(number.decimal()?),
         },
         _ => return None,
     };
     Some(Some(Typed::Literal(literal)))
 }
 
+/// Why [`typed`] refuses a value. `what` says whose it is, such as `field price`.
+pub(in crate::dialect) fn mistyped(what: &str, value: &Value, field_type: FieldType) -> Denial {
+    let number = match value {
+        Value::Number(number) => number.decimal(),
+        Value::String(text) => Decimal::parse(text),
+        _ => None,
+    };
+    unparsable(match (field_type, number) {
+        (FieldType::Integer, Some(_)) => format!(
+            "The {what} is an integer: it takes whole numbers from -2^63 to 2^63-1, without a fraction or an exponent."
+        ),
+        (FieldType::Number, Some(number)) if !number.is_double() => format!(
+            "The {what} is given a number that servers which keep doubles would round: send it with fewer digits."
+        ),
+        _ => format!("The {what} is given a value of another type."),
+    })
+}
+
+/// The value to send for one that was read as this: itself, unless it was of another kind.
+pub(in crate::dialect) fn settled(value: Value, typed: Option<&Typed>) -> Value {
+    match (typed, &value) {
+        (Some(Typed::Literal(literal)), value) if !same_kind(literal, value) => to_json(literal),
+        _ => value,
+    }
+}
+
+fn same_kind(literal: &Literal, value: &Value) -> bool {
+    matches!(
+        (literal, value),
+        (Literal::String(_), Value::String(_))
+            | (Literal::Integer(_) | Literal::Number(_), Value::Number(_))
+            | (Literal::Boolean(_), Value::Bool(_))
+    )
+}
+
 fn canonical_integer(text: &str) -> Option<i64> {
     text.parse::<i64>().ok().filter(|number| number.to_string() == text)
 }
 
-fn canonical_number(text: &str) -> Option<f64> {
+fn canonical_number(text: &str) -> Option<Decimal> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
-    text.parse::<f64>().ok().filter(|number| plain && number.is_finite())
+    Decimal::parse(text).filter(|number| plain && number.as_str() == text)
 }
 
 /// A literal as JSON.
 pub(in crate::dialect) fn to_json(literal: &Literal) -> Value {
     match literal {
-        Literal::String(text) => Value::String(text.to_string()),
+        Literal::String(text) => Value::from(&**text),
         Literal::Integer(number) => Value::from(*number),
-        Literal::Number(number) => Number::from_f64(*number).map_or(Value::Null, Value::Number),
+        Literal::Number(number) => Value::Number(number.into()),
         Literal::Boolean(value) => Value::Bool(*value),
     }
 }
 
-/// JSON whose objects have no key twice.
-struct Strict(Value);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
-    }
-}
-
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("JSON without duplicate keys")
-    }
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::from(value))
-    }
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number is out of range"))
-    }
-    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        if value.contains('\0') { Err(E::custom("a string has a NUL")) } else { Ok(Value::from(value)) }
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut all = Vec::new();
-        while let Some(Strict(value)) = access.next_element()? {
-            all.push(value);
+    #[test]
+    fn the_content_type_is_json_in_utf8_said_at_most_once() {
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json;charset=utf-8",
+            "application/json ; charset=\"UTF-8\"",
+            "application/json;",
+        ] {
+            assert!(media(good).is_ok(), "{good}");
         }
-        Ok(Value::Array(all))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut all = Map::new();
-        while let Some(key) = access.next_key::<String>()? {
-            let Strict(value) = access.next_value()?;
-            if key.contains('\0') || all.insert(key, value).is_some() {
-                return Err(A::Error::custom("a key occurs twice"));
-            }
+        for bad in [
+            "",
+            "text/json",
+            "application/jsonp",
+            "application/json, application/json",
+            "application/json; charset=utf-16",
+            "application/json; charset=utf-7",
+            "application/json; charset=utf-16le",
+            "application/json; charset=utf-8; charset=utf-16",
+            "application/json; charset=utf-8; charset=utf-8",
+            "application/json; charset=\"utf-16\"",
+            "application/json; charset=\"utf-8",
+            "application/json; charset=",
+            "application/json; charset",
+            "application/json; charset*=utf-16''x",
+            "application/json; a=\";charset=utf-16\"",
+            "application/json; version=1",
+        ] {
+            assert!(media(bad).is_err(), "{bad}");
         }
-        Ok(Value::Object(all))
     }
 }

@@ -14,10 +14,10 @@ use crate::{
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
     dialect::{CONDITIONAL, Rewrite, Syntax},
+    json::{Map, Value},
     request::{DataRequest, Verb, verb_name},
     transform::{PathStep, ResponsePlan, RowShape, RowSite},
 };
-use serde_json::{Map, Value};
 use std::sync::Arc;
 
 const CREDENTIALS: [&str; 2] = ["x-dreamfactory-api-key", "x-dreamfactory-session-token"];
@@ -152,7 +152,7 @@ fn constrain(
     for record in &mut table.records {
         for (field, value, overrides) in &own.set {
             if *overrides || !record.contains_key(&**field) {
-                record.insert(field.to_string(), body::to_json(value));
+                record.insert(&**field, body::to_json(value));
             }
         }
         if record.values().any(body::has_lookup) {
@@ -279,13 +279,10 @@ fn write(prefix: &str, request: &Request) -> Result<Rewrite, Denial> {
                 }
             } else {
                 let argument = |(name, value): &(Name, Value)| {
-                    Value::Object(Map::from_iter([
-                        ("name".to_owned(), Value::from(&**name)),
-                        ("value".to_owned(), value.clone()),
-                    ]))
+                    Value::Object(Map::from_iter([("name", Value::from(&**name)), ("value", value.clone())]))
                 };
                 let all = call.arguments.iter().map(argument).collect();
-                json = Some(Value::Object(Map::from_iter([("params".to_owned(), Value::Array(all))])));
+                json = Some(Value::Object(Map::from_iter([("params", Value::Array(all))])));
             }
         }
         Target::Table(table) => {
@@ -300,7 +297,7 @@ fn write(prefix: &str, request: &Request) -> Result<Rewrite, Denial> {
                 (Rows::One(_), [record]) => Some(Value::Object(record.clone())),
                 (_, records) => {
                     let all = records.iter().cloned().map(Value::Object).collect();
-                    Some(Value::Object(Map::from_iter([("resource".to_owned(), Value::Array(all))])))
+                    Some(Value::Object(Map::from_iter([("resource", Value::Array(all))])))
                 }
             };
         }

@@ -231,7 +231,8 @@ fn convert(rows: &Resolved, negate: bool, depth: usize) -> Result<Known, Denial>
                 Literal::text(text).map_err(|_| inexpressible("a value would be interpreted by DreamFactory"))
             }
             value::Literal::Integer(value) => number(value.to_string()),
-            value::Literal::Number(value) => number(value.to_string()),
+            // DreamFactory's filters have no exponents.
+            value::Literal::Number(value) => number(value.plain(38).unwrap_or_default()),
             value::Literal::Boolean(value) => Ok(Literal::Number(u8::from(*value).to_string())),
         }
     };

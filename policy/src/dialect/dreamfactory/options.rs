@@ -5,8 +5,12 @@ use super::{
     tree::{Column, Order},
     unparsable, unsupported,
 };
-use crate::{Name, bundle::Component, code::Denial};
-use serde_json::{Map, Value};
+use crate::{
+    Name,
+    bundle::Component,
+    code::Denial,
+    json::{Limits, Map, Value},
+};
 
 const MAX_LIST: usize = 400;
 /// Options that DreamFactory also takes from the body, under their canonical names.
@@ -78,7 +82,7 @@ impl Options {
         let name = [":", name.strip_prefix(':').unwrap_or(name)].concat();
         let literal = match value {
             Value::String(text) => Literal::text(&text)?,
-            Value::Number(number) if number.is_i64() => Literal::Number(number.to_string()),
+            Value::Number(number) if number.as_i64().is_some() => Literal::Number(number.to_string()),
             Value::Bool(value) => Literal::Number(u8::from(value).to_string()),
             _ => return Err(unsupported("A value in params must be a string, an integer or a boolean.")),
         };
@@ -92,14 +96,18 @@ impl Options {
     pub(super) fn query(&mut self, query: Vec<(String, String)>) -> Result<(), Denial> {
         for (name, value) in query {
             if let Some(parameter) = name.strip_prefix("params[").and_then(|rest| rest.strip_suffix(']')) {
-                self.parameter(parameter, Value::String(value))?;
+                self.parameter(parameter, Value::from(value))?;
             } else {
-                self.add(name, Value::String(value))?;
+                self.add(name, Value::from(value))?;
             }
         }
         let given = self.take("params");
         if let Some(Value::String(text)) = given {
-            let object = serde_json::from_str::<Value>(&text).ok().and_then(|value| value.as_object().cloned());
+            let limits = Limits { values: MAX_LIST + 1, depth: 1 };
+            let object = match Value::parse(text.as_bytes(), limits) {
+                Ok(Value::Object(object)) => Some(object),
+                _ => None,
+            };
             self.parameters_object(object)?;
         }
         let nested = |name: &str| {
@@ -116,7 +124,7 @@ impl Options {
         }
     }
 
-    pub(super) fn parameters_object(&mut self, object: Option<Map<String, Value>>) -> Result<(), Denial> {
+    pub(super) fn parameters_object(&mut self, object: Option<Map>) -> Result<(), Denial> {
         let object = object.ok_or_else(|| unparsable("params must be an object of names and values."))?;
         object.into_iter().try_for_each(|(name, value)| self.parameter(&name, value))
     }
@@ -138,7 +146,9 @@ impl Options {
     pub(super) fn list(&mut self, name: &str) -> Result<Option<Vec<Value>>, Denial> {
         let all: Vec<Value> = match self.take(name) {
             None => return Ok(None),
-            Some(Value::String(text)) => text.split(',').map(|part| Value::from(part.trim())).collect(),
+            Some(Value::String(text)) => {
+                text.split(',').take(MAX_LIST + 1).map(|part| Value::from(part.trim())).collect()
+            }
             Some(Value::Array(all)) => all,
             Some(number @ Value::Number(_)) => vec![number],
             Some(_) => return Err(unparsable(format!("The option {} must be a list.", shown(name)))),
@@ -159,7 +169,7 @@ impl Options {
         }
         let Some(all) = self.list(name)? else { return Ok(None) };
         let name_of = |value: Value| match value {
-            Value::String(text) => Ok(text),
+            Value::String(text) => Ok(text.into()),
             _ => Err(unparsable(format!("The option {} must have names only.", shown(name)))),
         };
         all.into_iter().map(name_of).collect::<Result<_, _>>().map(Some)

@@ -14,10 +14,10 @@ use crate::{
     bundle::Service,
     code::Denial,
     dialect::{BodyNeed, Parsed, Syntax},
+    json::Value,
     request::{Capabilities, DataRequest, HttpRequest, Operation, Projection, Verb, WriteKind, same_header},
     value::Value as Typed,
 };
-use serde_json::Value;
 
 /// Headers that make a `POST` mean another method.
 pub(super) const OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
@@ -193,13 +193,15 @@ fn call(
         return Err(unsupported("Procedures and functions are called with GET or POST."));
     }
     let component = service.component(&format!("{kind}/{name}"));
-    let mut given: Vec<(String, Value)> = query.into_iter().map(|(name, value)| (name, Value::String(value))).collect();
+    let mut given: Vec<(String, Value)> = query.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
     match json {
         None => {}
         Some(_) if verb == Verb::Get => return Err(unparsable("Arguments of a GET belong in the query.")),
         Some(Value::Object(mut object)) => {
             match object.remove("params") {
-                Some(Value::Object(arguments)) => given.extend(arguments),
+                Some(Value::Object(arguments)) => {
+                    given.extend(arguments.into_iter().map(|(name, value)| (name.into(), value)))
+                }
                 Some(Value::Array(all)) => {
                     for argument in all {
                         let Value::Object(mut argument) = argument else {
@@ -207,7 +209,7 @@ fn call(
                         };
                         match (argument.remove("name"), argument.remove("value")) {
                             (Some(Value::String(name)), Some(value)) if argument.is_empty() => {
-                                given.push((name, value))
+                                given.push((name.into(), value))
                             }
                             _ => {
                                 return Err(unsupported(
@@ -242,7 +244,7 @@ fn call(
             return Err(unsupported("An argument has braces, in which DreamFactory would look values up."));
         }
         let Some(Some(typed)) = body::typed(&value, parameter.field_type) else {
-            return Err(unparsable(format!("The parameter {} has a value of another type.", parameter.name)));
+            return Err(body::mistyped(&format!("parameter {}", parameter.name), &value, parameter.field_type));
         };
         if let Typed::Literal(literal) = &typed
             && !parameter.allowed.is_empty()
@@ -250,10 +252,7 @@ fn call(
         {
             return Err(unparsable(format!("The parameter {} has a value that is not allowed.", parameter.name)));
         }
-        let value = match &typed {
-            Typed::Null => Value::Null,
-            Typed::Literal(literal) => body::to_json(literal),
-        };
+        let value = body::settled(value, Some(&typed));
         arguments.push((parameter.name.clone(), value));
         operation.arguments.push((parameter.name.clone(), typed));
     }
@@ -271,7 +270,7 @@ fn call(
 /// A scalar as the text of a query parameter.
 pub(super) fn plain(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.to_string(),
         other => other.to_string(),
     }
 }

@@ -13,10 +13,10 @@ use crate::{
     Name,
     bundle::{Component, Relation, Service},
     code::Denial,
+    json::{Map, Value},
     request::{Capabilities, Clause, FieldUse, Operation, Projection, Verb, WriteKind, WrittenRow},
-    value::{FieldType, Value as Typed},
+    value::FieldType,
 };
-use serde_json::{Map, Value};
 
 const MAX_RECORDS: usize = 1000;
 
@@ -107,7 +107,7 @@ pub(super) fn table(
     let text = match options.take("filter") {
         None => None,
         Some(Value::String(text)) if text.trim().is_empty() => None,
-        Some(Value::String(text)) => Some(text),
+        Some(Value::String(text)) => Some(text.to_string()),
         Some(_) => return Err(unsupported("filter must be a string.")),
     };
     table.rows = match (id, ids, text) {
@@ -115,7 +115,7 @@ pub(super) fn table(
         (None, None, Some(text)) => Rows::Filter(filter::parse(&text, &options.parameters, component)?),
         (None, Some(ids), None) => {
             let literal = |value: &Value| match value {
-                Value::Number(number) if number.is_i64() => Ok(Literal::Number(number.to_string())),
+                Value::Number(number) if number.as_i64().is_some() => Ok(Literal::Number(number.to_string())),
                 Value::String(text) => match Literal::text(text)? {
                     Literal::Text(text) if text.parse::<i64>().is_ok_and(|number| number.to_string() == text) => {
                         Ok(Literal::Number(text))
@@ -212,7 +212,7 @@ fn records(
     id: Option<&str>,
     json: Option<Value>,
     options: &mut Options,
-) -> Result<Vec<Map<String, Value>>, Denial> {
+) -> Result<Vec<Map>, Denial> {
     let mut bare = id.is_some();
     let rows = match json {
         None => return Ok(Vec::new()),
@@ -231,7 +231,7 @@ fn records(
                     match (name.as_str(), value) {
                         ("params", Value::Object(parameters)) => options.parameters_object(Some(parameters))?,
                         ("params", _) => options.parameters_object(None)?,
-                        (_, value) => options.add(name, value)?,
+                        (_, value) => options.add(name.into(), value)?,
                     }
                 }
                 match rows {
@@ -249,7 +249,7 @@ fn records(
     rows.into_iter().map(|row| record(component, row, bare)).collect()
 }
 
-fn record(component: Option<&Component>, row: Value, bare: bool) -> Result<Map<String, Value>, Denial> {
+fn record(component: Option<&Component>, row: Value, bare: bool) -> Result<Map, Denial> {
     let Value::Object(row) = row else {
         return Err(unsupported("Each record must be an object."));
     };
@@ -274,16 +274,13 @@ fn record(component: Option<&Component>, row: Value, bare: bool) -> Result<Map<S
         }
         let field_type = field.map_or(FieldType::Unspecified, |field| field.field_type);
         let Some(typed) = body::typed(&value, field_type) else {
-            return Err(unparsable(format!("The field {} is given a value of another type.", shown(&name))));
+            return Err(body::mistyped(&format!("field {}", shown(&name)), &value, field_type));
         };
-        let value = match &typed {
-            Some(Typed::Literal(literal)) => body::to_json(literal),
-            Some(Typed::Null) | None => value,
-        };
-        let name = field.map_or(name, |field| field.name.to_string());
-        if record.insert(name, value).is_some() {
-            return Err(unparsable("A record gives a field twice, in different case."));
-        }
+        let value = body::settled(value, typed.as_ref());
+        record.push(field.map_or(name, |field| (&*field.name).into()), value);
+    }
+    if !record.is_distinct() {
+        return Err(unparsable("A record gives a field twice, in different case."));
     }
     if record.is_empty() {
         return Err(unparsable("A record is empty."));
@@ -319,12 +316,12 @@ fn operations(
             return Err(unparsable("A record to update has no key."));
         }
         let mut row = WrittenRow::default();
-        for (name, value) in record {
-            let name: Name = name.as_str().into();
+        for (name, value) in record.iter() {
+            let field = component.and_then(|component| component.field(name));
+            let name: Name = field.map_or_else(|| name.as_str().into(), |field| field.name.clone());
             if by_body && key.contains(&name) {
                 continue;
             }
-            let field = component.and_then(|component| component.field(&name));
             let typed = body::typed(value, field.map_or(FieldType::Unspecified, |field| field.field_type));
             add(&name, Clause::Write);
             row.values.push((name, typed.flatten()));

@@ -1,9 +1,11 @@
 //! The syntax tree of a request, in the one form in which it is written again.
 
 use super::filter::{Filter, Literal};
-use crate::Name;
+use crate::{
+    Name,
+    json::{Map, Value},
+};
 use doorward_proto::v1::Verb;
-use serde_json::{Map, Value};
 
 /// Syntax tree of one DreamFactory request.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +45,7 @@ pub(super) struct Table {
     pub(super) rollback: bool,
     pub(super) force: bool,
     pub(super) related: Vec<Related>,
-    pub(super) records: Vec<Map<String, Value>>,
+    pub(super) records: Vec<Map>,
 }
 
 /// Which rows an operation is about.

@@ -10,12 +10,12 @@ use crate::{
         CONDITIONAL, Rewrite, Syntax,
         dreamfactory::{body, path},
     },
+    json::{Map, Value},
     predicate::{CompareOp, Predicate, Resolved, Truth, eval, parse::parse_literal},
     request::{DataRequest, Verb, verb_name},
     transform::{PathStep, RowShape, RowSite},
     value::{Literal, Value as Typed},
 };
-use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// Re-emits a request with its constraints inside it.
@@ -112,12 +112,11 @@ fn fix(request: &mut Request, template: &Template, name: &Name, value: &Literal)
         request.query.push((name.clone(), text_of(value)));
         return Ok(());
     }
+    let no_room = || unsupported("The policy fixes an argument at a place that the body has no room for.");
     let mut at = request.body.get_or_insert_with(|| Value::Object(Map::new()));
     for token in pointer(name) {
-        let Value::Object(members) = at else {
-            return Err(unsupported("The policy fixes an argument at a place that the body has no room for."));
-        };
-        at = members.entry(token).or_insert_with(|| Value::Object(Map::new()));
+        let Value::Object(members) = at else { return Err(no_room()) };
+        at = members.member(&token, || Value::Object(Map::new())).ok_or_else(no_room)?;
     }
     *at = body::to_json(value);
     Ok(())
@@ -142,7 +141,7 @@ fn preset(request: &mut Request, template: &Template, own: &OperationConstraints
         };
         for (field, value, overrides) in &own.set {
             if *overrides || !row.contains_key(&**field) {
-                row.insert(field.to_string(), body::to_json(value));
+                row.insert(&**field, body::to_json(value));
             }
         }
     }

@@ -9,13 +9,13 @@ use crate::{
         BodyNeed, Parsed, Syntax,
         dreamfactory::{body, path},
     },
+    json::Value,
     predicate::parse::parse_literal,
     request::{
         Capabilities, Clause, DataRequest, FieldUse, HttpRequest, Operation, Projection, Verb, WriteKind, WrittenRow,
     },
     value::{FieldType, Literal, Value as Typed},
 };
-use serde_json::Value;
 use std::sync::Arc;
 
 const MAX_ROWS: usize = 1000;
@@ -72,7 +72,7 @@ pub(super) fn text_of(literal: &Literal) -> String {
     match literal {
         Literal::String(text) => text.to_string(),
         Literal::Integer(number) => number.to_string(),
-        Literal::Number(number) => number.to_string(),
+        Literal::Number(number) => number.as_str().to_owned(),
         Literal::Boolean(value) => value.to_string(),
     }
 }
@@ -239,6 +239,10 @@ fn argument(
         other => parse_literal(text, other),
     };
     let literal = literal.ok_or_else(|| unparsable(format!("The parameter {name} has a value of another type.")))?;
+    if matches!(&literal, Literal::Number(number) if !number.is_double()) {
+        let what = format!("parameter {name}");
+        return Err(body::mistyped(&what, &Value::from(text), field_type));
+    }
     let text = text_of(&literal);
     if let Some(parameter) = parameter {
         allowed(parameter, &text)?;
@@ -257,13 +261,18 @@ fn allowed(parameter: &Parameter, text: &str) -> Result<(), Denial> {
     Err(unparsable(format!("The parameter {} has a value that is not allowed.", parameter.name)))
 }
 
+/// True if the pointer goes on below the other.
+fn below(pointer: &str, above: &str) -> bool {
+    pointer.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// Reads a body of declared parameters; whatever is not one of them is refused.
 fn body_arguments(operation: &mut Operation, template: &Template, json: &Value) -> Result<(), Denial> {
     let declared = |pointer: &str| template.parameters.iter().find(|p| p.body && *p.name == *pointer);
     let mut rest = vec![(String::new(), json)];
     while let Some((pointer, value)) = rest.pop() {
         if let Some(parameter) = declared(&pointer) {
-            let wrong = || unparsable(format!("The parameter {pointer} has a value of another type."));
+            let wrong = || body::mistyped(&format!("parameter {pointer}"), value, parameter.field_type);
             let typed = body::typed(value, parameter.field_type).ok_or_else(wrong)?;
             if let Some(Typed::Literal(literal)) = &typed {
                 // What is sent on is what was read: a number in quotes is not taken for a number here.
@@ -282,9 +291,11 @@ fn body_arguments(operation: &mut Operation, template: &Template, json: &Value) 
             }
             continue;
         }
+        // Only what leads to a parameter is gone into: the names of anything else could be as long as the body, each.
+        let leads = || template.parameters.iter().any(|p| p.body && below(&p.name, &pointer));
         match value {
-            Value::Object(members) => {
-                for (name, value) in members {
+            Value::Object(members) if members.is_empty() || leads() => {
+                for (name, value) in members.iter() {
                     rest.push((format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")), value));
                 }
             }
@@ -306,14 +317,13 @@ fn rows(operation: &mut Operation, component: &Component, mut json: Value) -> Re
             return Err(unparsable("Each row in the body must be an object."));
         };
         let mut written = WrittenRow::default();
-        for (name, value) in row {
-            let field_type = component.field(name).map_or(FieldType::Unspecified, |field| field.field_type);
-            let wrong = || unparsable(format!("The field {} is given a value of another type.", shown(name)));
+        for (name, value) in row.iter_mut() {
+            let declared = component.field(name);
+            let field_type = declared.map_or(FieldType::Unspecified, |field| field.field_type);
+            let wrong = || body::mistyped(&format!("field {}", shown(name)), value, field_type);
             let typed = body::typed(value, field_type).ok_or_else(wrong)?;
-            if let Some(Typed::Literal(literal)) = &typed {
-                *value = body::to_json(literal);
-            }
-            let field: Name = name.as_str().into();
+            *value = body::settled(std::mem::take(value), typed.as_ref());
+            let field: Name = declared.map_or_else(|| name.as_str().into(), |field| field.name.clone());
             operation.fields.push(FieldUse { field: field.clone(), clause: Clause::Write });
             written.values.push((field, typed));
         }

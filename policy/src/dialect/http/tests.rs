@@ -85,6 +85,7 @@ fn service() -> Service {
         components: [("orders".into(), Arc::new(orders))].into_iter().collect(),
         upstream: Upstream::default(),
         max_body_bytes: None,
+        max_body_values: None,
         record_request_text: false,
         case_insensitive: false,
         files: false,

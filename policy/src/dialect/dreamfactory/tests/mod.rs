@@ -90,6 +90,7 @@ fn service() -> Service {
         .collect(),
         upstream: Upstream::default(),
         max_body_bytes: None,
+        max_body_values: None,
         record_request_text: false,
         case_insensitive: true,
         files: false,
