@@ -272,6 +272,12 @@ impl Emitter {
         self.sent = 0;
     }
 
+    /// As [`Emitter::closed`], by the other side, with this status of gRPC.
+    pub fn closed_by_host(&mut self, cluster: &str, status: u32, now: u64) {
+        self.link.closed_by_host(cluster, status, now);
+        self.sent = 0;
+    }
+
     /// An acknowledgement came. Gives the responses that may go on.
     pub fn receive(&mut self, message: &[u8], now: u64) -> Vec<Waiter> {
         self.heard_at = now;

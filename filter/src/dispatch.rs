@@ -35,8 +35,8 @@ pub fn grpc_receive(root: u32, token: u32, size: usize) {
 }
 
 /// The control plane closed a stream, or could not be reached.
-pub fn grpc_close(root: u32, token: u32) {
-    with_numbered(root, |worker| worker.grpc_close(token));
+pub fn grpc_close(root: u32, token: u32, status: u32) {
+    with_numbered(root, |worker| worker.grpc_close(token, status));
 }
 
 /// A root context as the SDK keeps it.
@@ -176,7 +176,7 @@ mod tests {
         drop(first);
         assert_eq!((seen(7), seen(8)), (None, Some(8)));
         grpc_receive(7, 1, 10);
-        grpc_close(7, 1);
+        grpc_close(7, 1, 14);
         drop(second);
         assert_eq!(seen(8), None);
     }

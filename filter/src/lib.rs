@@ -9,12 +9,14 @@
 //! | [`policy_store`], [`leader`], [`link`], [`subscribe`] | how policy reaches every worker |
 //! | [`audit`], [`slots`] | how records leave; whose records are lost |
 //! | [`stream`], [`response`], [`head`], [`problem`] | one request and its response |
+//! | [`bodies`] | whether the host hands over bodies at all |
 //! | [`host`] | Envoy's clock, signature check and shared data for decisions |
 //! | [`metrics`] | figures for Envoy's statistics |
 //!
 //! Whatever goes wrong here denies: a status that is not expected, a configuration that is not valid, policy that is not there.
 
 pub mod audit;
+pub mod bodies;
 pub mod config;
 pub mod dispatch;
 pub mod head;

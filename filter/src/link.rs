@@ -1,9 +1,13 @@
 //! A gRPC stream to the control plane that is reopened with backoff.
 
-use crate::raw;
+use crate::raw::{self, Level};
 
 /// First and longest pause between attempts.
 const BACKOFF_MILLIS: (u64, u64) = (250, 30_000);
+
+/// What to do about a cluster that is not there.
+const UNKNOWN: &str = "controlPlane.cluster must be the name of a cluster of this Envoy: see static_resources.clusters of its \
+    bootstrap, the clusters of its xDS server, or /clusters of its admin interface.";
 
 /// One stream, open or to be opened.
 #[derive(Clone, Debug)]
@@ -13,13 +17,20 @@ pub struct Link {
     token: Option<u32>,
     retry_at: u64,
     failures: u32,
+    complained: bool,
 }
+
+/// After so many failures in a row somebody has to look: a control plane that starts anew is back before.
+const MANY_FAILURES: u32 = 4;
+/// gRPC's `UNIMPLEMENTED`, `PERMISSION_DENIED` and `UNAUTHENTICATED`: what answers is not meant for us, or we are not for it.
+const WRONG_SERVER: u32 = 12;
+const REFUSED: [u32; 2] = [7, 16];
 
 impl Link {
     /// A stream of this method, to be opened at once.
     #[must_use]
     pub fn new(service: &'static str, method: &'static str) -> Self {
-        Link { service, method, token: None, retry_at: 0, failures: 0 }
+        Link { service, method, token: None, retry_at: 0, failures: 0, complained: false }
     }
 
     /// True while the stream is open.
@@ -46,10 +57,46 @@ impl Link {
                 self.token = Some(token);
                 true
             }
-            Err(_) => {
+            Err(status) => {
+                // Envoy says at once that it has no such cluster: trying again helps only once there is one.
+                self.complain(cluster, &format!("Envoy cannot open a stream to it (status {})", status.0), UNKNOWN);
                 self.back_off(now);
                 false
             }
+        }
+    }
+
+    /// Says once, until the other side answers again, what does not work and where to look.
+    fn complain(&mut self, cluster: &str, what: &str, look: &str) {
+        if !self.complained {
+            self.complained = true;
+            let stream = self.stream();
+            raw::log(
+                Level::Error,
+                &format!("doorward: {stream} does not reach the control plane by cluster {cluster:?}: {what}. {look}"),
+            );
+        }
+    }
+
+    /// What the stream is for, as operators know it.
+    fn stream(&self) -> &'static str {
+        if self.method == "Subscribe" { "the policy stream" } else { "the stream of records" }
+    }
+
+    /// The other side closed the stream with this status of gRPC, or Envoy did for it.
+    pub fn closed_by_host(&mut self, cluster: &str, status: u32, now: u64) {
+        self.close(now);
+        let what = format!("gRPC status {status}");
+        if status == WRONG_SERVER {
+            self.complain(
+                cluster,
+                &what,
+                "What answers there is no `doorward serve`: the cluster must lead to its --listen address.",
+            );
+        } else if REFUSED.contains(&status) {
+            self.complain(cluster, &what, "It refuses this proxy's certificate: see --client and --tls-client-ca of `doorward serve`, and the cluster's transport_socket.");
+        } else if self.failures >= MANY_FAILURES {
+            self.complain(cluster, &what, "See whether `doorward serve` runs at the cluster's address (its --listen), whether the cluster speaks HTTP/2 (http2_protocol_options), and TLS on both sides or on none.");
         }
     }
 
@@ -66,6 +113,9 @@ impl Link {
     /// The other side answers: the next failure is a first one again.
     pub fn heard(&mut self) {
         self.failures = 0;
+        if std::mem::take(&mut self.complained) {
+            raw::log(Level::Info, &format!("doorward: {} reaches the control plane again.", self.stream()));
+        }
     }
 
     /// Closes the stream; it is opened again after a pause. Also called after the other side closed, as Envoy keeps the
@@ -108,6 +158,27 @@ mod tests {
         link.heard();
         link.open("c", now);
         assert!(link.retry_at - now <= 500);
+    }
+
+    #[test]
+    fn a_stream_that_does_not_come_about_is_complained_of_once_until_the_other_side_answers() {
+        let mut link = Link::new("s", "m");
+        link.open("c", 0);
+        assert!(link.complained, "Envoy has no such cluster");
+        link.heard();
+        assert!(!link.complained);
+        // A control plane that is away for a moment is none of the operator's business.
+        for failure in 1..=MANY_FAILURES {
+            link.token = Some(1);
+            link.closed_by_host("c", 14, 0);
+            assert_eq!(link.complained, failure >= MANY_FAILURES, "{failure}");
+        }
+        for status in [12, 7, 16] {
+            link.heard();
+            link.token = Some(1);
+            link.closed_by_host("c", status, 0);
+            assert!(link.complained, "{status}");
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! One HTTP request and its response; this file holds the request's half, `response.rs` the other.
 
 use crate::{
+    bodies,
     dispatch::SharedWorker,
     head::{Head, without_port},
     host::Envoy,
     problem,
-    raw::{self, Buffer, Level, Map},
+    raw::{self, Buffer, Direction, Level, Map},
     response::Response,
     worker::Active,
 };
@@ -106,6 +107,7 @@ impl Stream {
                 self.conclude(active, &host, verdict, &head, None, 0)
             }
             Begin::Body { limit, pending } => {
+                active.bodies.await_body(self.id, pending.decision_id(), host.now_nanos / 1_000_000);
                 let decided_nanos = raw::now_nanos().saturating_sub(host.now_nanos);
                 drop(headers);
                 self.phase = Phase::Body { limit, pending, head, source, size: 0, decided_nanos };
@@ -118,6 +120,12 @@ impl Stream {
     pub fn request_body(&mut self, so_far: usize, end: bool) -> Flow {
         match &mut self.phase {
             Phase::Body { limit, size, .. } => {
+                if *size == 0
+                    && let Ok(mut worker) = self.worker.try_borrow_mut()
+                    && let Some(active) = worker.active.as_deref_mut()
+                {
+                    active.bodies.came();
+                }
                 *size = so_far;
                 if end || so_far > *limit { self.body_is_whole() } else { Flow::STOP }
             }
@@ -127,12 +135,22 @@ impl Stream {
     }
 
     /// Trailers are there, so the body is whole: no body callback said so.
+    ///
+    /// Nothing of them goes on. They come after the decision, so no rule for headers was applied to them, and servers merge
+    /// them into the headers. No data API needs them; in gRPC, clients send none.
     pub fn request_trailers(&mut self) -> Flow {
-        match &self.phase {
+        let flow = match &self.phase {
             Phase::Body { .. } => self.body_is_whole(),
             Phase::Passing => Flow::CONTINUE,
             Phase::Head | Phase::Ended => Flow::STOP,
+        };
+        if flow == Flow::CONTINUE && raw::set_headers(Map::RequestTrailers, &[]).is_err() {
+            raw::log(Level::Error, "doorward: Envoy kept the trailers of a request, which is therefore reset.");
+            let _ = raw::close_stream(Direction::Request);
+            self.phase = Phase::Ended;
+            return Flow::STOP;
         }
+        flow
     }
 
     fn body_is_whole(&mut self) -> Flow {
@@ -255,8 +273,30 @@ impl Stream {
         Flow::STOP
     }
 
+    /// A request whose body never came to its end leaves a record too: its caller was verified, and nothing of it went on.
+    fn unfinished(&mut self) {
+        let Phase::Body { pending, head, source, size, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else {
+            return;
+        };
+        let shared = std::rc::Rc::clone(&self.worker);
+        let Ok(mut worker) = shared.try_borrow_mut() else { return };
+        let Some(active) = worker.active.as_deref_mut() else { return };
+        let denial = if active.bodies.forget(self.id) {
+            Denial::new(Code::PolicyUnavailable, bodies::NEVER_CAME)
+        } else {
+            Denial::new(Code::Unparsable, "The body of the request never came to its end.")
+        };
+        let headers = head.headers(size > 0);
+        if let Some(request) = head.request(&headers, None, &source) {
+            active.record(engine::unfinished(&Envoy::now(), &pending, &request, denial).record);
+        }
+    }
+
     /// The stream is at its end.
     pub fn done(&mut self) {
+        if matches!(self.phase, Phase::Body { .. }) {
+            self.unfinished();
+        }
         if matches!(self.response, Response::Waiting(..))
             && let Ok(mut worker) = self.worker.try_borrow_mut()
             && let Some(active) = worker.active.as_deref_mut()

@@ -124,7 +124,12 @@ impl Subscription {
         self.send(subscribe_request::Message::Result(answer), now);
     }
 
-    /// Closes the stream: the other side did, or this worker leads no more.
+    /// The other side closed the stream with this status of gRPC.
+    pub fn closed_by_host(&mut self, cluster: &str, status: u32, now: u64) {
+        self.link.closed_by_host(cluster, status, now);
+    }
+
+    /// Closes the stream: it is silent, or this worker leads no more.
     pub fn close(&mut self, now: u64) {
         self.link.close(now);
     }

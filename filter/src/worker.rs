@@ -2,6 +2,7 @@
 
 use crate::{
     audit::{ACKNOWLEDGE_MILLIS, Emitter, Limits, Waiter},
+    bodies::{self, Awaited},
     config::{self, Bodies, Choice, Config, MeshIdentity, OnStale, TOKENIZATION_KEY},
     host::Envoy,
     leader::Lease,
@@ -42,6 +43,8 @@ pub struct Active {
     pub emitter: Emitter,
     /// Figures.
     pub metrics: Metrics,
+    /// Requests that wait for their body, until it is known that bodies come.
+    pub bodies: Awaited,
     complained: bool,
     was_leading: bool,
 }
@@ -89,6 +92,12 @@ impl Worker {
         let now = Envoy::now().now_nanos / 1_000_000;
         if let Some(active) = &mut self.active {
             active.tick(now);
+            for (context, decision_id) in active.bodies.take_overdue(now) {
+                if raw::set_effective_context(context).is_ok() {
+                    problem::deny(&Denial::new(Code::PolicyUnavailable, bodies::NEVER_CAME), &decision_id);
+                    active.metrics.denied(Code::PolicyUnavailable);
+                }
+            }
             for waiter in active.emitter.take_overdue(now) {
                 if raw::set_effective_context(waiter.context).is_ok() {
                     let detail = "The record of this decision was not acknowledged as durable in time.";
@@ -121,14 +130,15 @@ impl Worker {
         }
     }
 
-    /// The other side closed one of the streams.
-    pub fn grpc_close(&mut self, token: u32) {
+    /// The other side closed one of the streams with this status of gRPC.
+    pub fn grpc_close(&mut self, token: u32, status: u32) {
         let now = Envoy::now().now_nanos / 1_000_000;
         if let Some(active) = &mut self.active {
+            let cluster = &active.config.control_plane.cluster;
             if active.subscription.is(token) {
-                active.subscription.close(now);
+                active.subscription.closed_by_host(cluster, status, now);
             } else if active.emitter.is(token) {
-                active.emitter.closed(now);
+                active.emitter.closed_by_host(cluster, status, now);
             }
         }
     }
@@ -185,6 +195,7 @@ impl Active {
             proxy: Proxy { node, cluster: property("cluster"), boot: hex, workers: 0 },
             subscription: Subscription::default(),
             metrics: Metrics::new(&config.metrics_prefix),
+            bodies: Awaited::default(),
             complained: false,
             was_leading: false,
             config,
@@ -251,7 +262,7 @@ impl Active {
                 self.metrics.gauge("policy.stale", u64::from(policy.is_stale(seconds(now))));
             }
             if !self.was_leading {
-                raw::log(Level::Info, "doorward: this worker holds the policy stream.");
+                raw::log(Level::Info, "doorward: this worker is the one that holds the policy stream.");
             }
         }
         self.was_leading = leads;

@@ -10,6 +10,7 @@
 //! | --- | --- | --- |
 //! | [`document`], [`compile`] (feature `compile`) | what users write | a `Bundle` |
 //! | [`bundle`] | a `Bundle` (wire form) | [`bundle::Tables`]: interned, indexed, immutable |
+//! | [`authority`] | the `Host` of a request | the host that it names |
 //! | [`identity`] | credentials | a [`identity::Principal`] |
 //! | [`dialect`] | an HTTP request | a [`request::DataRequest`], and back, constrained |
 //! | [`json`] | a request's JSON | a tree whose numbers are text |
@@ -22,6 +23,7 @@
 //! | [`engine`] | all of these in order | one verdict for one request |
 
 pub mod audit;
+pub mod authority;
 pub mod bundle;
 pub mod code;
 #[cfg(feature = "compile")]

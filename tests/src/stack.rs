@@ -18,7 +18,7 @@ use tempfile::TempDir;
 /// The Envoy that everything is built for.
 pub const ENVOY: &str = "1.40.0";
 /// The oldest that is supported.
-pub const OLDEST_ENVOY: &str = "1.36.2";
+pub const OLDEST_ENVOY: &str = "1.36.4";
 const START: Duration = Duration::from_secs(60);
 
 /// The schema of the shop as a `DataService` for Datasette at `/shop`.

@@ -214,6 +214,17 @@ fn principal(tables: &Tables, identity: &TestIdentity, now: i64) -> anyhow::Resu
         };
         principal.attributes.push((name(attribute), value));
     }
+    let values = principal.attributes.iter().flat_map(|(_, value)| match value {
+        Attribute::One(value) => std::slice::from_ref(value),
+        Attribute::Many(values) => values,
+    });
+    let names = principal.user.iter().chain(&principal.tenant).chain(&principal.groups).chain(&principal.mesh);
+    let agents = principal.agents.iter().map(|agent| &agent.name);
+    if let Some(name) = names.chain(agents).chain(values).find(|name| !identity::is_exact(name)) {
+        bail!(
+            "{name:?} begins or ends with white space, or has control or invisible characters: a credential with it is refused"
+        );
+    }
     for (index, path) in (0_u32..).zip(tables.claim_paths()) {
         if let Some(values) = identity.claims.get(&path.join(".")) {
             principal.claims.extend(values.as_slice().iter().map(|value| (index, Name::from(value.to_string()))));

@@ -41,6 +41,6 @@ extern "C" fn doorward_on_grpc_receive(root: u32, token: u32, size: usize) {
 
 /// The SDK drops the end of streams that it did not open.
 #[unsafe(no_mangle)]
-extern "C" fn doorward_on_grpc_close(root: u32, token: u32, _status: u32) {
-    dispatch::grpc_close(root, token);
+extern "C" fn doorward_on_grpc_close(root: u32, token: u32, status: u32) {
+    dispatch::grpc_close(root, token, status);
 }

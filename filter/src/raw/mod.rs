@@ -37,6 +37,7 @@ pub type Result<T> = core::result::Result<T, Status>;
 #[allow(missing_docs, reason = "the ABI's names")]
 pub enum Map {
     RequestHeaders = 0,
+    RequestTrailers = 1,
     ResponseHeaders = 2,
 }
 

@@ -321,6 +321,8 @@ impl Decoder {
         let mut upstream = schema::Upstream::default();
         if let Some(from) = &service.upstream {
             upstream.forward_token = from.forward_token;
+            upstream.keep_headers = self.names(&from.keep_headers, path)?;
+            upstream.cookies = from.cookies;
             for each in &from.headers {
                 upstream.headers.push(schema::HeaderMapping {
                     header: self.name(each.header, path)?,

@@ -1,8 +1,7 @@
 //! Authority and path → service, at a cost that does not depend on the number of services.
 
 use super::Map;
-use crate::Name;
-use std::borrow::Cow;
+use crate::{Name, authority};
 
 /// Host patterns with their path prefixes.
 #[derive(Debug, Default)]
@@ -11,6 +10,8 @@ pub(super) struct Router {
     /// By the part after `*.`.
     suffix: Map<Prefixes>,
     any: Prefixes,
+    /// The matches whose path has upper-case letters, with that path in lower case.
+    folded: Option<Box<Router>>,
 }
 
 #[derive(Debug, Default)]
@@ -23,10 +24,8 @@ struct Prefixes {
 impl Router {
     /// Adds one match. False: it is taken already, or no host pattern or path prefix.
     pub(super) fn insert(&mut self, host: &Name, path: &Name, service: usize) -> bool {
-        let plain = |host: &str| {
-            !host.is_empty() && !host.contains(['*', '/', ':', ' ']) && !host.bytes().any(|b| b.is_ascii_uppercase())
-                || host.starts_with('[')
-        };
+        // Only what a request's host can be equal to.
+        let plain = |host: &str| authority::parse(host).is_some_and(|found| found.port.is_none() && found.host == host);
         let prefixes = match host.strip_prefix("*.") {
             _ if host.is_empty() => &mut self.any,
             Some(suffix) if plain(suffix) => self.suffix.entry(Name::from(suffix)).or_default(),
@@ -37,13 +36,26 @@ impl Router {
             return false;
         }
         prefixes.longest = prefixes.longest.max(path.len());
-        prefixes.services.insert(path.clone(), service).is_none()
+        let free = prefixes.services.insert(path.clone(), service).is_none();
+        if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            let folded = self.folded.get_or_insert_with(Box::default);
+            // Two services that differ in case only are one entry there: it says no more than that there is one.
+            folded.insert(host, &Name::from(path.to_ascii_lowercase()), service);
+        }
+        free
+    }
+
+    /// True if the path, which is in lower case, is a service's in some case.
+    pub(super) fn has_in_any_case(&self, authority: &str, path: &str) -> bool {
+        self.find(authority, path).is_some()
+            || self.folded.as_ref().is_some_and(|folded| folded.find(authority, path).is_some())
     }
 
     /// The service of this authority and path, and the prefix: the exact host before suffixes (longest first) before any
-    /// host, and of one host the longest prefix that ends where a segment does.
+    /// host, and of one host the longest prefix that ends where a segment does. Without authority, those of any host; one
+    /// that is malformed has no service.
     pub(super) fn find(&self, authority: &str, path: &str) -> Option<(usize, &str)> {
-        let host = host(authority);
+        let host = if authority.is_empty() { "".into() } else { authority::parse(authority)?.host };
         let path = path.split(['?', '#']).next().unwrap_or("");
         if let Some(found) = self.exact.get(host.as_ref()).and_then(|prefixes| prefixes.find(path)) {
             return Some(found);
@@ -79,16 +91,6 @@ impl Prefixes {
         }
         get("")
     }
-}
-
-/// The host of an authority: without port and trailing dot, in lower case.
-fn host(authority: &str) -> Cow<'_, str> {
-    let host = match authority.strip_prefix('[') {
-        Some(rest) => rest.find(']').and_then(|end| authority.get(..end + 2)).unwrap_or(authority),
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
-    };
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
 #[cfg(test)]
@@ -140,6 +142,32 @@ mod tests {
         assert_eq!(router_without_any().find("localhost", "/api"), None);
     }
 
+    #[test]
+    fn a_malformed_authority_has_no_service_also_where_any_host_has_one() {
+        let router = router(&MATCHES);
+        for authority in
+            ["a.example.com:443@evil.test", "a.example.com,b.example.com", "[::1", "a b", "a.example.com:x"]
+        {
+            assert_eq!(router.find(authority, "/api"), None, "{authority}");
+        }
+        assert_eq!(router.find("[0:0::1]:8", "/x").map(|(at, _)| at), Some(7));
+    }
+
+    #[test]
+    fn a_path_with_upper_case_letters_is_found_in_any_case() {
+        let router = router(&[("a.example.com", "/API/v2"), ("*.example.com", "/api/v2"), ("", "/Data")]);
+        assert_eq!(router.find("a.example.com", "/api/v2/x").map(|(at, _)| at), Some(1));
+        assert_eq!(router.find("h", "/data"), None);
+        for (authority, path, there) in [
+            ("a.example.com", "/api/v2/x", true),
+            ("h", "/data/x", true),
+            ("h", "/datax", false),
+            ("h", "/api/v2", false),
+        ] {
+            assert_eq!(router.has_in_any_case(authority, path), there, "{authority}{path}");
+        }
+    }
+
     fn router_without_any() -> Router {
         router(&MATCHES[2..])
     }
@@ -147,8 +175,17 @@ mod tests {
     #[test]
     fn a_taken_match_and_an_odd_pattern_are_refused() {
         let mut router = router(&MATCHES);
-        for (host, path) in [("", "/api"), ("A.com", ""), ("*", ""), ("a.*.com", ""), ("a.com", "x"), ("a.com", "/x/")]
-        {
+        for (host, path) in [
+            ("", "/api"),
+            ("A.com", ""),
+            ("a.com:8", ""),
+            ("u@a.com", ""),
+            ("[::0]", ""),
+            ("*", ""),
+            ("a.*.com", ""),
+            ("a.com", "x"),
+            ("a.com", "/x/"),
+        ] {
             assert!(!router.insert(&Name::from(host), &Name::from(path), 99), "{host}{path}");
         }
     }

@@ -179,6 +179,10 @@ pub struct Upstream {
     pub forward_token: bool,
     /// Identity headers to set, by name; all of these names are removed from what the client sent.
     pub headers: Vec<HeaderMapping>,
+    /// Lower-case names that clients may set although other servers take them for identity.
+    pub keep_headers: Vec<Name>,
+    /// The client's cookies are kept, unless they hold its credential.
+    pub cookies: bool,
 }
 
 /// One identity header.

@@ -101,6 +101,11 @@ impl Tables {
         Some((self.services.get(service)?, prefix))
     }
 
+    /// True if a service's path is this one, which is in lower case, but for upper and lower case.
+    pub(crate) fn routes_in_any_case(&self, authority: &str, path: &str) -> bool {
+        self.router.has_in_any_case(authority, path)
+    }
+
     /// The provider of this issuer.
     #[must_use]
     pub fn provider(&self, issuer: &str) -> Option<&Provider> {

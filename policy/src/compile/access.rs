@@ -5,6 +5,7 @@ use super::{
     roles,
 };
 use crate::{
+    authority,
     code::Code,
     document::{
         AccessBinding, AccessKey, AccessRestriction, Kind, PolicyTest,
@@ -14,8 +15,13 @@ use crate::{
         policy_test::ExpectedDecision,
         suggest,
     },
+    identity::is_exact,
 };
 use doorward_proto::v1::{self, SubjectKind};
+
+/// No caller has such a name: a credential with it is refused.
+const NOT_EXACT: &str =
+    "the value begins or ends with white space, or has control or invisible characters; write it without";
 
 pub(super) fn binding(context: &Context<'_>, out: &mut Out<'_>, spec: &AccessBinding) -> v1::Binding {
     known_role(context, out, &spec.role);
@@ -28,6 +34,8 @@ pub(super) fn binding(context: &Context<'_>, out: &mut Out<'_>, spec: &AccessBin
     }
     if spec.tenants.iter().any(String::is_empty) {
         out.error("invalid_value", "spec.tenants", "a tenant is empty");
+    } else if spec.tenants.iter().any(|tenant| !is_exact(tenant)) {
+        out.error("invalid_value", "spec.tenants", NOT_EXACT);
     }
     period(out, spec.from.as_ref(), spec.until.as_ref(), "spec.until");
     if spec.role.starts_with("admin-") {
@@ -73,10 +81,25 @@ pub(super) fn key(context: &Context<'_>, out: &mut Out<'_>, spec: &AccessKey) ->
     for (path, value) in [("spec.tenant", &spec.tenant), ("spec.agent", &spec.agent)] {
         if value.as_deref() == Some("") {
             out.error("invalid_value", path, "the value is empty; leave it out instead");
+        } else if value.as_deref().is_some_and(|value| !is_exact(value)) {
+            out.error("invalid_value", path, NOT_EXACT);
         }
     }
-    let hosts: Vec<String> = spec.hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-    if hosts.iter().any(|host| host.is_empty() || host.contains(['/', '*', ' '])) {
+    for (name, values) in &spec.attributes {
+        if values.as_slice().iter().any(|value| !is_exact(&value.to_string())) {
+            out.error("invalid_value", format!("spec.attributes.{name}"), NOT_EXACT);
+        }
+    }
+    // As the host of a request is read: in lower case, without trailing dot, addresses in one form.
+    let hosts: Vec<String> = spec
+        .hosts
+        .iter()
+        .filter_map(|host| {
+            let found = authority::parse(host)?;
+            Some(found.port.map_or_else(|| found.host.to_string(), |port| format!("{}:{port}", found.host)))
+        })
+        .collect();
+    if hosts.len() < spec.hosts.len() {
         out.error(
             "invalid_value",
             "spec.hosts",
@@ -229,6 +252,8 @@ fn subjects(context: &Context<'_>, out: &mut Out<'_>, given: &[Subject], restric
         let flag = matches!(kind, SubjectKind::SubjectAnyUser | SubjectKind::SubjectUnidentified);
         if value.is_empty() && !flag {
             out.error("invalid_subject", &at, "the subject is empty");
+        } else if !flag && !is_exact(value) {
+            out.error("invalid_subject", &at, NOT_EXACT);
         }
         if kind == SubjectKind::SubjectToken && !restriction {
             out.error("invalid_subject", &at, "a token is a subject of restrictions only");

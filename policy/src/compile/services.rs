@@ -2,12 +2,14 @@
 
 use super::context::{ComponentFacts, Context, Out, ServiceFacts};
 use crate::{
+    authority,
     document::{
         DataService,
         common::{Audit, Enforcement, OnHiddenField, Scalar},
         data_service::{Component, Dialect, Field, HeaderSource, HeaderValue, Operation, Parameter, Relation},
         suggest,
     },
+    engine::is_foreign_identity,
     predicate::parse::{parse_literal, type_name},
     value::FieldType,
 };
@@ -111,17 +113,21 @@ fn matches(context: &Context<'_>, out: &mut Out<'_>, spec: &DataService) -> Vec<
         let hosts: Vec<&str> =
             if entry.hosts.is_empty() { vec![""] } else { entry.hosts.iter().map(String::as_str).collect() };
         for host in hosts {
-            let lower = host.to_ascii_lowercase();
-            let plain = lower.strip_prefix("*.").unwrap_or(&lower);
-            let sound = entry.hosts.is_empty()
-                || (!plain.is_empty() && plain.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c)));
-            if !sound {
-                out.error(
-                    "invalid_match",
-                    format!("{at}.hosts"),
-                    "a host is a name such as data.example.com or *.example.com",
-                );
-            }
+            // As the host of a request is read: in lower case, without trailing dot, addresses in one form.
+            let (star, plain) = host.strip_prefix("*.").map_or(("", host), |rest| ("*.", rest));
+            let parsed = authority::parse(plain).filter(|found| found.port.is_none());
+            let lower = match parsed {
+                Some(found) if star.is_empty() || !found.host.starts_with('[') => format!("{star}{}", found.host),
+                _ if entry.hosts.is_empty() => String::new(),
+                _ => {
+                    out.error(
+                        "invalid_match",
+                        format!("{at}.hosts"),
+                        "a host is a name such as data.example.com or *.example.com, without a port",
+                    );
+                    host.to_ascii_lowercase()
+                }
+            };
             let key = (lower, path.clone());
             if !context.checked
                 && let Some(other) = context.matches.get(&key)
@@ -183,7 +189,32 @@ fn upstream(context: &Context<'_>, out: &mut Out<'_>, spec: &DataService) -> v1:
         mapped.push(v1::HeaderMapping { header: out.s(&lower), source: source.into(), attribute });
     }
     mapped.sort_by_key(|mapping| mapping.header);
-    v1::Upstream { forward_token: spec.forward_token, headers: mapped }
+    let mut keep = BTreeSet::new();
+    for (index, name) in spec.keep_headers.iter().enumerate() {
+        let at = format!("spec.upstream.keepHeaders[{index}]");
+        let lower = name.to_ascii_lowercase();
+        match lower.as_str() {
+            "cookie" => out.error("invalid_header", &at, "cookies have a setting of their own; say cookies: true"),
+            "authorization" => {
+                out.error("invalid_header", &at, "tokens have a setting of their own; say forwardToken: true")
+            }
+            _ if lower.starts_with("x-doorward-") || seen.contains(&lower) => {
+                out.error("invalid_header", &at, "the proxy sets this header itself; a client cannot");
+            }
+            _ if !is_foreign_identity(&lower) => {
+                out.warn("never_removed", &at, "no header of this name is removed, so it need not be kept");
+            }
+            _ => {
+                keep.insert(lower);
+            }
+        }
+    }
+    v1::Upstream {
+        forward_token: spec.forward_token,
+        headers: mapped,
+        keep_headers: out.sorted(keep.iter().map(String::as_str)),
+        cookies: spec.cookies,
+    }
 }
 
 fn one(

@@ -85,6 +85,14 @@ pub struct Upstream {
     /// Headers with verified identity, set after everything of these names that the client sent was removed. Absent:
     /// `x-doorward-user`, `-role`, `-tenant`, `-agent` and `-decision`.
     pub headers: Option<BTreeMap<String, HeaderValue>>,
+    /// Headers that go on as the client sent them although servers take them for the caller's identity, such as
+    /// `x-tenant-id` or `x-forwarded-user`. Only for a data API that does not believe them, or behind a proxy of your own
+    /// that sets them. Default: all such names are removed.
+    #[serde(default)]
+    pub keep_headers: Vec<String>,
+    /// The client's cookies go on, but for one that holds its token or API key. Default: they are removed.
+    #[serde(default)]
+    pub cookies: bool,
 }
 
 /// Where a header's value comes from.

@@ -4,13 +4,17 @@
 //! buffer a body; where the dialect reads bodies, [`finish`] goes on once the body is whole. The filter, `doorward
 //! explain` and `doorward test` all come through here.
 
+mod foreign;
 #[cfg(test)]
 mod tests;
 mod unmatched;
 mod upstream;
 
+pub use foreign::is_foreign_identity;
+
 use crate::{
     audit::{RecordContext, Sent, build},
+    authority,
     bundle::{Service, Tables},
     code::{Code, Denial},
     decide::{self, Constraints, Decision, Trace, Would},
@@ -18,7 +22,7 @@ use crate::{
     host::Host,
     identity::{self, Principal, TokenCache},
     limit,
-    request::HttpRequest,
+    request::{Header, HttpRequest},
     transform::MaskKind,
 };
 use doorward_proto::v1::{AuditMode, AuditRecord, Enforcement};
@@ -108,6 +112,14 @@ pub struct Pending {
     decision_id: String,
 }
 
+impl Pending {
+    /// Id of the decision to come.
+    #[must_use]
+    pub fn decision_id(&self) -> &str {
+        &self.decision_id
+    }
+}
+
 /// Takes the head of a request as far as it goes.
 pub fn begin(
     tables: &Tables,
@@ -117,6 +129,9 @@ pub fn begin(
     request: &HttpRequest<'_>,
 ) -> Begin {
     let context = Context::new(tables, host, settings, request);
+    if let Some(denial) = no_authority(request) {
+        return Begin::Done(Box::new(context.denied(None, Known::default(), denial)));
+    }
     let Some((service, prefix)) = tables.route(request.authority, request.path) else {
         return Begin::Done(Box::new(context.unmatched(None)));
     };
@@ -141,6 +156,17 @@ pub fn begin(
 fn body_limit(service: &Service, settings: &Settings) -> usize {
     let own = service.max_body_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     own.min(settings.max_body_bytes)
+}
+
+/// RFC 9110, section 7.2: a request with a `Host` that is none, or with two, is answered 400. What is not read in one way
+/// would be decided for one host and served for another.
+fn no_authority(request: &HttpRequest<'_>) -> Option<Denial> {
+    let also = |header: &Header<'_>| header.name == "host" && header.value != request.authority.as_bytes();
+    (authority::parse(request.authority).is_none() || request.headers.iter().any(also)).then(|| {
+        let detail =
+            "The request's Host (:authority) is not one host with at most a port. Send one, without user or spaces.";
+        Denial::new(Code::Unparsable, detail)
+    })
 }
 
 /// Goes on with a request whose body (`request.body`) is whole.
@@ -196,6 +222,14 @@ pub fn unavailable(host: &dyn Host, request: &HttpRequest<'_>, denial: Denial) -
     Verdict { decision_id, outcome: Outcome::Deny(denial), record, audit_required: false }
 }
 
+/// The verdict on a request whose body never came to its end: it is denied, and nothing of it went on.
+pub fn unfinished(host: &dyn Host, pending: &Pending, request: &HttpRequest<'_>, denial: Denial) -> Verdict {
+    let mut verdict = unavailable(host, request, denial);
+    verdict.decision_id.clone_from(&pending.decision_id);
+    verdict.record.decision_id.clone_from(&pending.decision_id);
+    verdict
+}
+
 /// Decides a request of an already known principal, writing the reasons to `trace`: `doorward explain` and `test`.
 pub fn explain(
     tables: &Tables,
@@ -206,6 +240,10 @@ pub fn explain(
     trace: &mut Trace,
 ) -> Verdict {
     let context = Context::new(tables, host, settings, request);
+    // A test need not say for which host it asks.
+    if let Some(denial) = no_authority(request).filter(|_| !request.authority.is_empty()) {
+        return context.denied(None, Known { principal: Some(principal), ..Known::default() }, denial);
+    }
     match tables.route(request.authority, request.path) {
         Some((service, prefix)) => context.decide(service, prefix, principal, Some(trace)),
         None => context.unmatched(Some(principal)),
@@ -379,6 +417,16 @@ impl<'a> Context<'a> {
 
     fn allowed(self, service: &Service, known: Known<'_>, mut rewrite: Rewrite) -> Verdict {
         let rewritten = rewrite.path.is_some() || rewrite.body.is_some() || !rewrite.response.is_passthrough();
+        let caller = upstream::Caller {
+            service,
+            principal: known.principal,
+            role: known.decision.and_then(|decision| decision.role.as_deref()),
+            decision_id: &self.decision_id,
+            settings: &self.settings.identity,
+        };
+        if let Err(denial) = upstream::identity_headers(&mut rewrite, &caller, self.request) {
+            return self.denied(Some(service), known, denial);
+        }
         let record = self.record(
             Some(service),
             known,
@@ -388,17 +436,6 @@ impl<'a> Context<'a> {
                 body: rewrite.body.as_deref(),
                 rewritten,
             }),
-        );
-        upstream::identity_headers(
-            &mut rewrite,
-            &upstream::Caller {
-                service,
-                principal: known.principal,
-                role: known.decision.and_then(|decision| decision.role.as_deref()),
-                decision_id: &self.decision_id,
-                settings: &self.settings.identity,
-            },
-            self.request,
         );
         Verdict {
             audit_required: known.decision.is_some_and(|decision| decision.audit_required),

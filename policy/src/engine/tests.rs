@@ -231,3 +231,252 @@ fn the_record_of_a_refused_key_names_the_key_if_there_is_one_and_nothing_of_an_u
     let (denied, key, _) = ask(&both);
     assert_eq!((denied, key.as_str()), (Some(Code::CredentialInvalid), "good"));
 }
+
+#[test]
+fn no_target_that_some_server_reads_as_another_authority_or_path_passes_as_unmatched() {
+    let text =
+        POLICY.replace("match: [{ path: /api/v2/crm }]", "match: [{ hosts: [data.example.com], path: /API/v2/crm }]");
+    let tables = tables(&text);
+    let settings = Settings { unmatched: Unmatched::Allow, ..Settings::default() };
+    let ask = |authority: &str, path: &str| {
+        let ask = HttpRequest { authority, ..request(path, &[], None) };
+        let Begin::Done(verdict) = begin(&tables, &Now, &settings, &mut TokenCache::default(), &ask) else { panic!() };
+        code(&verdict)
+    };
+    for path in [
+        "//data.example.com/API/v2/crm/x",
+        "///data.example.com/API/v2/crm/x",
+        "/\\data.example.com/API/v2/crm/x",
+        "\\\\data.example.com/API/v2/crm/x",
+        "/%2fdata.example.com/API/v2/crm/x",
+        "/%5cdata.example.com/API/v2/crm/x",
+        "/.//data.example.com/API/v2/crm/x",
+        "/./%2f/data.example.com/API/v2/crm/x",
+        "/;a//data.example.com/API/v2/crm/x",
+        "/%20/data.example.com/API/v2/crm/x",
+        "//user@data.example.com:443/API/v2/crm/x",
+        "http://data.example.com/API/v2/crm/x",
+        "HTTP:/data.example.com/API/v2/crm/x",
+        "http:data.example.com/API/v2/crm/x",
+        "data.example.com/API/v2/crm/x",
+        "?/API/v2/crm/x",
+        "",
+        "/http:/data.example.com/API/v2/crm/x",
+        "/http://data.example.com/API/v2/crm/x",
+        "/https%3a//data.example.com/API/v2/crm/x",
+    ] {
+        // Also for a host of which nothing is declared: the path names its own.
+        for authority in ["h", "data.example.com"] {
+            assert_eq!(ask(authority, path), Some(Code::NoRoute), "{authority} {path}");
+        }
+    }
+    // The path of the service in other letters, for its host.
+    for path in [
+        "/api/v2/crm/x",
+        "/API/V2/CRM",
+        "/api/v2/crm",
+        "/%61pi/v2/crm/x",
+        "/api./v2/crm /x",
+        "/api/v2/crm%00/x",
+        "/%c1%a1pi/v2/crm/x",
+        "/%e0%81%a1pi/v2/crm/x",
+        "/%u0061pi/v2/crm/x",
+        "/\u{ff41}\u{ff50}\u{ff49}/v2/crm/x",
+        "/api\u{2215}v2/crm",
+    ] {
+        assert_eq!(ask("data.example.com", path), Some(Code::NoRoute), "{path}");
+    }
+    for (authority, path) in [
+        ("h", "/api/v2/crm/x"),
+        ("h", "/"),
+        ("h", "//"),
+        ("h", "/./health"),
+        ("h", "/health//x"),
+        ("h", "/caf%c3%a9"),
+        ("h", "/caf%e9"),
+        ("h", "*"),
+        ("h", "/a:b/c"),
+        ("data.example.com", "/other?next=//data.example.com/API/v2/crm"),
+    ] {
+        assert_eq!(ask(authority, path), None, "{authority} {path}");
+    }
+}
+
+#[test]
+fn a_request_for_no_host_or_for_two_is_refused_before_anything_is_looked_up() {
+    let tables = tables(&(POLICY.to_owned() + &key("reader", "reader", "app-reader", "")));
+    for unmatched in [Unmatched::Deny, Unmatched::Allow] {
+        let settings = Settings { unmatched, ..Settings::default() };
+        for authority in
+            ["", "h:443@evil.test", "u@h", "h,evil.test", "h evil.test", "h:x", "[::1", "h/..", "h\\x", "h%2e"]
+        {
+            let headers = [Header { name: "x-doorward-key", value: b"reader" }];
+            for path in ["/api/v2/crm/_table/orders", "/health"] {
+                let ask = HttpRequest { authority, ..request(path, &headers, None) };
+                let begun = begin(&tables, &Now, &settings, &mut TokenCache::default(), &ask);
+                let Begin::Done(verdict) = begun else { panic!("{begun:?}") };
+                assert_eq!(code(&verdict), Some(Code::Unparsable), "{authority:?} {path}");
+            }
+        }
+        // Envoy gives `Host` as `:authority`; one that stands beside it is a second one.
+        for (host, good) in [("h", true), ("evil.test", false)] {
+            let headers =
+                [Header { name: "x-doorward-key", value: b"reader" }, Header { name: "host", value: host.as_bytes() }];
+            let ask = request("/api/v2/crm/_table/orders", &headers, None);
+            let begun = begin(&tables, &Now, &settings, &mut TokenCache::default(), &ask);
+            let Begin::Done(verdict) = begun else { panic!("{begun:?}") };
+            assert_eq!(code(&verdict), (!good).then_some(Code::Unparsable), "{host}");
+        }
+    }
+}
+
+/// What goes upstream of these headers, for this service's `upstream`; or the code of the denial.
+fn sent(upstream: &str, principal: Principal, headers: &[(&str, &str)]) -> Result<Vec<(String, String)>, Code> {
+    let text = POLICY.replace("  match:", &format!("  upstream: {upstream}\n  match:"))
+        + "---\nkind: AccessBinding\nmetadata: { name: all }\nspec: { role: app-reader, subjects: [{ anyUser: true }] }\n";
+    let tables = tables(&text);
+    let headers: Vec<Header<'_>> =
+        headers.iter().map(|(name, value)| Header { name, value: value.as_bytes() }).collect();
+    let ask = request("/api/v2/crm/_table/orders", &headers, None);
+    let principal = Arc::new(principal);
+    let verdict = explain(&tables, &Now, &Settings::default(), &principal, &ask, &mut Trace::default());
+    match verdict.outcome {
+        Outcome::Allow(rewrite) => {
+            let kept = headers.iter().filter(|header| {
+                let is = |name: &String| name == header.name;
+                !rewrite.remove_headers.iter().any(is) && !rewrite.set_headers.iter().any(|(name, _)| is(name))
+            });
+            let kept = kept.map(|header| (header.name.to_owned(), String::from_utf8_lossy(header.value).into_owned()));
+            Ok(kept.chain(rewrite.set_headers.iter().cloned()).collect())
+        }
+        Outcome::Deny(denial) => {
+            assert!(verdict.record.sent.is_none(), "{:?}", verdict.record);
+            Err(denial.code)
+        }
+        Outcome::Pass => panic!("passed"),
+    }
+}
+
+fn alice() -> Principal {
+    Principal { user: Some("alice".into()), ..Principal::default() }
+}
+
+#[test]
+fn a_header_says_exactly_what_was_decided_on_or_the_request_is_denied() {
+    use crate::identity::{Agent, Attribute};
+    let headers = "{ headers: { x-u: user, x-t: tenant, x-g: groups, x-a: agent, x-r: { attribute: region } } }";
+    let of = |principal: Principal| {
+        sent(headers, principal, &[]).map(|all| {
+            let all = all.into_iter().filter(|(name, _)| name != "accept");
+            let mut all: Vec<String> = all.map(|(name, value)| format!("{name}={value}")).collect();
+            all.sort();
+            all.join(" ")
+        })
+    };
+    assert_eq!(of(alice()), Ok("x-u=alice".into()));
+    let full = Principal {
+        tenant: Some("Łódź".into()),
+        groups: vec!["a b".into(), "c".into()],
+        attributes: vec![("region".into(), Attribute::One("Doe, John".into()))],
+        ..alice()
+    };
+    assert_eq!(of(full), Ok("x-g=a b,c x-r=Doe, John x-t=Łódź x-u=alice".into()));
+    let empty = Principal { attributes: vec![("region".into(), Attribute::Many(vec![]))], ..alice() };
+    assert_eq!(of(empty), Ok("x-u=alice".into()));
+    for bad in [
+        " ",
+        " x",
+        "x ",
+        "x\t",
+        "x\u{a0}",
+        "\u{feff}x",
+        "x\u{200b}",
+        "x\ry",
+        "x\ny",
+        "x\0y",
+        "x\u{7f}",
+        "x\u{85}",
+        "x\u{3000}",
+    ] {
+        for (list, principal) in [
+            (false, Principal { user: Some(bad.into()), ..Principal::default() }),
+            (false, Principal { tenant: Some(bad.into()), ..alice() }),
+            (true, Principal { groups: vec!["a".into(), bad.into()], ..alice() }),
+            (true, Principal { attributes: vec![("region".into(), Attribute::Many(vec![bad.into()]))], ..alice() }),
+            (false, Principal { attributes: vec![("region".into(), Attribute::One(bad.into()))], ..alice() }),
+        ] {
+            assert_eq!(of(principal), Err(Code::AttributeInvalid), "{bad:?} {list}");
+        }
+    }
+    // A comma in a member would make two of it.
+    for principal in [
+        Principal { groups: vec!["a,b".into()], ..alice() },
+        Principal { attributes: vec![("region".into(), Attribute::Many(vec!["a".into(), "b,c".into()]))], ..alice() },
+    ] {
+        assert_eq!(of(principal), Err(Code::AttributeInvalid));
+    }
+    // Agents need roles of their own, so only the header's side is looked at here.
+    let tables = tables(&POLICY.replace("  match:", "  upstream: { headers: { x-a: agent } }\n  match:"));
+    let service = tables.service("crm").unwrap();
+    let agents = |name: &str| {
+        let principal =
+            Principal { agents: vec![Agent { name: "first".into() }, Agent { name: name.into() }], ..alice() };
+        let settings = identity::Settings::default();
+        let caller = upstream::Caller {
+            service,
+            principal: Some(&principal),
+            role: None,
+            decision_id: "id",
+            settings: &settings,
+        };
+        let mut rewrite = Rewrite::default();
+        upstream::identity_headers(&mut rewrite, &caller, &request("/", &[], None)).map(|()| rewrite.set_headers)
+    };
+    assert_eq!(agents("bot").unwrap(), [("x-a".to_owned(), "first,bot".to_owned())]);
+    assert!(agents("b,ot").is_err() && agents("bot ").is_err());
+}
+
+#[test]
+fn what_clients_say_of_who_they_are_goes_on_only_where_the_service_keeps_it() {
+    let headers = [
+        ("prefer", "a"),
+        ("x-forwarded-user", "root"),
+        ("x_forwarded_user", "root"),
+        ("x-hasura-role", "admin"),
+        ("x-tenant-id", "other"),
+        ("x_tenant_id", "third"),
+        ("remote_user", "root"),
+        ("proxy-authorization", "Basic cm9vdDo="),
+        ("x-forwarded-for", "192.0.2.1"),
+    ];
+    let names = |upstream: &str| {
+        let mut all = sent(upstream, alice(), &headers).unwrap();
+        all.retain(|(name, _)| !name.starts_with("x-doorward-") && name != "accept");
+        all
+    };
+    let plain = [("prefer", "a"), ("x-forwarded-for", "192.0.2.1")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    assert_eq!(names("{}"), plain);
+    assert_eq!(names("{ forwardToken: true }"), plain);
+    let kept = names("{ keepHeaders: [X-Tenant-ID] }");
+    assert!(kept.contains(&("x-tenant-id".into(), "other".into())) && kept.len() == 3, "{kept:?}");
+    // What the service maps is the proxy's, whatever is kept beside it.
+    let mapped = names("{ headers: { x-hasura-user-id: user, x-forwarded-user: user } }");
+    assert!(mapped.contains(&("x-forwarded-user".into(), "alice".into())) && mapped.len() == 4, "{mapped:?}");
+    assert!(mapped.contains(&("x-hasura-user-id".into(), "alice".into())), "{mapped:?}");
+}
+
+#[test]
+fn cookies_go_on_where_the_service_says_so_and_never_with_the_callers_credential() {
+    let cookies = |upstream: &str, headers: &[(&str, &str)]| {
+        let all = sent(upstream, alice(), headers).unwrap();
+        all.into_iter().filter(|(name, _)| name == "cookie").map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    let plain = [("cookie", "theme=dark"), ("authorization", "Bearer aaa.bbb.ccc"), ("x-api-key", "dwk_1")];
+    assert!(cookies("{}", &plain).is_empty());
+    assert_eq!(cookies("{ cookies: true }", &plain), ["theme=dark"]);
+    for cookie in ["session=aaa.bbb.ccc", "a=b; t=aaa.bbb.ccc; c=d", "key=\"dwk_1\"", "t=Bearer%20aaa.bbb.ccc"] {
+        let headers = [("cookie", cookie), plain[1], plain[2]];
+        assert!(cookies("{ cookies: true }", &headers).is_empty(), "{cookie}");
+        assert!(cookies("{ cookies: true, forwardToken: true }", &headers).is_empty(), "{cookie}");
+    }
+}

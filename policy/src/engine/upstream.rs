@@ -1,9 +1,12 @@
 //! What the data API gets to know: verified identity in headers, and none of the caller's credentials.
 
+use super::foreign::is_foreign_identity;
 use crate::{
+    Name,
     bundle::{HeaderMapping, Service},
+    code::{Code, Denial},
     dialect::Rewrite,
-    identity::{self, Attribute, Principal},
+    identity::{self, Attribute, Principal, is_exact},
     request::{HttpRequest, header_begins, same_header},
 };
 use doorward_proto::v1::{Dialect, HeaderSource};
@@ -24,7 +27,14 @@ pub(super) struct Caller<'a> {
 }
 
 /// Removes credentials and every client-supplied identity header, then sets the verified ones.
-pub(super) fn identity_headers(rewrite: &mut Rewrite, caller: &Caller<'_>, request: &HttpRequest<'_>) {
+///
+/// # Errors
+/// `attribute_invalid`, if a header that the service maps cannot carry exactly the value that was decided on.
+pub(super) fn identity_headers(
+    rewrite: &mut Rewrite,
+    caller: &Caller<'_>,
+    request: &HttpRequest<'_>,
+) -> Result<(), Denial> {
     let upstream = &caller.service.upstream;
     let own: &[&str] = if caller.service.dialect == Dialect::Dreamfactory { &DREAMFACTORY } else { &[] };
     for header in request.headers {
@@ -37,10 +47,18 @@ pub(super) fn identity_headers(rewrite: &mut Rewrite, caller: &Caller<'_>, reque
             let set = rewrite.set_headers.iter().map(|(name, _)| name);
             rewrite.remove_headers.iter().chain(set).any(|name| is(name))
         };
+        // Kept by its exact name: an alias is another header.
+        let foreign = !token
+            && is_foreign_identity(header.name)
+            && !upstream.keep_headers.iter().any(|kept| **kept == *header.name);
+        let cookie =
+            header.name == "cookie" && (!upstream.cookies || holds_credential(header.value, caller.settings, request));
         // `x-doorward-` covers the role choice and the default identity headers.
         if mapped
             || key
             || alias
+            || foreign
+            || cookie
             || (token && !upstream.forward_token)
             || OTHER_PATHS.iter().any(|name| is(name))
             || header_begins(header.name, "x-doorward-")
@@ -49,13 +67,27 @@ pub(super) fn identity_headers(rewrite: &mut Rewrite, caller: &Caller<'_>, reque
         }
     }
     for mapping in &upstream.headers {
-        if let Some(value) = value(mapping, caller) {
-            // A value that cannot be one header line is left out: a header that is not there grants nothing.
-            if value.bytes().all(|byte| byte >= b' ' && byte != 0x7f) {
-                rewrite.set_headers.push((mapping.header.to_string(), value));
+        if let Some(value) = value(mapping, caller)? {
+            // What is not the same text at the other end would be another identity than the one that was decided on.
+            if !is_exact(&value) {
+                return Err(not_carried(mapping));
             }
+            rewrite.set_headers.push((mapping.header.to_string(), value));
         }
     }
+    Ok(())
+}
+
+/// True if this request's token or API key is in a cookie too: then the cookie would hand on what was removed.
+fn holds_credential(cookie: &[u8], settings: &identity::Settings, request: &HttpRequest<'_>) -> bool {
+    request.headers.iter().any(|header| {
+        let name = |name: &str| same_header(header.name, name);
+        // `Bearer TOKEN`: what counts is what comes last.
+        let secret = header.value.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        !secret.is_empty()
+            && settings.credential_headers().any(name)
+            && cookie.windows(secret.len()).any(|part| part == secret)
+    })
 }
 
 fn remove(rewrite: &mut Rewrite, name: &str) {
@@ -64,26 +96,63 @@ fn remove(rewrite: &mut Rewrite, name: &str) {
     }
 }
 
-fn value(mapping: &HeaderMapping, caller: &Caller<'_>) -> Option<String> {
-    let principal = caller.principal?;
-    let list = |names: &mut dyn Iterator<Item = &crate::Name>| {
-        let joined: Vec<&str> = names.map(AsRef::as_ref).filter(|name: &&str| !name.contains(',')).collect();
-        (!joined.is_empty()).then(|| joined.join(","))
+fn not_carried(mapping: &HeaderMapping) -> Denial {
+    Denial::new(
+        Code::AttributeInvalid,
+        format!(
+            "The service sends the caller's {} in the header {}, which cannot carry it exactly: white space at its ends, a \
+            control character, or a comma in a member of a list.",
+            source_name(mapping),
+            mapping.header
+        ),
+    )
+}
+
+fn source_name(mapping: &HeaderMapping) -> &str {
+    match mapping.source {
+        HeaderSource::HeaderUser => "user",
+        HeaderSource::HeaderRole => "role",
+        HeaderSource::HeaderTenant => "tenant",
+        HeaderSource::HeaderAgent => "agents",
+        HeaderSource::HeaderDecision => "decision",
+        HeaderSource::HeaderGroups => "groups",
+        HeaderSource::HeaderAttribute => &mapping.attribute,
+        HeaderSource::Unspecified => "identity",
+    }
+}
+
+/// The text of one header. `None`: there is nothing to say, and then the header is not there.
+fn value(mapping: &HeaderMapping, caller: &Caller<'_>) -> Result<Option<String>, Denial> {
+    let Some(principal) = caller.principal else { return Ok(None) };
+    let one = |name: Option<&str>| Ok(name.map(str::to_owned));
+    let list = |names: &mut dyn Iterator<Item = &Name>| {
+        let mut joined = String::new();
+        for name in names {
+            // Whoever splits the list must find the same members in it.
+            if name.contains(',') || !is_exact(name) {
+                return Err(not_carried(mapping));
+            }
+            if !joined.is_empty() {
+                joined.push(',');
+            }
+            joined.push_str(name);
+        }
+        Ok((!joined.is_empty()).then_some(joined))
     };
     match mapping.source {
-        HeaderSource::HeaderUser => principal.user.as_deref().map(str::to_owned),
-        HeaderSource::HeaderRole => caller.role.map(str::to_owned),
-        HeaderSource::HeaderTenant => principal.tenant.as_deref().map(str::to_owned),
+        HeaderSource::HeaderUser => one(principal.user.as_deref()),
+        HeaderSource::HeaderRole => one(caller.role),
+        HeaderSource::HeaderTenant => one(principal.tenant.as_deref()),
         HeaderSource::HeaderAgent => list(&mut principal.agents.iter().map(|agent| &agent.name)),
-        HeaderSource::HeaderDecision => Some(caller.decision_id.to_owned()),
+        HeaderSource::HeaderDecision => one(Some(caller.decision_id)),
         HeaderSource::HeaderGroups => list(&mut principal.groups.iter()),
         HeaderSource::HeaderAttribute => {
-            let (_, attribute) = principal.attributes.iter().find(|(name, _)| *name == mapping.attribute)?;
-            match attribute {
-                Attribute::One(value) => Some(value.to_string()),
-                Attribute::Many(values) => list(&mut values.iter()),
+            match principal.attributes.iter().find(|(name, _)| *name == mapping.attribute) {
+                None => Ok(None),
+                Some((_, Attribute::One(value))) => one(Some(value)),
+                Some((_, Attribute::Many(values))) => list(&mut values.iter()),
             }
         }
-        HeaderSource::Unspecified => None,
+        HeaderSource::Unspecified => Ok(None),
     }
 }

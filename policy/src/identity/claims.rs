@@ -1,6 +1,6 @@
 //! Verified claims → the parts of a principal.
 
-use super::{Agent, Attribute, Principal, json::Json, jws::invalid};
+use super::{Agent, Attribute, Principal, json::Json, jws::invalid, name::is_exact};
 use crate::{
     Name,
     bundle::{ClaimPath, Delegation, Provider, Tables},
@@ -29,11 +29,12 @@ pub(super) fn scalar(value: &Json<'_>) -> Result<Option<Name>, Denial> {
             Err(invalid("A claim that policy uses is a number outside of the exact range. Send it as a string."))
         }
         Json::Number(number) => Ok(Some(number.to_string().into())),
-        // Such a value would go into headers and records.
-        Json::String(text) if text.chars().any(char::is_control) => {
-            Err(invalid("A claim that policy uses contains control characters."))
-        }
         Json::String(text) if text.is_empty() => Ok(None),
+        // Such a value would be another one where it arrives.
+        Json::String(text) if !is_exact(text) => Err(invalid(
+            "A claim that policy uses begins or ends with white space, or has control or invisible characters. Names are \
+            compared and sent exactly: correct it at the identity provider.",
+        )),
         Json::String(text) => Ok(Some(Name::from(&**text))),
         Json::Array(_) | Json::Object(_) => Err(invalid("A claim that policy uses is not a single value.")),
     }
@@ -191,6 +192,11 @@ fn delegation(provider: &Provider, claims: &Json<'_>, principal: &mut Principal)
         }
         if names.len() > MAX_VALUES {
             return Err(invalid("The token holds more than 512 scopes."));
+        }
+        if !names.iter().all(|name| is_exact(name)) {
+            return Err(invalid(
+                "A scope of the token names a role with white space or invisible characters around it.",
+            ));
         }
         if !names.is_empty() {
             names.sort_unstable();

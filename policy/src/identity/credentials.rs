@@ -2,6 +2,7 @@
 
 use super::jws::invalid;
 use crate::{
+    authority,
     bundle::{Key, Tables},
     code::{Code, Denial},
     request::HttpRequest,
@@ -166,10 +167,10 @@ pub(super) fn check_key(
 }
 
 fn host_allowed(key: &Key, authority: &str) -> bool {
-    let bare = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
+    // As routes read it. A lock without port is for every port.
     key.hosts.is_empty()
-        || key.hosts.iter().any(|host| host.eq_ignore_ascii_case(authority) || host.eq_ignore_ascii_case(bare))
+        || authority::parse(authority).is_some_and(|asked| {
+            let mut locks = key.hosts.iter().filter_map(|host| authority::parse(host));
+            locks.any(|lock| lock.host == asked.host && lock.port.is_none_or(|port| asked.port == Some(port)))
+        })
 }

@@ -7,6 +7,7 @@ mod credentials;
 mod json;
 mod jws;
 mod mesh;
+mod name;
 mod signature;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub(crate) use credentials::refuse_in_query;
 pub use credentials::{Mesh, Settings, Unidentified};
 pub use doorward_proto::v1::Algorithm;
 pub use jws::{MAX_TOKEN_BYTES, verify_compact};
+pub use name::is_exact;
 pub use signature::{Es384, Es384Signature, algorithm_from_name, algorithm_name, fits, verify_signature, weakness};
 
 /// The verified identity of one request. Missing is missing: never an empty string.

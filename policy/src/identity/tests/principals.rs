@@ -62,12 +62,42 @@ fn ambiguous_or_dangerous_values_are_refused() {
         json!({"email": "a\r\nx-role: admin"}),
         json!({"groups": ["a\u{0}"]}),
         json!({"groups": [["nested"]]}),
+        json!({"groups": ["a\u{2028}b"]}),
+        json!({"email": "a\u{202e}b"}),
+        json!({"region": ["emea", "x\u{85}y"]}),
         json!({"org": 1e20}),
         json!({"groups": (0..513).map(|n| n.to_string()).collect::<Vec<_>>()}),
         json!({"jti": 7}),
     ] {
         assert_eq!(code(of(changes.clone())), Some(Code::CredentialInvalid), "{changes}");
     }
+}
+
+#[test]
+fn a_name_that_arrives_as_another_is_refused_wherever_a_token_has_it() {
+    for pad in [" ", "\t", "\u{a0}", "\u{3000}", "\u{feff}", "\u{200b}", "\u{200d}", "\u{2028}"] {
+        for name in [format!("{pad}x"), format!("x{pad}"), pad.to_owned(), format!("{pad}{pad}")] {
+            for changes in [
+                json!({"email": name}),
+                json!({"email": [name]}),
+                json!({"email": null, "sub": name}),
+                json!({"org": name}),
+                json!({"groups": ["ok", name]}),
+                json!({"groups": name}),
+                json!({"realm_access": {"roles": [name]}}),
+                json!({"department": name}),
+                json!({"region": ["emea", name]}),
+                json!({"act": {"sub": name}}),
+                json!({"act": {"sub": "bot", "act": {"sub": name}}}),
+                json!({"act": {"sub": "bot"}, "scope": [format!("role:{name}")]}),
+            ] {
+                assert_eq!(code(of(changes.clone())), Some(Code::CredentialInvalid), "{changes}");
+            }
+        }
+    }
+    // Inside of a name, white space is a part of it.
+    assert_eq!(of(json!({"org": "Acme Ltd"})).unwrap().tenant.as_deref(), Some("Acme Ltd"));
+    assert_eq!(of(json!({"email": "Zoë Łódź"})).unwrap().user.as_deref(), Some("Zoë Łódź"));
 }
 
 #[test]
@@ -147,9 +177,17 @@ fn an_api_key_is_checked_with_its_times_and_locks() {
     ] {
         assert_eq!(locked("networks", "any", address), (!free).then_some(Code::CredentialLocked), "{address}");
     }
-    for (host, free) in
-        [("data.example.com:8443", true), ("DATA.example.com", true), ("data.example.com.evil", false), ("", false)]
-    {
+    for (host, free) in [
+        ("data.example.com:8443", true),
+        ("DATA.example.com", true),
+        ("data.example.com.", true),
+        ("data.example.com.evil", false),
+        ("data.example.com:443@evil.test", false),
+        ("data.example.com,evil.test", false),
+        ("data.example.com:", false),
+        ("data.example.com:x", false),
+        ("", false),
+    ] {
         assert_eq!(locked("hosts", host, "10.0.0.1"), (!free).then_some(Code::CredentialLocked), "{host}");
     }
     let both = [("x-api-key", "plain"), ("x-doorward-key", "plain")];
