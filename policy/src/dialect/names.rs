@@ -58,6 +58,14 @@ pub(crate) fn php_keeps(name: &str) -> bool {
     !name.is_empty() && !name.contains([' ', '.', '[', '\0'])
 }
 
+/// True if frameworks leave a string as it is: Laravel, below DreamFactory, trims every string of a query and a JSON body
+/// (`TrimStrings`: white space, and a few characters without width) and makes null of what is empty (`ConvertEmptyStringsToNull`).
+#[must_use]
+pub(in crate::dialect) fn arrives(text: &str) -> bool {
+    let trimmed = |c: char| c.is_whitespace() || matches!(c, '\0' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{feff}');
+    !text.is_empty() && !text.starts_with(trimmed) && !text.ends_with(trimmed)
+}
+
 /// True for the parameter by which libraries get around caches: `_` with a moment in milliseconds (jQuery and others).
 pub(in crate::dialect) fn is_cache_buster(name: &str, value: &str) -> bool {
     name == "_" && value.len() <= 20 && value.bytes().all(|byte| byte.is_ascii_digit())
@@ -106,6 +114,18 @@ mod tests {
             "a_name_of_many_more_letters_than_any_of_them_has_api_key",
         ] {
             assert!(!is_credential(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn frameworks_trim_strings_and_take_empty_ones_for_null() {
+        for text in ["a", "a b", "a\u{200b}b", "0", "\u{301}"] {
+            assert!(arrives(text), "{text:?}");
+        }
+        for text in
+            ["", " ", " a", "a ", "a\n", "\ta", "a\u{a0}", "\u{200b}a", "a\u{feff}", "\u{200e}a", "a\0", "\u{3000}a"]
+        {
+            assert!(!arrives(text), "{text:?}");
         }
     }
 

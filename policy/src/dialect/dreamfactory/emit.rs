@@ -13,9 +13,10 @@ use crate::{
     bundle::{Component, FieldSet, Service},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{CONDITIONAL, Rewrite, Syntax},
+    dialect::{CONDITIONAL, Rewrite, Syntax, names},
     request::{DataRequest, Verb, verb_name},
     transform::{PathStep, ResponsePlan, RowShape, RowSite},
+    value::Literal,
 };
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub fn emit(
         Target::Call(call) => {
             no_rows(first)?;
             for (name, value) in &first.arguments {
+                arrives(value)?;
                 let value = body::to_json(value);
                 match call.arguments.iter_mut().find(|(have, _)| have == name) {
                     Some((_, have)) => *have = value,
@@ -99,6 +101,16 @@ pub fn emit(
 /// True if an error text of the data API could show what the caller may not see.
 fn hides(constraints: &OperationConstraints) -> bool {
     constraints.rows.is_some() || !constraints.sees_all || !constraints.masks.is_empty()
+}
+
+/// A value of the policy's is sent only if it is what arrives.
+fn arrives(value: &Literal) -> Result<(), Denial> {
+    match value {
+        Literal::String(text) if !names::arrives(text) => Err(unsupported(
+            "A preset value or argument is empty, or begins or ends with white space, which DreamFactory's framework takes away.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn no_rows(constraints: &OperationConstraints) -> Result<(), Denial> {
@@ -158,6 +170,7 @@ fn constrain(
     }
     for record in &mut table.records {
         for (field, value, overrides) in &own.set {
+            arrives(value)?;
             if *overrides || !record.contains_key(&**field) {
                 record.insert(field.to_string(), body::to_json(value));
             }

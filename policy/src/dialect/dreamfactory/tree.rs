@@ -16,6 +16,10 @@ pub struct Request {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per request, and most are tables; a box would cost an allocation each"
+)]
 pub(super) enum Target {
     /// `_table`, `_proc`, `_func`, `_schema`: a list of names.
     List(List),
