@@ -23,6 +23,11 @@ pub fn hide_error(status: u16, decision_id: &str) {
     let _ = raw::send_local_response(status, "upstream_error", &headers(decision_id), body.as_bytes());
 }
 
+/// Answers a preflight in the place of an upstream that sent more than headers.
+pub fn answer_preflight(status: u16, headers: &[(&str, &str)]) {
+    let _ = raw::send_local_response(status, "preflight", headers, b"");
+}
+
 fn headers(decision_id: &str) -> Vec<(&str, &str)> {
     let mut headers = vec![("content-type", "application/problem+json"), ("cache-control", "no-store")];
     if !decision_id.is_empty() {

@@ -11,7 +11,7 @@ use crate::{
 use doorward_policy::{
     code::{Code, Denial},
     host::Host,
-    transform::{ResponsePlan, Transformer, tells_the_original},
+    transform::{ResponsePlan, Transformer, is_of_preflight, tells_the_original},
 };
 use doorward_proto::v1::{AuditRecord, RecordKind, RecordResponse};
 
@@ -97,6 +97,9 @@ impl Stream {
             return Err(self.unverifiable("The head of the response could not be read.", 0));
         };
         let shape = shape(&head);
+        if plan.preflight {
+            return self.preflight(&head, shape.status, end);
+        }
         for name in &plan.remove_headers {
             if head.get(name).is_some() && raw::remove_header(Map::ResponseHeaders, name).is_err() {
                 return Err(self.unverifiable("A header of the response could not be removed.", shape.status));
@@ -135,6 +138,25 @@ impl Stream {
             return Err(self.unverifiable("The filter is busy with itself; this is a defect.", shape.status));
         };
         Ok(Some(Box::new(transformer)))
+    }
+
+    /// Lets the answer to a preflight pass without anything that is not of CORS. `Err`: the response is replaced.
+    fn preflight(&mut self, head: &Head, status: u16, end: bool) -> Result<Option<Box<Transformer>>, Flow> {
+        if !end {
+            let kept = head.iter().filter(|(name, _)| is_of_preflight(name));
+            let kept: Vec<_> =
+                kept.filter_map(|(name, value)| Some((name, std::str::from_utf8(value).ok()?))).collect();
+            problem::answer_preflight(status, &kept);
+            return Err(Flow::STOP);
+        }
+        for (name, value) in head.iter().filter(|(name, _)| !name.starts_with(':') && !is_of_preflight(name)) {
+            // The length of nothing is nothing.
+            let framing = name == "content-length" && value == b"0";
+            if !framing && raw::remove_header(Map::ResponseHeaders, name).is_err() {
+                return Err(self.unverifiable("A header of the response could not be removed.", status));
+            }
+        }
+        Ok(None)
     }
 
     /// More of the response's body is there.

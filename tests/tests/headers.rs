@@ -76,3 +76,75 @@ fn no_hash_of_the_unmasked_body_comes_through_and_no_cache_may_keep_what_a_key_g
         assert_eq!((keyed.status, keyed.header("cache-control")), (200, Some("private, no-store")), "{path}");
     }
 }
+
+/// A server that does not know of preflights may answer `OPTIONS` as it answers `GET`.
+#[test]
+fn a_preflight_brings_back_headers_of_cors_and_nothing_else() {
+    let upstream = Upstream::start(|seen| {
+        let rows = if seen.method == "OPTIONS" && seen.path.contains("status") {
+            ""
+        } else {
+            r#"{"people":[{"ssn":"123-45-6789"}]}"#
+        };
+        let mut answer = Answer::json(200, rows);
+        for line in [
+            "access-control-allow-origin: https://app.example.com",
+            "access-control-allow-methods: GET, PATCH",
+            "set-cookie: session=1",
+            "etag: \"1f3a\"",
+            "location: /elsewhere",
+            "x-rows: 123-45-6789",
+        ] {
+            answer.head.push(line.into());
+        }
+        answer
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let policies = POLICIES.replace("  dialect: http", "  cors: pass\n  dialect: http");
+    let stack = Stack::over(folder, upstream.port, Shop::new(7, 1), &policies, "");
+    let _ = upstream.take();
+    for path in ["/crm/people?access_token=hush", "/crm/status", "/crm/none"] {
+        let answer = stack
+            .request("OPTIONS", path)
+            .header("origin", "https://app.example.com")
+            .header("access-control-request-method", "PATCH")
+            .header("authorization", "Bearer hush")
+            .header("cookie", "session=1")
+            .header("x-doorward-user", "evil")
+            .send();
+        assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example.com"), "{path}");
+        assert_eq!(answer.header("access-control-allow-methods"), Some("GET, PATCH"), "{path}");
+        for name in ["set-cookie", "etag", "location", "x-rows", "content-type"] {
+            assert_eq!(answer.header(name), None, "{path} {name}");
+        }
+        let seen = upstream.take();
+        let [seen] = seen.as_slice() else { panic!("{} requests", seen.len()) };
+        assert_eq!((seen.method.as_str(), seen.path.as_str()), ("OPTIONS", path.split('?').next().unwrap()));
+        for name in ["authorization", "cookie", "x-doorward-user", "x-doorward-decision"] {
+            assert_eq!(seen.header(name), None, "{path} {name}");
+        }
+        assert_eq!(seen.header("origin"), Some("https://app.example.com"));
+    }
+    // Without an origin it is no preflight, and needs what everything needs.
+    stack.request("OPTIONS", "/crm/status").send().denied(401, "credential_missing");
+    assert!(upstream.take().is_empty());
+}
+
+#[test]
+fn a_head_tells_what_a_get_tells_but_for_the_body() {
+    let upstream = Upstream::start(|seen| {
+        let mut answer = Answer::json(200, if seen.method == "HEAD" { "" } else { r#"{"people":[]}"# });
+        answer.head.push("etag: \"1f3a\"".into());
+        answer
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let stack = Stack::over(folder, upstream.port, Shop::new(7, 1), POLICIES, "");
+    let token = stack.issuer.token("ann", &[], "west");
+    let _ = upstream.take();
+    let answer = stack.request("HEAD", "/crm/people").token(&token).send();
+    assert_eq!((answer.status, answer.header("etag"), answer.text().as_str()), (200, None, ""));
+    assert_eq!(upstream.take()[0].method, "HEAD");
+    stack.request("HEAD", "/crm/people?unknown=1").token(&token).send();
+    assert!(upstream.take().is_empty());
+}

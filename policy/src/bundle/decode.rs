@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// Pairs of grant and component that a bundle may have at most.
 const MAX_VIEWS: usize = 1_000_000;
+/// DreamFactory's own `df.resources_wrapper`.
+const WRAPPER: &str = "resource";
 
 pub(super) type Result<T> = std::result::Result<T, TablesError>;
 
@@ -345,6 +347,8 @@ impl Decoder {
             record_request_text: options.record_request_text,
             case_insensitive: options.case_insensitive,
             files: options.files,
+            resources_wrapper: self.optional(options.resources_wrapper, path)?.unwrap_or_else(|| WRAPPER.into()),
+            preflights: options.preflights,
         })
     }
 

@@ -68,6 +68,10 @@ pub struct Service {
     pub case_insensitive: bool,
     /// A file service (dreamfactory): components are paths.
     pub files: bool,
+    /// The member that lists of records are in (dreamfactory: `df.resources_wrapper`).
+    pub resources_wrapper: Name,
+    /// CORS preflights pass.
+    pub preflights: bool,
 }
 
 impl Service {

@@ -2,6 +2,7 @@
 
 use super::{
     context::{ComponentFacts, Context, Out, ServiceFacts},
+    names,
     services::scalar_fits,
 };
 use crate::{
@@ -371,6 +372,7 @@ impl Lowering<'_, '_> {
                 out.error("unknown_field", path, format!("unknown field \"{field}\" of {}{hint}", target.pattern));
                 continue;
             };
+            names::not_a_credential(out, &path, field);
             let (value, overrides) = match preset {
                 Preset::Value(value) => (value, false),
                 Preset::Full(full) => (&full.value, full.overrides),

@@ -12,6 +12,7 @@ mod context;
 mod grants;
 mod identity;
 mod jwk;
+mod names;
 mod roles;
 mod services;
 

@@ -1,12 +1,15 @@
 //! `DataService` → `Service`.
 
-use super::context::{ComponentFacts, Context, Out, ServiceFacts};
+use super::{
+    context::{ComponentFacts, Context, Out, ServiceFacts},
+    names,
+};
 use crate::{
     authority,
     document::{
         DataService,
         common::{Audit, Enforcement, OnHiddenField, Scalar},
-        data_service::{Component, Dialect, Field, HeaderSource, HeaderValue, Operation, Parameter, Relation},
+        data_service::{Component, Cors, Dialect, Field, HeaderSource, HeaderValue, Operation, Parameter, Relation},
         suggest,
     },
     engine::is_foreign_identity,
@@ -62,6 +65,7 @@ pub(super) fn service(context: &Context<'_>, out: &mut Out<'_>, spec: &DataServi
             out.error("duplicate_component", &path, "another component has this name but for upper and lower case");
         }
     }
+    names::check(out, spec);
     let mut components = Vec::new();
     for (name, component) in &spec.components {
         components.push(one(out, spec, &facts, &canonical, name, component));
@@ -88,6 +92,8 @@ pub(super) fn service(context: &Context<'_>, out: &mut Out<'_>, spec: &DataServi
             record_request_text: spec.record_request_text,
             case_insensitive: facts.case_insensitive,
             files: spec.files,
+            resources_wrapper: out.optional(spec.resources_wrapper.as_deref()),
+            preflights: spec.cors == Some(Cors::Pass),
         }),
     };
     (service, facts)

@@ -306,3 +306,53 @@ proptest! {
         prop_assert_eq!(one.accepted.len(), 11);
     }
 }
+
+#[test]
+fn names_that_a_server_reads_as_something_else_are_told() {
+    let customers =
+        "fields: {id: integer, region: string, status: string, email: {type: string, class: pii}, ssn: string}";
+    let db = |from: &str, to: &str| found(&BASE.replace(from, to), EC);
+    let field = db(customers, &customers.replace("ssn:", "api_key: string, ssn:"));
+    assert!(field.contains("warning: DataService db: spec.components._table/Customers.fields.api_key:"), "{field}");
+    assert!(field.contains("[credential_name]"), "{field}");
+    let years = "{year: integer, region: string}";
+    for (parameters, code) in [
+        ("{year: integer, region: string, session_token: string}", "[credential_name]"),
+        ("{year: integer, region: string, the.year: integer}", "[invalid_name]"),
+        ("{year: integer, region: string, 'a b': integer}", "[invalid_name]"),
+    ] {
+        let said = db(years, parameters);
+        assert!(said.contains(code) && !said.contains("warning: DataService"), "{parameters}: {said}");
+    }
+    assert!(db("{orders_by_customer_id:", "{orders.by:").contains("[invalid_name]"));
+    for (wrapper, code) in [
+        ("data", ""),
+        ("my-rows_2", ""),
+        ("''", "[invalid_value]"),
+        ("a.b", "[invalid_value]"),
+        ("filter", "[invalid_value]"),
+        ("api_key", "[invalid_value]"),
+    ] {
+        let said =
+            db("  dialect: dreamfactory\n", &format!("  dialect: dreamfactory\n  resourcesWrapper: {wrapper}\n"));
+        assert!(if code.is_empty() { said.is_empty() } else { said.contains(code) }, "{wrapper}: {said}");
+    }
+    let set =
+        role("app-x", &format!("{GET}      fields: {{read: [id], write: [api_key]}}\n      set: {{api_key: w}}\n"))
+            .replace(customers, &customers.replace("ssn:", "api_key: string, ssn:"));
+    assert!(found(&set, EC).contains("spec.grants[0].set.api_key: servers take a credential"), "{}", found(&set, EC));
+    let http = "kind: DataService\nmetadata: {name: web}\nspec:\n  dialect: http\n  match: [{path: /web}]\n  components:\n    orders:\n      fields: {id: integer}\n      operations: [{path: /orders, verbs: [GET], parameters: PARAMETERS}]\n";
+    for (parameters, code) in [
+        ("{a.b: string, a_b: string}", "[same_name]"),
+        ("{access_token: string}", "[credential_name]"),
+        ("{_method: string}", "[invalid_name]"),
+        ("{/auth/api_key: {type: string, body: true}}", "[credential_name]"),
+        ("{token: string, page: integer}", ""),
+    ] {
+        let said = found(&format!("{BASE}---\n{}", http.replace("PARAMETERS", parameters)), EC);
+        assert!(if code.is_empty() { said.is_empty() } else { said.contains(code) }, "{parameters}: {said}");
+    }
+    let wrapped =
+        http.replace("  dialect: http", "  dialect: http\n  resourcesWrapper: data").replace("PARAMETERS", "{}");
+    assert!(found(&format!("{BASE}---\n{wrapped}"), EC).contains("[wrong_dialect]"));
+}

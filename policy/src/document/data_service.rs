@@ -37,6 +37,11 @@ pub struct DataService {
     /// `dreamfactory` only: a file service, whose components are paths.
     #[serde(default)]
     pub files: bool,
+    /// `dreamfactory` only: the member that lists of records are in, its `df.resources_wrapper`. Default `resource`.
+    pub resources_wrapper: Option<String>,
+    /// What becomes of CORS preflights, by which a browser asks, without a credential, whether a page of another origin may
+    /// send a request. Default `deny`.
+    pub cors: Option<Cors>,
     /// Tables, views, procedures, files or resources by name; `prefix/*` declares a family.
     #[serde(default)]
     pub components: BTreeMap<String, Component>,
@@ -52,6 +57,17 @@ pub enum Dialect {
     Dreamfactory,
     /// Plain REST, described by path templates.
     Http,
+}
+
+/// What becomes of CORS preflights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Cors {
+    /// They are denied. Right also where something before Doorward answers them, such as Envoy's CORS filter.
+    Deny,
+    /// They go to the data API without query, body, credential or identity, and are recorded; of the answer only headers that
+    /// belong to CORS return.
+    Pass,
 }
 
 impl From<Dialect> for v1::Dialect {

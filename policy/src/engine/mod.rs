@@ -18,7 +18,7 @@ use crate::{
     bundle::{Service, Tables},
     code::{Code, Denial},
     decide::{self, Constraints, Decision, Trace, Would},
-    dialect::{self, BodyNeed, Parsed, Rewrite},
+    dialect::{self, BodyNeed, Parsed, Rewrite, preflight},
     host::Host,
     identity::{self, Principal, TokenCache},
     limit,
@@ -135,6 +135,9 @@ pub fn begin(
     let Some((service, prefix)) = tables.route(request.authority, request.path) else {
         return Begin::Done(Box::new(context.unmatched(None)));
     };
+    if preflight::is_preflight(request) {
+        return Begin::Done(Box::new(context.preflight(service, prefix)));
+    }
     let principal = match identity::authenticate(tables, host, &settings.identity, cache, request) {
         Ok(principal) => principal,
         Err(denied) => return Begin::Done(Box::new(context.refused(service, denied))),
@@ -245,6 +248,7 @@ pub fn explain(
         return context.denied(None, Known { principal: Some(principal), ..Known::default() }, denial);
     }
     match tables.route(request.authority, request.path) {
+        Some((service, prefix)) if preflight::is_preflight(request) => context.preflight(service, prefix),
         Some((service, prefix)) => context.decide(service, prefix, principal, Some(trace)),
         None => context.unmatched(Some(principal)),
     }
@@ -351,6 +355,25 @@ impl<'a> Context<'a> {
         let sent = Sent { path: self.request.path, body: None, rewritten: false };
         let record = self.record(None, Known::default(), None, Some(sent));
         Verdict { decision_id: self.decision_id, outcome: Outcome::Pass, record, audit_required: false }
+    }
+
+    /// A browser's question whether it may ask: nobody's, so no role decides on it.
+    fn preflight(self, service: &Service, prefix: &str) -> Verdict {
+        if !self.random {
+            let detail = "The proxy has no source of randomness, so no decision can be identified.";
+            return self.denied(Some(service), Known::default(), Denial::new(Code::AuditUnavailable, detail));
+        }
+        if !service.preflights {
+            let denial = Denial::new(Code::Unsupported, preflight::DENIED);
+            return self.denied(Some(service), Known::default(), denial);
+        }
+        match preflight::pass(prefix, self.request) {
+            Ok(rewrite) => {
+                let verdict = self.allowed(service, Known::default(), rewrite);
+                Verdict { audit_required: service.audit == AuditMode::AuditRequired, ..verdict }
+            }
+            Err(denial) => self.denied(Some(service), Known::default(), denial),
+        }
     }
 
     /// Parses, decides, limits, re-emits.

@@ -367,7 +367,7 @@ fn a_header_says_exactly_what_was_decided_on_or_the_request_is_denied() {
     let headers = "{ headers: { x-u: user, x-t: tenant, x-g: groups, x-a: agent, x-r: { attribute: region } } }";
     let of = |principal: Principal| {
         sent(headers, principal, &[]).map(|all| {
-            let all = all.into_iter().filter(|(name, _)| name != "accept");
+            let all = all.into_iter().filter(|(name, _)| name != "accept" && name != "wrap");
             let mut all: Vec<String> = all.map(|(name, value)| format!("{name}={value}")).collect();
             all.sort();
             all.join(" ")
@@ -451,7 +451,7 @@ fn what_clients_say_of_who_they_are_goes_on_only_where_the_service_keeps_it() {
     ];
     let names = |upstream: &str| {
         let mut all = sent(upstream, alice(), &headers).unwrap();
-        all.retain(|(name, _)| !name.starts_with("x-doorward-") && name != "accept");
+        all.retain(|(name, _)| !name.starts_with("x-doorward-") && name != "accept" && name != "wrap");
         all
     };
     let plain = [("prefer", "a"), ("x-forwarded-for", "192.0.2.1")].map(|(a, b)| (a.to_owned(), b.to_owned()));
@@ -478,5 +478,68 @@ fn cookies_go_on_where_the_service_says_so_and_never_with_the_callers_credential
         let headers = [("cookie", cookie), plain[1], plain[2]];
         assert!(cookies("{ cookies: true }", &headers).is_empty(), "{cookie}");
         assert!(cookies("{ cookies: true, forwardToken: true }", &headers).is_empty(), "{cookie}");
+    }
+}
+
+/// A preflight as browsers send it, and what of it goes upstream.
+#[test]
+fn a_preflight_goes_upstream_without_anything_but_its_question_and_only_where_the_service_says_so() {
+    let preflight = [
+        Header { name: "origin", value: b"https://app.example.com" },
+        Header { name: "access-control-request-method", value: b"PATCH" },
+        Header { name: "access-control-request-headers", value: b"x-dreamfactory-api-key" },
+        Header { name: "user-agent", value: b"browser" },
+        Header { name: "cookie", value: b"session=1" },
+        Header { name: "authorization", value: b"Bearer x" },
+        Header { name: "x-http-method", value: b"GET" },
+        Header { name: "x-doorward-user", value: b"evil" },
+        Header { name: "x-anything", value: b"1" },
+    ];
+    let ask = |text: &str, method: &str, path: &str, headers: &[Header<'_>], body: Option<&[u8]>| {
+        let request = HttpRequest { method, body, ..request(path, headers, None) };
+        let begun = begin(&tables(text), &Now, &Settings::default(), &mut TokenCache::default(), &request);
+        let Begin::Done(verdict) = begun else { panic!("{begun:?}") };
+        verdict
+    };
+    let path = "/api/v2/crm/_table/orders?filter=x&api_key=hush";
+    let denied = ask(POLICY, "OPTIONS", path, &preflight, None);
+    let Outcome::Deny(denial) = &denied.outcome else { panic!("{:?}", denied.outcome) };
+    assert!(denial.code == Code::Unsupported && denial.detail.contains("cors: pass"), "{denial}");
+    let open = POLICY.replace("  match:", "  cors: pass\n  match:");
+    let verdict = ask(&open, "OPTIONS", path, &preflight, None);
+    let Outcome::Allow(rewrite) = &verdict.outcome else { panic!("{:?}", verdict.outcome) };
+    assert_eq!(rewrite.path.as_deref(), Some("/api/v2/crm/_table/orders"));
+    for name in ["cookie", "authorization", "x-http-method", "x-doorward-user", "x-anything"] {
+        assert!(rewrite.remove_headers.iter().any(|removed| removed == name), "{name}");
+    }
+    assert!(!rewrite.remove_headers.iter().any(|name| name == "origin" || name.starts_with("access-control-")));
+    assert!(rewrite.set_headers.is_empty() && rewrite.body.is_none(), "{rewrite:?}");
+    assert!(rewrite.response.preflight && !rewrite.response.is_passthrough());
+    let record = &verdict.record;
+    assert_eq!(record.principal.as_ref().unwrap().user, "unidentified");
+    assert_eq!((record.service.as_str(), record.decision.as_ref().unwrap().outcome.as_str()), ("crm", "rewrite"));
+    assert!(!format!("{record:?}").contains("hush"));
+    let required = open.replace("  match:", "  audit: required\n  match:");
+    assert!(ask(&required, "OPTIONS", path, &preflight, None).audit_required);
+    // What is no preflight by its form needs a credential as anything else does.
+    let (origin, method) = (preflight[0], preflight[1]);
+    let length = Header { name: "content-length", value: b"3" };
+    let chunked = Header { name: "transfer-encoding", value: b"chunked" };
+    for (verb, headers) in [
+        ("OPTIONS", vec![origin]),
+        ("OPTIONS", vec![method]),
+        ("OPTIONS", vec![origin, origin, method]),
+        ("OPTIONS", vec![origin, method, method]),
+        ("OPTIONS", vec![origin, method, length]),
+        ("OPTIONS", vec![origin, method, chunked]),
+        ("GET", vec![origin, method]),
+        ("POST", vec![origin, method]),
+        ("options", vec![origin, method]),
+    ] {
+        assert_eq!(code(&ask(&open, verb, "/api/v2/crm/_table/orders", &headers, None)), Some(Code::CredentialMissing));
+    }
+    // A path that servers read differently goes nowhere.
+    for path in ["/api/v2/crm/../x", "/api/v2/crm/%2e%2e/x", "/api/v2/crm//x", "/api/v2/crm/a%2fb", "/api/v2/crm/a;b"] {
+        assert_eq!(code(&ask(&open, "OPTIONS", path, &preflight, None)), Some(Code::Unparsable), "{path}");
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     authority,
     bundle::{Key, Tables},
     code::{Code, Denial},
+    dialect::names::is_credential,
     request::HttpRequest,
 };
 use sha2::{Digest, Sha256};
@@ -12,8 +13,6 @@ use std::net::IpAddr;
 
 /// Bytes that an API key may have at most.
 const MAX_KEY_BYTES: usize = 1024;
-/// Query parameters that carry credentials. They end up in logs, histories and `Referer` headers.
-const QUERY_CREDENTIALS: [&str; 3] = ["access_token", "api_key", "session_token"];
 
 /// What the proxy's configuration says about identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,14 +68,13 @@ impl Settings {
     }
 }
 
-/// Refuses credentials in the query string.
+/// Refuses credentials in the query string, where they end up in logs, histories and `Referer` headers.
 pub(crate) fn refuse_in_query(path: &str) -> Result<(), Denial> {
     let Some((_, query)) = path.split_once('?') else { return Ok(()) };
     for pair in query.split(['&', ';', '#']) {
         let name = pair.split('=').next().unwrap_or("");
         let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
-        let name = name.trim_matches(|c: char| c == '+' || c.is_whitespace());
-        if QUERY_CREDENTIALS.iter().any(|credential| name.eq_ignore_ascii_case(credential)) {
+        if is_credential(&name) {
             return Err(invalid("Credentials in the query string are refused. Send them in a header."));
         }
     }

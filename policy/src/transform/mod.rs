@@ -38,6 +38,9 @@ pub struct ResponsePlan {
     pub hide_error_bodies: bool,
     /// Response headers (lower case) that are removed, because they show the rewritten query (e.g. `link`, `location`).
     pub remove_headers: Vec<Name>,
+    /// The response answers a CORS preflight of nobody: its body is dropped, and of its headers only those of
+    /// [`is_of_preflight`] pass.
+    pub preflight: bool,
 }
 
 /// One place in the response where rows are.
@@ -84,6 +87,12 @@ pub fn tells_the_original(header: &str) -> bool {
     matches!(header, "etag" | "last-modified" | "content-md5" | "digest" | "content-digest" | "repr-digest")
 }
 
+/// True for a response header (lower case) that may answer a CORS preflight.
+#[must_use]
+pub fn is_of_preflight(header: &str) -> bool {
+    header.starts_with("access-control-") || matches!(header, "vary" | "allow" | "cache-control" | "date")
+}
+
 impl ResponsePlan {
     /// True if the response may pass without being read.
     #[must_use]
@@ -93,5 +102,6 @@ impl ResponsePlan {
             && self.replace_keys.is_empty()
             && !self.hide_error_bodies
             && self.remove_headers.is_empty()
+            && !self.preflight
     }
 }

@@ -56,6 +56,7 @@ fn envelope() -> ResponsePlan {
         remove_keys: vec!["query".into()],
         replace_keys: vec![("next".into(), "/p?x=1".into())],
         remove_headers: Vec::new(),
+        preflight: false,
         hide_error_bodies: true,
     }
 }

@@ -280,6 +280,10 @@ impl Call {
             return rows.into_iter().next().map(Value::Object).ok_or((404, "Record not found.".into()));
         }
         let mut out = json!({"resource": rows});
+        if self.flag("as_list") {
+            let field = self.option("id_field").unwrap_or_else(|| "name".into());
+            out["resource"] = rows.iter().filter_map(|row| row.get(&field).cloned()).collect();
+        }
         if !meta.is_empty() {
             out["meta"] = Value::Object(meta);
         }

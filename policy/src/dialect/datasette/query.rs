@@ -8,6 +8,7 @@ use crate::{
     Name,
     bundle::Component,
     code::{Code, Denial},
+    dialect::names,
     request::{Clause, FieldUse},
 };
 use std::collections::BTreeSet;
@@ -195,6 +196,9 @@ impl Request {
             if at >= MAX_PARAMETERS {
                 return Err(unparsable("The address has more than 256 parameters."));
             }
+            if names::is_cache_buster(&name, &value) {
+                continue;
+            }
             if target.key.is_some() && !matches!(name.as_str(), "_shape" | "_json") {
                 return Err(unparsable(format!("A row page has no parameter `{name}`.")));
             }
@@ -305,7 +309,11 @@ impl Request {
             encode_query(value, &mut out);
         };
         for filter in &self.filters {
-            let plain = filter.lookup == "exact" && !filter.column.contains("__") && !filter.column.starts_with('_');
+            // A plugin may take a credential from a parameter of such a name; with the lookup after it, it is another name.
+            let plain = filter.lookup == "exact"
+                && !filter.column.contains("__")
+                && !filter.column.starts_with('_')
+                && !names::is_credential(&filter.column);
             if plain {
                 push(&filter.column, &filter.value);
             } else {

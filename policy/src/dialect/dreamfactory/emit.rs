@@ -5,7 +5,7 @@ use super::{
     filter::Filter,
     parse::{OVERRIDES, parse, plain},
     path,
-    tree::{Column, Order, Request, Rows, Table, Target},
+    tree::{Column, Order, Part, Request, Rows, Table, Target},
     unsupported,
 };
 use crate::{
@@ -13,10 +13,11 @@ use crate::{
     bundle::{Component, FieldSet, Service},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{CONDITIONAL, Rewrite, Syntax},
+    dialect::{CONDITIONAL, Rewrite, Syntax, names},
     json::{Map, Value},
     request::{DataRequest, Verb, verb_name},
     transform::{PathStep, ResponsePlan, RowShape, RowSite},
+    value::Literal,
 };
 use std::sync::Arc;
 
@@ -43,15 +44,22 @@ pub fn emit(
     let mut response = ResponsePlan::default();
     match &mut constrained.target {
         Target::List(_) | Target::File(_) => no_rows(first)?,
-        Target::Schema(_) => {
+        Target::Schema(schema) => {
             no_rows(first)?;
-            if !constraints.operations.get(1).is_some_and(|table| table.sees_all && table.masks.is_empty()) {
+            let open = |table: &OperationConstraints| match &schema.part {
+                Part::Field(field) => {
+                    table.visible.contains(field) && !table.masks.iter().any(|mask| mask.field == *field)
+                }
+                Part::All | Part::Every(_) | Part::Relation(_) => table.sees_all && table.masks.is_empty(),
+            };
+            if !constraints.operations.get(1).is_some_and(open) {
                 return Err(Denial::new(Code::FieldDenied, "The schema shows fields that the role may not see."));
             }
         }
         Target::Call(call) => {
             no_rows(first)?;
             for (name, value) in &first.arguments {
+                arrives(value)?;
                 let value = body::to_json(value);
                 match call.arguments.iter_mut().find(|(have, _)| have == name) {
                     Some((_, have)) => *have = value,
@@ -78,7 +86,8 @@ pub fn emit(
     let mut rewrite = write(prefix, &constrained)?;
     prove(service, prefix, &constrained, &rewrite)?;
     rewrite.response = response;
-    for name in OVERRIDES.iter().chain(&CONDITIONAL) {
+    // `wrap` chooses the form of the answer, since DreamFactory 4.
+    for name in OVERRIDES.iter().chain(&CONDITIONAL).chain(&["wrap"]) {
         if !rewrite.set_headers.iter().any(|(have, _)| have == name) {
             rewrite.remove_headers.push((*name).to_owned());
         }
@@ -92,6 +101,16 @@ pub fn emit(
 /// True if an error text of the data API could show what the caller may not see.
 fn hides(constraints: &OperationConstraints) -> bool {
     constraints.rows.is_some() || !constraints.sees_all || !constraints.masks.is_empty()
+}
+
+/// A value of the policy's is sent only if it is what arrives.
+fn arrives(value: &Literal) -> Result<(), Denial> {
+    match value {
+        Literal::String(text) if !names::arrives(text) => Err(unsupported(
+            "A preset value or argument is empty, or begins or ends with white space, which DreamFactory's framework takes away.",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn no_rows(constraints: &OperationConstraints) -> Result<(), Denial> {
@@ -151,6 +170,7 @@ fn constrain(
     }
     for record in &mut table.records {
         for (field, value, overrides) in &own.set {
+            arrives(value)?;
             if *overrides || !record.contains_key(&**field) {
                 record.insert(&**field, body::to_json(value));
             }
@@ -217,11 +237,15 @@ fn sites(verb: Verb, table: &Table, component: Option<&Component>, constraints: 
         .collect();
     let mut root = Vec::new();
     if !matches!(table.rows, Rows::One(_)) {
-        root.push(PathStep::Member("resource".into()));
+        root.push(PathStep::Member(table.wrapper.clone()));
         root.push(PathStep::Elements);
     }
     let names = table.related.iter().map(|related| related.name.clone()).collect();
-    plan.sites.push(site(root.clone(), own, &aliases, names));
+    let mut rows = site(root.clone(), own, &aliases, names);
+    if let Some(key) = &table.as_list {
+        rows.shape = RowShape::Scalar(key.clone());
+    }
+    plan.sites.push(rows);
     if verb == Verb::Get {
         for (related, constraints) in table.related.iter().zip(nested) {
             let mut path = root.clone();
@@ -259,10 +283,22 @@ fn write(prefix: &str, request: &Request) -> Result<Rewrite, Denial> {
     };
     let mut json = None;
     match &request.target {
-        Target::List(kind) => segment(&mut target, kind),
-        Target::Schema(name) => {
+        Target::List(list) => {
+            segment(&mut target, list.kind);
+            if list.as_list {
+                path::push_parameter(&mut target, "as_list", "true");
+            }
+        }
+        Target::Schema(schema) => {
             segment(&mut target, "_schema");
-            segment(&mut target, name);
+            segment(&mut target, &schema.name);
+            let (part, name) = match &schema.part {
+                Part::All => (None, None),
+                Part::Every(part) => (Some(*part), None),
+                Part::Field(name) => (Some("_field"), Some(&**name)),
+                Part::Relation(name) => (Some("_related"), Some(name.as_str())),
+            };
+            part.into_iter().chain(name).for_each(|text| segment(&mut target, text));
         }
         Target::File(file) => {
             file.segments.iter().for_each(|name| segment(&mut target, name));
@@ -297,9 +333,11 @@ fn write(prefix: &str, request: &Request) -> Result<Rewrite, Denial> {
                 (Rows::One(_), [record]) => Some(Value::Object(record.clone())),
                 (_, records) => {
                     let all = records.iter().cloned().map(Value::Object).collect();
-                    Some(Value::Object(Map::from_iter([("resource", Value::Array(all))])))
+                    Some(Value::Object(Map::from_iter([(&*table.wrapper, Value::Array(all))])))
                 }
             };
+            // Lists come wrapped also where `df.always_wrap_resources` is off.
+            rewrite.set_headers.push(("wrap".to_owned(), "true".to_owned()));
         }
     }
     if target.len() > path::MAX_TARGET {
@@ -388,6 +426,10 @@ fn query(target: &mut String, table: &Table) -> Result<(), Denial> {
     ];
     for (name, _) in flags.into_iter().filter(|(_, set)| *set) {
         push(name, "true");
+    }
+    if let Some(key) = &table.as_list {
+        push("as_list", "true");
+        push("id_field", key);
     }
     if !table.related.is_empty() {
         push("related", &table.related.iter().map(|related| &*related.name).collect::<Vec<_>>().join(","));

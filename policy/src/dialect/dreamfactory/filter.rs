@@ -9,6 +9,7 @@ use crate::{
     Name,
     bundle::Component,
     code::{Code, Denial},
+    dialect::names,
     predicate::{CompareOp, MAX_DEPTH, Predicate, Resolved, operator, opposite},
     value,
 };
@@ -65,8 +66,7 @@ impl Literal {
 pub(super) fn carries(text: &str) -> bool {
     let wrapped = |open: char, close: char| text.starts_with(open) && text.ends_with(close);
     text.len() <= 4096
-        && text.trim() == text
-        && !text.is_empty()
+        && names::arrives(text)
         && !text.chars().any(|c| c.is_control() || matches!(c, '{' | '}'))
         && !wrapped('(', ')')
         && !wrapped('\'', '\'')

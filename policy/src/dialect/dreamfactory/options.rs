@@ -16,7 +16,7 @@ const MAX_LIST: usize = 400;
 /// Options that DreamFactory also takes from the body, under their canonical names.
 pub(super) const BODY_OPTIONS: [&str; 11] =
     ["fields", "ids", "filter", "limit", "offset", "order", "group", "count_only", "params", "continue", "rollback"];
-pub(super) const QUERY_OPTIONS: [&str; 19] = [
+pub(super) const QUERY_OPTIONS: [&str; 18] = [
     "fields",
     "ids",
     "filter",
@@ -35,7 +35,6 @@ pub(super) const QUERY_OPTIONS: [&str; 19] = [
     "force",
     "having",
     "as_list",
-    "include_schema",
 ];
 
 const ALIASES: [(&str, &str); 7] = [
@@ -47,6 +46,29 @@ const ALIASES: [(&str, &str); 7] = [
     ("order_by", "order"),
     ("group_by", "group"),
 ];
+
+/// Options and parameters that cannot be carried out soundly, and what to do instead.
+const REFUSED: [(&str, &str); 9] = [
+    ("accept", "answers are JSON, the only form that can be filtered"),
+    ("allow_related_delete", "related rows are not written"),
+    ("as_access_list", "list the names without it"),
+    ("file", "a download in another form cannot be filtered: leave it out and save the answer, which is JSON"),
+    ("include_access", "what may be accessed is the proxy's to say"),
+    ("include_schema", "read _schema/NAME"),
+    ("refresh", "what DreamFactory keeps of schemas is refreshed by who runs it"),
+    ("schema", "name the table with its schema"),
+    ("wrap", "lists of records always come wrapped"),
+];
+
+/// A flag as DreamFactory reads one (its `to_bool`). `None`: it is none, so it would be false.
+pub(super) fn boolean(text: &str) -> Option<bool> {
+    let is = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+    match () {
+        () if is(&["true", "1", "yes", "y", "on", "t"]) => Some(true),
+        () if is(&["", "false", "0", "no", "n", "off", "f"]) => Some(false),
+        () => None,
+    }
+}
 
 pub(super) fn is_alias(name: &str) -> bool {
     ALIASES.iter().any(|(alias, _)| *alias == name)
@@ -95,10 +117,19 @@ impl Options {
 
     pub(super) fn query(&mut self, query: Vec<(String, String)>) -> Result<(), Denial> {
         for (name, value) in query {
-            if let Some(parameter) = name.strip_prefix("params[").and_then(|rest| rest.strip_suffix(']')) {
+            let inner = name.strip_prefix("params[").and_then(|rest| rest.strip_suffix(']'));
+            if let Some(parameter) = inner.filter(|inner| !inner.contains(['[', ']'])) {
                 self.parameter(parameter, Value::from(value))?;
             } else {
                 self.add(name, Value::from(value))?;
+            }
+        }
+        for (name, instead) in REFUSED {
+            match self.take(name) {
+                None => {}
+                // Asked for is what comes anyhow.
+                Some(Value::String(text)) if name != "accept" && boolean(&text) == Some(name == "wrap") => {}
+                Some(_) => return Err(unsupported(format!("The option {name} is not supported: {instead}."))),
             }
         }
         let given = self.take("params");
@@ -119,6 +150,7 @@ impl Options {
             .map(|(name, _)| name)
             .find(|name| !QUERY_OPTIONS.contains(&name.as_str()) && !nested(name))
         {
+            Some(name) if name == "_" => Err(unparsable("The parameter _, a way around caches, takes digits only.")),
             Some(name) => Err(unparsable(format!("The parameter {} is unknown.", shown(name)))),
             None => Ok(()),
         }
@@ -132,6 +164,13 @@ impl Options {
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         let at = self.values.iter().position(|(have, _)| have == name)?;
         Some(self.values.swap_remove(at).1)
+    }
+
+    /// Forgets an option that is given empty, as forms send it: to DreamFactory it says nothing.
+    pub(super) fn drop_empty(&mut self, name: &str) {
+        if self.values.iter().any(|(have, value)| have == name && value.as_str() == Some("")) {
+            self.take(name);
+        }
     }
 
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Denial> {
@@ -190,8 +229,7 @@ impl Options {
         match self.take(name) {
             None => Ok(false),
             Some(Value::Bool(value)) => Ok(value),
-            Some(Value::String(text)) if matches!(text.as_str(), "true" | "1") => Ok(true),
-            Some(Value::String(text)) if matches!(text.as_str(), "false" | "0") => Ok(false),
+            Some(Value::String(text)) if boolean(&text).is_some() => Ok(boolean(&text) == Some(true)),
             Some(_) => Err(unparsable(format!("The option {} must be true or false.", shown(name)))),
         }
     }

@@ -1,8 +1,8 @@
 //! Request → syntax tree and `DataRequest`.
 
 use super::{
-    body,
-    options::shown,
+    body, filter,
+    options::{self, shown},
     path,
     table::table,
     tree,
@@ -13,9 +13,11 @@ use crate::{
     Name,
     bundle::Service,
     code::Denial,
-    dialect::{BodyNeed, Parsed, Syntax},
+    dialect::{BodyNeed, Parsed, Syntax, names},
     json::Value,
-    request::{Capabilities, DataRequest, HttpRequest, Operation, Projection, Verb, WriteKind, same_header},
+    request::{
+        Capabilities, Clause, DataRequest, FieldUse, HttpRequest, Operation, Projection, Verb, WriteKind, same_header,
+    },
     value::Value as Typed,
 };
 
@@ -25,12 +27,17 @@ pub(super) const OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-overrid
 /// Headers that name another file than the path does.
 const FILE_HEADERS: [&str; 2] = ["x-file-name", "x-folder-name"];
 
+/// `HEAD` asks what `GET` asks, without the body of the answer.
+fn reads(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD")
+}
+
 /// DreamFactory takes a body with every method but `GET`; a `GET` that announces one is read too, to be refused.
 #[must_use]
 pub fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
     let announced = request.has_header("transfer-encoding")
         || request.headers.iter().any(|header| header.name == "content-length" && header.value != b"0");
-    if request.method == "GET" && !announced { BodyNeed::None } else { BodyNeed::Whole }
+    if reads(request.method) && !announced { BodyNeed::None } else { BodyNeed::Whole }
 }
 
 /// Parses a request of a DreamFactory service.
@@ -39,8 +46,9 @@ pub fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
 /// `unparsable`, `unsupported` or `too_large`, if any part of the request is not understood completely.
 pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
     let mut target = path::split(prefix, request.path)?;
+    target.query.retain(|(name, value)| !names::is_cache_buster(name, value));
     let (verb, tunnelled) = verb(request, &mut target.query)?;
-    if request.method == "GET" && request.body.is_some_and(|body| !body.is_empty()) {
+    if reads(request.method) && request.body.is_some_and(|body| !body.is_empty()) {
         return Err(unparsable("A GET must not have a body; send a POST with X-HTTP-Method: GET instead."));
     }
     let (parsed, operations) =
@@ -77,11 +85,12 @@ fn verb(request: &HttpRequest<'_>, query: &mut Vec<(String, String)>) -> Result<
             "PUT" => Verb::Put,
             "PATCH" | "MERGE" => Verb::Patch,
             "DELETE" => Verb::Delete,
-            _ => return Err(unsupported("The method must be GET, POST, PUT, PATCH, MERGE or DELETE.")),
+            _ => return Err(unsupported("The method must be GET, HEAD, POST, PUT, PATCH or DELETE.")),
         })
     };
     match overrides.as_slice() {
         [] if request.method == "MERGE" => Err(unsupported("Send PATCH instead of MERGE.")),
+        [] if request.method == "HEAD" => Ok((Verb::Get, false)),
         [] => Ok((named(request.method)?, false)),
         [meant] if request.method == "POST" => {
             let verb = named(meant.to_ascii_uppercase().as_str())?;
@@ -108,33 +117,31 @@ fn resource(
         }
         Ok(if service.case_insensitive { name.to_ascii_lowercase() } else { name.to_owned() })
     };
-    let no_rest = |what: Target, component: Name| {
-        if verb != Verb::Get || !target.query.is_empty() || json.is_some() {
-            return Err(unsupported("Lists of names and schemas can only be read, without parameters."));
+    let only_read = |ok: bool| {
+        if verb == Verb::Get && ok && json.is_none() {
+            return Ok(());
         }
-        let mut operation = Operation::new(component, verb);
-        operation.capabilities = Capabilities { cap: true, ..Capabilities::default() };
-        Ok((what, vec![operation]))
+        Err(unsupported("Lists of names (but for as_list) and schemas can only be read, without parameters."))
+    };
+    let list = |kind: &'static str| {
+        let as_list = match target.query.as_slice() {
+            [] => Some(false),
+            [(name, value)] if name == "as_list" => options::boolean(value),
+            _ => None,
+        };
+        only_read(as_list.is_some())?;
+        let operation = alone(kind.into(), verb);
+        Ok((Target::List(tree::List { kind, as_list: as_list.unwrap_or_default() }), vec![operation]))
     };
     let segments: Vec<&str> = target.segments.iter().map(String::as_str).collect();
     match segments.as_slice() {
-        ["_table"] => no_rest(Target::List("_table"), "_table".into()),
-        ["_proc"] => no_rest(Target::List("_proc"), "_proc".into()),
-        ["_func"] => no_rest(Target::List("_func"), "_func".into()),
-        ["_schema"] => no_rest(Target::List("_schema"), "_schema".into()),
-        ["_schema", name] => {
-            let name = canonical(name)?;
-            let (schema, mut operations) =
-                no_rest(Target::Schema(name.as_str().into()), format!("_schema/{name}").into())?;
-            // A schema shows every field, so whoever reads it must be allowed to read the whole table's fields. Rows
-            // and masks do not matter to it.
-            let mut table = Operation::new(format!("_table/{name}").into(), Verb::Get);
-            table.projection = Projection::All;
-            table.capabilities =
-                Capabilities { rows: true, project: true, mask: true, cap: true, ..Capabilities::default() };
-            table.parent = Some(0);
-            operations.push(table);
-            Ok((schema, operations))
+        ["_table"] => list("_table"),
+        ["_proc"] => list("_proc"),
+        ["_func"] => list("_func"),
+        ["_schema"] => list("_schema"),
+        ["_schema", name, part @ ..] => {
+            only_read(target.query.is_empty())?;
+            schema(service, verb, canonical(name)?, part)
         }
         ["_table", name] => table(service, verb, canonical(name)?, None, target.query, json),
         ["_table", name, id] => table(service, verb, canonical(name)?, Some(id), target.query, json),
@@ -142,6 +149,42 @@ fn resource(
         ["_func", name] => call(service, verb, "_func", canonical(name)?, target.query, json),
         _ => Err(unparsable("The path is none that this service's data API has.")),
     }
+}
+
+/// An operation on something that has neither rows nor fields.
+fn alone(component: Name, verb: Verb) -> Operation {
+    let mut operation = Operation::new(component, verb);
+    operation.capabilities = Capabilities { cap: true, ..Capabilities::default() };
+    operation
+}
+
+/// Whoever reads a schema must be allowed to read what it shows: every field of the table, or the one that is asked for.
+/// Rows do not matter to it.
+fn schema(service: &Service, verb: Verb, name: String, part: &[&str]) -> Result<Understood, Denial> {
+    let component: Name = format!("_table/{name}").into();
+    let field = |name: &str| options::resolve(service.component(&component).map(AsRef::as_ref), name);
+    let part = match part {
+        [] => tree::Part::All,
+        ["_field"] => tree::Part::Every("_field"),
+        ["_related"] => tree::Part::Every("_related"),
+        // The second is DreamFactory's older form of the first.
+        ["_field", name] => tree::Part::Field(field(name)?),
+        [name] => tree::Part::Field(field(name)?),
+        ["_related", name] if filter::is_field(name) => tree::Part::Relation((*name).to_owned()),
+        _ => return Err(unparsable("The path is none that a table's schema has.")),
+    };
+    let mut table = Operation::new(component.clone(), Verb::Get);
+    table.capabilities = Capabilities { rows: true, project: true, mask: true, cap: true, ..Capabilities::default() };
+    table.parent = Some(0);
+    match &part {
+        tree::Part::Field(field) => {
+            table.projection = Projection::Listed;
+            table.fields.push(FieldUse { field: field.clone(), clause: Clause::Project });
+        }
+        _ => table.projection = Projection::All,
+    }
+    let own = alone(format!("_schema/{name}").into(), verb);
+    Ok((Target::Schema(tree::Schema { name: name.into(), part }), vec![own, table]))
 }
 
 fn file(service: &Service, verb: Verb, target: path::Target, request: &HttpRequest<'_>) -> Result<Understood, Denial> {
@@ -193,6 +236,14 @@ fn call(
         return Err(unsupported("Procedures and functions are called with GET or POST."));
     }
     let component = service.component(&format!("{kind}/{name}"));
+    if verb == Verb::Get
+        && let Some((name, _)) = query.iter().find(|(name, _)| !is_argument(name))
+    {
+        return Err(unsupported(format!(
+            "DreamFactory reads the parameter {} for itself, or under another name: send the arguments in a POST, as params.",
+            shown(name)
+        )));
+    }
     let mut given: Vec<(String, Value)> = query.into_iter().map(|(name, value)| (name, Value::from(value))).collect();
     match json {
         None => {}
@@ -234,7 +285,7 @@ fn call(
         let parameter = component.and_then(|component| {
             component.parameters.iter().find(|parameter| parameter.name.eq_ignore_ascii_case(&name))
         });
-        let Some(parameter) = parameter else {
+        let Some(parameter) = parameter.filter(|_| !names::is_credential(&name)) else {
             return Err(unparsable(format!("The call has a parameter {} that is not declared.", shown(&name))));
         };
         if arguments.iter().any(|(have, _)| *have == parameter.name) {
@@ -265,6 +316,12 @@ fn call(
     operation.projection = if fields { Projection::All } else { Projection::Nothing };
     operation.capabilities = Capabilities { project: fields, mask: fields, cap: !fields, ..Capabilities::default() };
     Ok((Target::Call(Call { kind, name, arguments }), vec![operation]))
+}
+
+/// True if DreamFactory takes a parameter of this name in the query of a call for an argument, under this name.
+fn is_argument(name: &str) -> bool {
+    const OWN: [&str; 6] = ["accept", "file", "returns", "schema", "wrap", "wrapper"];
+    names::php_keeps(name) && !names::is_credential(name) && !OWN.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 /// A scalar as the text of a query parameter.

@@ -13,9 +13,10 @@ use crate::{
     Name,
     bundle::{Component, Relation, Service},
     code::Denial,
+    dialect::names,
     json::{Map, Value},
     request::{Capabilities, Clause, FieldUse, Operation, Projection, Verb, WriteKind, WrittenRow},
-    value::FieldType,
+    value::{self, FieldType, Value as Typed},
 };
 
 const MAX_RECORDS: usize = 1000;
@@ -23,6 +24,9 @@ const MAX_RECORDS: usize = 1000;
 fn related(service: &Service, component: Option<&Component>, options: &mut Options) -> Result<Vec<Related>, Denial> {
     let mut all: Vec<Related> = Vec::new();
     for name in options.names("related")?.unwrap_or_default() {
+        if name == "*" {
+            return Err(unsupported("related cannot be *, which depends on the server: name each relation."));
+        }
         let relation = component.and_then(|component| {
             component.relations.iter().find(|relation| relation.name.eq_ignore_ascii_case(&name))
         });
@@ -84,11 +88,12 @@ pub(super) fn table(
     let component = service.component(&component_name).map(AsRef::as_ref);
     let mut options = Options::default();
     options.query(query)?;
-    let records = records(component, verb, id, json, &mut options)?;
-    for name in ["having", "as_list", "include_schema"] {
-        if options.take(name).is_some_and(|value| !matches!(value.as_str(), Some("false" | "0"))) {
-            return Err(unsupported(format!("The option {name} is not supported.")));
-        }
+    let mut records = records(service, component, verb, id, json, &mut options)?;
+    if options.take("having").is_some_and(|value| !matches!(value.as_str(), Some("false" | "0"))) {
+        return Err(unsupported("The option having is not supported."));
+    }
+    for name in ["limit", "offset", "order", "group", "related"] {
+        options.drop_empty(name);
     }
     let key = component.map(|component| component.key.as_slice()).unwrap_or_default();
     if let Some(given) = options.names("id_field")?
@@ -102,8 +107,14 @@ pub(super) fn table(
     {
         return Err(unsupported("id_type must be int, integer or string."));
     }
-    let mut table = Table { name, records, ..Table::default() };
-    let ids = options.list("ids")?;
+    let mut ids = options.list("ids")?;
+    if matches!(verb, Verb::Get | Verb::Delete) && !records.is_empty() {
+        if ids.is_some() || id.is_some() {
+            return Err(unsupported(ONE_OF));
+        }
+        ids = Some(keys(key, std::mem::take(&mut records))?);
+    }
+    let mut table = Table { name, wrapper: service.resources_wrapper.clone(), records, ..Table::default() };
     let text = match options.take("filter") {
         None => None,
         Some(Value::String(text)) if text.trim().is_empty() => None,
@@ -132,10 +143,24 @@ pub(super) fn table(
             }
             Rows::One(id.to_owned())
         }
-        _ => return Err(unsupported("Give one of: a key in the path, ids, filter.")),
+        _ => return Err(unsupported(ONE_OF)),
     };
+    // Without a name in it, `fields` means the key: what a write answers with anyhow.
+    let only_key = options.values.iter().any(|(name, value)| name == "fields" && value.as_str() == Some(""));
+    options.drop_empty("fields");
     let fields = options.names("fields")?;
     table.fields = columns(component, fields)?;
+    if only_key && verb == Verb::Get {
+        if key.is_empty() {
+            return Err(unsupported(
+                "An empty fields means the key, and the component declares none: name the fields.",
+            ));
+        }
+        table.fields = Some(key.iter().cloned().map(Column::Field).collect());
+    }
+    if options.flag("as_list")? {
+        table.as_list = Some(listed(verb, &mut table.fields, key)?);
+    }
     let order = options.names("order")?;
     table.order = orders(component, order)?;
     let group = options.names("group")?.unwrap_or_default();
@@ -154,6 +179,37 @@ pub(super) fn table(
     check(verb, &table, key)?;
     let operations = operations(verb, &table, component_name, component)?;
     Ok((Target::Table(table), operations))
+}
+
+const ONE_OF: &str = "Give one of: a key in the path, ids, filter, records with their keys in the body.";
+
+/// The field that a list of keys shows: the key, which is then all that is asked for. DreamFactory takes the column that
+/// `id_field` names, and its default is a column `name`.
+fn listed(verb: Verb, fields: &mut Option<Vec<Column>>, key: &[Name]) -> Result<Name, Denial> {
+    let [key] = key else {
+        return Err(unsupported("as_list needs a declared key of one field."));
+    };
+    let of_key = |columns: &Vec<Column>| matches!(columns.as_slice(), [Column::Field(field)] if field == key);
+    if verb != Verb::Get || !fields.as_ref().is_none_or(of_key) {
+        return Err(unsupported("as_list belongs to reading, and gives the key: leave it out to read other fields."));
+    }
+    *fields = Some(vec![Column::Field(key.clone())]);
+    Ok(key.clone())
+}
+
+/// The keys of records that name rows to read or delete. DreamFactory looks at nothing but the key in them, so that a record
+/// with more would say what is not done.
+fn keys(key: &[Name], records: Vec<Map>) -> Result<Vec<Value>, Denial> {
+    let [key] = key else {
+        return Err(unsupported("Records in the body can name rows only by a declared key of one field: use filter."));
+    };
+    let only = |mut record: Map| match record.remove(&**key) {
+        Some(value) if record.is_empty() && matches!(value, Value::String(_) | Value::Number(_)) => Ok(value),
+        _ => Err(unsupported(
+            "Records that name rows have the key alone, and a value in it: for other fields use filter.",
+        )),
+    };
+    records.into_iter().map(only).collect()
 }
 
 /// What makes no sense together, or is not understood the same by every version of DreamFactory.
@@ -178,6 +234,9 @@ fn check(verb: Verb, table: &Table, key: &[Name]) -> Result<(), Denial> {
     if verb != Verb::Get && !table.related.is_empty() {
         return Err(unsupported("related belongs to reading."));
     }
+    if table.as_list.is_some() && (!list || table.count_only || !table.group.is_empty() || !table.related.is_empty()) {
+        return Err(unsupported("as_list belongs to reading a list, without group, related and count_only."));
+    }
     if !table.group.is_empty() && !table.related.is_empty() {
         return Err(unsupported("related cannot be combined with group."));
     }
@@ -199,7 +258,6 @@ fn check(verb: Verb, table: &Table, key: &[Name]) -> Result<(), Denial> {
         Verb::Delete if matches!(table.rows, Rows::All) && !table.force => {
             Err(unsupported("A delete needs a key, ids or a filter; all rows only with force=true."))
         }
-        Verb::Get | Verb::Delete if !table.records.is_empty() => Err(unsupported("Name the rows by ids or filter.")),
         _ => Ok(()),
     }
 }
@@ -207,6 +265,7 @@ fn check(verb: Verb, table: &Table, key: &[Name]) -> Result<(), Denial> {
 /// The rows in a body, under the declared names of their fields and with values of their types. Options beside them go
 /// into `options`.
 fn records(
+    service: &Service,
     component: Option<&Component>,
     verb: Verb,
     id: Option<&str>,
@@ -219,7 +278,7 @@ fn records(
         Some(Value::Array(rows)) if id.is_none() && verb != Verb::Get => rows,
         Some(Value::Object(object)) if id.is_some() && verb != Verb::Get => vec![Value::Object(object)],
         Some(Value::Object(mut object)) if id.is_none() => {
-            let rows = object.remove("resource");
+            let rows = object.remove(&*service.resources_wrapper);
             if rows.is_none() && matches!(verb, Verb::Post | Verb::Put | Verb::Patch) && !object.contains_key("ids") {
                 bare = true;
                 vec![Value::Object(object)]
@@ -237,7 +296,12 @@ fn records(
                 match rows {
                     None => Vec::new(),
                     Some(Value::Array(rows)) => rows,
-                    Some(_) => return Err(unparsable("resource in the body must be a list of records.")),
+                    // One record; it is sent in a list.
+                    Some(row @ Value::Object(_)) => vec![row],
+                    Some(_) => {
+                        let wrapper = &service.resources_wrapper;
+                        return Err(unparsable(format!("{wrapper} in the body must be a list of records.")));
+                    }
                 }
             }
         }
@@ -246,21 +310,34 @@ fn records(
     if rows.len() > MAX_RECORDS {
         return Err(unsupported("The body has more than 1,000 records."));
     }
+    let bare = bare.then_some(&*service.resources_wrapper);
     rows.into_iter().map(|row| record(component, row, bare)).collect()
 }
 
-fn record(component: Option<&Component>, row: Value, bare: bool) -> Result<Map, Denial> {
+/// Members of a body's root that DreamFactory, or the framework below it, reads for itself: the method, the form of the
+/// answer, a token.
+const OF_ROOT: [&str; 8] = ["_method", "method", "resource", "wrap", "file", "token", "jwt", "_token"];
+
+/// `bare`: the record is the whole body; this is what it could be wrapped in.
+fn record(component: Option<&Component>, row: Value, bare: Option<&str>) -> Result<Map, Denial> {
     let Value::Object(row) = row else {
         return Err(unsupported("Each record must be an object."));
     };
     let mut record = Map::new();
     for (name, value) in row {
         // DreamFactory reads these as options, or as another method, where the record is the whole body.
-        let option = QUERY_OPTIONS.contains(&name.as_str()) || is_alias(&name);
-        if bare && (option || matches!(name.as_str(), "_method" | "method" | "resource")) {
+        if let Some(wrapper) = bare
+            && (QUERY_OPTIONS.contains(&name.as_str())
+                || is_alias(&name)
+                || name == wrapper
+                || OF_ROOT.contains(&name.as_str()))
+        {
             return Err(unsupported(format!(
-                "The record has a member {name}, which DreamFactory would take for an option: send {{\"resource\": [record]}}."
+                "The record has a member {name}, which DreamFactory would take for an option: send {{\"{wrapper}\": [record]}}."
             )));
+        }
+        if names::is_credential(&name) {
+            return Err(unsupported(format!("The field {} {}.", shown(&name), names::CREDENTIAL)));
         }
         if value.get("expression").is_some() || body::has_lookup(&value) {
             return Err(unsupported(
@@ -324,7 +401,11 @@ fn operations(
             }
             let typed = body::typed(value, field.map_or(FieldType::Unspecified, |field| field.field_type));
             add(&name, Clause::Write);
-            row.values.push((name, typed.flatten()));
+            // Another string may be stored than the one that is sent, so that a check of it would prove nothing.
+            let known = typed.flatten().filter(
+                |typed| !matches!(typed, Typed::Literal(value::Literal::String(text)) if !names::arrives(text)),
+            );
+            row.values.push((name, known));
         }
         operation.writes.push(row);
     }

@@ -18,20 +18,53 @@ pub struct Request {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per request, and most are tables; a box would cost an allocation each"
+)]
 pub(super) enum Target {
     /// `_table`, `_proc`, `_func`, `_schema`: a list of names.
-    List(&'static str),
-    /// `_schema/NAME`
-    Schema(Name),
+    List(List),
+    /// `_schema/NAME` and what is below it.
+    Schema(Schema),
     Table(Table),
     Call(Call),
     File(File),
+}
+
+/// A list of names.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct List {
+    pub(super) kind: &'static str,
+    /// The bare names, without what DreamFactory knows of them.
+    pub(super) as_list: bool,
+}
+
+/// `_schema/NAME`
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Schema {
+    pub(super) name: Name,
+    pub(super) part: Part,
+}
+
+/// What of a schema is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Part {
+    All,
+    /// `_field` or `_related`
+    Every(&'static str),
+    /// `_field/NAME`
+    Field(Name),
+    /// `_related/NAME`
+    Relation(String),
 }
 
 /// `_table/NAME`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Table {
     pub(super) name: String,
+    /// The member that lists of records are in.
+    pub(super) wrapper: Name,
     pub(super) rows: Rows,
     /// `None`: nothing said, or `*`.
     pub(super) fields: Option<Vec<Column>>,
@@ -44,6 +77,8 @@ pub(super) struct Table {
     pub(super) go_on: bool,
     pub(super) rollback: bool,
     pub(super) force: bool,
+    /// The answer is a list of the rows' keys: this field's values, which are all that is asked for.
+    pub(super) as_list: Option<Name>,
     pub(super) related: Vec<Related>,
     pub(super) records: Vec<Map>,
 }

@@ -8,6 +8,7 @@ use crate::{
     dialect::{
         BodyNeed, Parsed, Syntax,
         dreamfactory::{body, path},
+        names,
     },
     json::Value,
     predicate::parse::parse_literal,
@@ -51,7 +52,7 @@ impl Request {
 pub fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
     let announced = request.has_header("transfer-encoding")
         || request.headers.iter().any(|header| header.name == "content-length" && header.value != b"0");
-    if matches!(request.method, "GET" | "DELETE") && !announced { BodyNeed::None } else { BodyNeed::Whole }
+    if matches!(request.method, "GET" | "HEAD" | "DELETE") && !announced { BodyNeed::None } else { BodyNeed::Whole }
 }
 
 pub(super) fn unparsable(detail: impl Into<String>) -> Denial {
@@ -83,12 +84,13 @@ pub(super) fn text_of(literal: &Literal) -> String {
 /// `unparsable`, `unsupported` or `too_large`, if any part of the request is not understood completely.
 pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
     let verb = match request.method {
-        "GET" => Verb::Get,
+        // `HEAD` asks what `GET` asks, without the body of the answer.
+        "GET" | "HEAD" => Verb::Get,
         "POST" => Verb::Post,
         "PUT" => Verb::Put,
         "PATCH" => Verb::Patch,
         "DELETE" => Verb::Delete,
-        _ => return Err(unsupported("The method must be GET, POST, PUT, PATCH or DELETE.")),
+        _ => return Err(unsupported("The method must be GET, HEAD, POST, PUT, PATCH or DELETE.")),
     };
     if OVERRIDES.iter().any(|name| request.may_have_header(name)) {
         return Err(unsupported("Method overrides are not supported: send the method itself."));
@@ -107,6 +109,9 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
     let mut query: Vec<(Name, String)> = Vec::new();
     for (name, text) in target.query {
         let parameter = template.parameters.iter().find(|p| *p.name == *name && !p.body);
+        if parameter.is_none() && names::is_cache_buster(&name, &text) {
+            continue;
+        }
         let Some(parameter) = parameter.filter(|p| !values.iter().any(|(have, _)| *have == p.name)) else {
             return Err(unparsable(format!("The parameter {} is unknown here.", shown(&name))));
         };
@@ -296,6 +301,9 @@ fn body_arguments(operation: &mut Operation, template: &Template, json: &Value) 
         match value {
             Value::Object(members) if members.is_empty() || leads() => {
                 for (name, value) in members.iter() {
+                    if names::is_credential(name) {
+                        return Err(unparsable(format!("The member {} {}.", shown(name), names::CREDENTIAL)));
+                    }
                     rest.push((format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")), value));
                 }
             }
@@ -307,6 +315,7 @@ fn body_arguments(operation: &mut Operation, template: &Template, json: &Value) 
 
 /// Reads a body of rows, and gives it with values of the fields' types.
 fn rows(operation: &mut Operation, component: &Component, mut json: Value) -> Result<Value, Denial> {
+    let bare = matches!(json, Value::Object(_));
     let all = match &mut json {
         Value::Array(rows) if !rows.is_empty() && rows.len() <= MAX_ROWS => rows.as_mut_slice(),
         row @ Value::Object(_) => std::slice::from_mut(row),
@@ -318,6 +327,14 @@ fn rows(operation: &mut Operation, component: &Component, mut json: Value) -> Re
         };
         let mut written = WrittenRow::default();
         for (name, value) in row.iter_mut() {
+            if names::is_credential(name) {
+                return Err(unparsable(format!("The field {} {}.", shown(name), names::CREDENTIAL)));
+            }
+            if bare && name == "_method" {
+                return Err(unsupported(
+                    "Some frameworks take a member _method for another method: it cannot be written.",
+                ));
+            }
             let declared = component.field(name);
             let field_type = declared.map_or(FieldType::Unspecified, |field| field.field_type);
             let wrong = || body::mistyped(&format!("field {}", shown(name)), value, field_type);

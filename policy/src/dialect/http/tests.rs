@@ -89,6 +89,8 @@ fn service() -> Service {
         record_request_text: false,
         case_insensitive: false,
         files: false,
+        resources_wrapper: "resource".into(),
+        preflights: false,
     }
 }
 
@@ -153,7 +155,18 @@ fn whatever_is_not_declared_is_denied() {
         ("GET", "/orders", "{}"),
         ("DELETE", "/orders/1", "{}"),
         ("DELETE", "/orders", ""),
-        ("HEAD", "/orders", ""),
+        ("OPTIONS", "/orders", ""),
+        ("HEAD", "/orders?unknown=1", ""),
+        ("HEAD", "/orders", "{}"),
+        ("GET", "/orders?_=x", ""),
+        ("POST", "/orders", r#"{"id":1,"api_key":"x"}"#),
+        ("POST", "/orders", r#"{"id":1,"Session-Token":"x"}"#),
+        ("POST", "/orders", r#"[{"id":1},{"access_token":"x"}]"#),
+        ("POST", "/orders", r#"{"id":1,"_method":"DELETE"}"#),
+        ("POST", "/orders/search", r#"{"where":{"region":"a"},"api_key":"x"}"#),
+        ("GET", "/orders?region.=a", ""),
+        ("GET", "/orders?region[]=a", ""),
+        ("GET", "/orders?+region=a", ""),
         ("POST", "/orders", ""),
         ("POST", "/orders", "1"),
         ("POST", "/orders", "[]"),
@@ -268,4 +281,22 @@ proptest! {
             target.query.iter().filter(|(name, _)| name == "region").map(|(_, value)| value.as_str()).collect();
         prop_assert_eq!(regions, [value.as_str()]);
     }
+}
+
+#[test]
+fn a_head_is_decided_as_a_get_and_a_cache_buster_is_left_out() {
+    let sent = |method, path| run(&ask(method, path, "").unwrap(), constraints(Some(west()))).unwrap().path.unwrap();
+    assert_eq!(sent("HEAD", "/orders?status=open"), "/shop/orders?status=open&region=west");
+    assert_eq!(sent("GET", "/orders?_=1712345678901"), "/shop/orders?region=west");
+    assert_eq!(ask("HEAD", "/orders", "").unwrap().request.operations[0].verb, Verb::Get);
+    assert_eq!(ask("HEAD", "/orders?_=17&region=a", "").unwrap().request.operations[0].arguments.len(), 1);
+}
+
+/// A preset is put in after parsing; the proof of what was written finds it.
+#[test]
+fn a_preset_is_no_credential() {
+    let parsed = ask("POST", "/orders", r#"{"id":1}"#).unwrap();
+    let mut own = constraints(None);
+    own.set = vec![("api_key".into(), Literal::String("x".into()), true)];
+    assert!(run(&parsed, own).is_err());
 }

@@ -54,6 +54,8 @@ fn service_of(components: impl IntoIterator<Item = (Name, Arc<Component>)>) -> S
         record_request_text: false,
         case_insensitive: false,
         files: false,
+        resources_wrapper: "resource".into(),
+        preflights: false,
     }
 }
 
@@ -336,5 +338,22 @@ fn literals_keep_their_type_and_a_nul_never_gets_through() {
         "region LIKE 'a*[%_'",
     ] {
         assert!(write("/db/people.json", limits(&["id"], Some(filter(text)))).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn a_cache_buster_is_left_out_and_a_column_named_as_a_credential_is_never_asked_for_by_its_bare_name() {
+    let path = write("/db/people.json?_=1712345678901&_size=5", limits(&["id", "region"], None)).unwrap().path.unwrap();
+    assert!(!path.contains("_=1712345678901"), "{path}");
+    assert!(read(&service(), "/db/people.json?_=x").is_err());
+    assert!(read(&service(), "/db/people/1.json?_=17").is_ok());
+    let service =
+        service_of([component("keys", &[("id", FieldType::Integer), ("api_key", FieldType::String)], &["id"])]);
+    for query in ["api_key__exact=x", "api_key=x"] {
+        let path = write_to(&service, &format!("/db/keys.json?{query}"), limits(&["id", "api_key"], None))
+            .unwrap()
+            .path
+            .unwrap();
+        assert!(path.contains("api_key__exact=x") && !path.contains("api_key=x"), "{path}");
     }
 }

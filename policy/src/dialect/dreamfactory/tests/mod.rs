@@ -1,5 +1,7 @@
 //! One service, and helpers that ask it; the rules are in the modules.
 
+mod clients;
+mod names;
 mod reads;
 mod resources;
 mod rows;
@@ -94,6 +96,8 @@ fn service() -> Service {
         record_request_text: false,
         case_insensitive: true,
         files: false,
+        resources_wrapper: "resource".into(),
+        preflights: false,
     }
 }
 
