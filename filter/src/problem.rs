@@ -23,6 +23,13 @@ pub fn hide_error(status: u16, decision_id: &str) {
     let _ = raw::send_local_response(status, "upstream_error", &headers(decision_id), body.as_bytes());
 }
 
+/// Answers that there is no such record: the same whether it does not exist or is out of the caller's reach.
+pub fn absent(decision_id: &str) {
+    let detail = "There is no record with this key.";
+    let body = document(404, "not_found", detail, decision_id);
+    let _ = raw::send_local_response(404, "not_found", &headers(decision_id), body.as_bytes());
+}
+
 fn headers(decision_id: &str) -> Vec<(&str, &str)> {
     let mut headers = vec![("content-type", "application/problem+json"), ("cache-control", "no-store")];
     if !decision_id.is_empty() {

@@ -25,6 +25,8 @@ impl Flow {
     pub const CONTINUE: Flow = Flow(0);
     /// Headers wait while the body arrives, or the body is buffered.
     pub const STOP: Flow = Flow(1);
+    /// A body is buffered, and its sender slowed down as soon as the buffer is full.
+    pub const STOP_AND_WATERMARK: Flow = Flow(2);
     /// Everything of this direction waits for `continue_stream`.
     pub const STOP_ALL: Flow = Flow(4);
 }
@@ -257,7 +259,7 @@ impl Stream {
 
     /// The stream is at its end.
     pub fn done(&mut self) {
-        if matches!(self.response, Response::Waiting(..))
+        if self.response.waits()
             && let Ok(mut worker) = self.worker.try_borrow_mut()
             && let Some(active) = worker.active.as_deref_mut()
         {
@@ -366,10 +368,7 @@ mod tests {
         ];
         assert_eq!(changed(&rewrite, &head, None).unwrap(), expected);
         let filtered = Rewrite {
-            response: doorward_policy::transform::ResponsePlan {
-                remove_keys: vec!["query".into()],
-                ..Default::default()
-            },
+            response: doorward_policy::transform::ResponsePlan { hide_error_bodies: true, ..Default::default() },
             ..Rewrite::default()
         };
         let headers = changed(&filtered, &head, Some("7")).unwrap();

@@ -12,7 +12,7 @@
 mod exports;
 
 #[cfg(all(target_arch = "wasm32", feature = "entry-points"))]
-pub use exports::hold_everything;
+pub use exports::answer;
 
 /// A host's answer to a call that did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub type Result<T> = core::result::Result<T, Status>;
 pub enum Map {
     RequestHeaders = 0,
     ResponseHeaders = 2,
+    ResponseTrailers = 3,
 }
 
 /// Buffers.
