@@ -1,4 +1,5 @@
-//! Response filtering: two of nine fields of every record masked, at the chunk sizes in which bodies arrive.
+//! Response filtering: two of nine fields of every record masked, at the chunk sizes in which bodies arrive; and records of
+//! 256 members whose order changes from record to record, of which nothing can be recognised by what came before.
 #![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -65,5 +66,44 @@ fn bodies(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group! { name = benches; config = short(); targets = bodies }
+/// Each record has the same 256 members, rotated and stepped through differently.
+fn shuffled(count: usize) -> String {
+    let mut text = String::from(r#"{"resource":["#);
+    for at in 0..count {
+        text.push_str(if at == 0 { "{" } else { ",{" });
+        for member in 0..256 {
+            // An odd step visits every member once.
+            let number = (member * (2 * at + 1) + 7 * at) % 256;
+            let comma = if member == 0 { "" } else { "," };
+            let _ = write!(text, r#"{comma}"m{number}":{at}"#);
+        }
+        text.push('}');
+    }
+    text + "]}"
+}
+
+fn changing_order(criterion: &mut Criterion) {
+    let text = shuffled(400);
+    let mut plan = plan(&[("m3", MaskKind::MaskNull), ("m200", MaskKind::MaskNull)]);
+    if let Some(site) = plan.sites.first_mut() {
+        let visible = (0..256).filter(|number| number % 5 != 0).map(|number| format!("m{number}").into());
+        site.visible = Arc::new(FieldSet::new(visible.collect()));
+    }
+    let mut out = Vec::with_capacity(text.len());
+    let mut group = criterion.benchmark_group("members in changing order");
+    group.throughput(Throughput::Bytes(u64::try_from(text.len()).unwrap_or(u64::MAX)));
+    group.bench_function("256 members, 16 KiB chunks", |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            let mut transformer = Transformer::new(plan.clone(), None);
+            for part in text.as_bytes().chunks(16 << 10) {
+                transformer.push(black_box(part), &mut out)?;
+            }
+            transformer.finish(&mut out)
+        });
+    });
+    group.finish();
+}
+
+criterion_group! { name = benches; config = short(); targets = bodies, changing_order }
 criterion_main!(benches);

@@ -146,12 +146,14 @@ mod contexts {
 
         fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
             let flow = self.response_headers(end);
-            crate::raw::hold_everything(flow == Flow::STOP_ALL);
+            crate::raw::answer(flow);
             action(flow)
         }
 
         fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
-            action(self.response_body(size, end))
+            let flow = self.response_body(size, end);
+            crate::raw::answer(flow);
+            action(flow)
         }
 
         fn on_http_response_trailers(&mut self, _count: usize) -> Action {

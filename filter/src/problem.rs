@@ -28,6 +28,13 @@ pub fn answer_preflight(status: u16, headers: &[(&str, &str)]) {
     let _ = raw::send_local_response(status, "preflight", headers, b"");
 }
 
+/// Answers that there is no such record: the same whether it does not exist or is out of the caller's reach.
+pub fn absent(decision_id: &str) {
+    let detail = "There is no record with this key.";
+    let body = document(404, "not_found", detail, decision_id);
+    let _ = raw::send_local_response(404, "not_found", &headers(decision_id), body.as_bytes());
+}
+
 fn headers(decision_id: &str) -> Vec<(&str, &str)> {
     let mut headers = vec![("content-type", "application/problem+json"), ("cache-control", "no-store")];
     if !decision_id.is_empty() {

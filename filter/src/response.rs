@@ -9,9 +9,10 @@ use crate::{
     stream::{Flow, Stream},
 };
 use doorward_policy::{
+    Name,
     code::{Code, Denial},
     host::Host,
-    transform::{ResponsePlan, Transformer, is_of_preflight, tells_the_original},
+    transform::{ResponsePlan, TransformError, Transformer, is_of_preflight, tells_the_original},
 };
 use doorward_proto::v1::{AuditRecord, RecordKind, RecordResponse};
 
@@ -19,28 +20,70 @@ use doorward_proto::v1::{AuditRecord, RecordKind, RecordResponse};
 /// header (RFC 9111, section 3.5). Who came with an API key or a mesh identity looks to it like anybody.
 const PRIVATE: &str = "private, no-store";
 
+/// The head waits until this many bytes of the filtered body are there, or all of it: until then a refusal is an answer
+/// with a code of its own, and not a reset.
+const HOLD: usize = 16 << 10;
+
+const NOT_PROMISED: &str =
+    "The response does not have the form that the service's dialect promises, so that it could not be filtered.";
+
 /// What has to happen to a response.
 pub enum Response {
     /// Nothing.
     Untouched,
     /// This, once its head is there; and it waits for the record of this number.
     Planned(Box<ResponsePlan>, Option<u64>),
-    /// It waits; then its body goes through the transformer, if there is one.
-    Waiting(Option<Box<Transformer>>),
-    /// Its body goes through this.
-    Transforming(Box<Transformer>),
+    /// All of it waits for its record; then it is filtered, if it has to be.
+    Waiting(Option<Box<Filtering>>),
+    /// It is filtered.
+    Filtering(Box<Filtering>),
     /// Nothing more of it may go on.
     Ended,
+}
+
+/// A response that is filtered.
+pub struct Filtering {
+    /// What its body goes through.
+    transformer: Option<Transformer>,
+    /// Names that were removed from its head, and are from its trailers.
+    removed: Vec<Name>,
+    status: u16,
+    /// A byte of its body came.
+    begun: bool,
+    waits: Waits,
+    /// The record that must be durable before anything goes on.
+    sequence: Option<u64>,
+}
+
+/// What has not gone to the client yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// The head, and this many filtered bytes at the front of the host's buffer.
+    Head(usize),
+    /// Both, for the record; the host holds what is added, as much as its watermarks let it.
+    ForRecord,
+    /// Nothing.
+    Nothing,
 }
 
 impl Response {
     /// What this plan and the number of a required record make.
     #[must_use]
     pub fn planned(plan: ResponsePlan, sequence: Option<u64>) -> Response {
-        if plan.is_passthrough() && plan.remove_headers.is_empty() && sequence.is_none() {
+        if plan.is_passthrough() && sequence.is_none() {
             Response::Untouched
         } else {
             Response::Planned(Box::new(plan), sequence)
+        }
+    }
+
+    /// Whether it waits for a record.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        match self {
+            Response::Waiting(_) => true,
+            Response::Filtering(filtering) => filtering.waits == Waits::ForRecord,
+            _ => false,
         }
     }
 }
@@ -64,34 +107,64 @@ impl Stream {
             self.response = Response::Untouched;
             return Flow::CONTINUE;
         };
-        let mut transformer = None;
-        if !plan.is_passthrough() || !plan.remove_headers.is_empty() {
+        let mut filtering = None;
+        if !plan.is_passthrough() {
             match self.prepare(*plan, end) {
-                Ok(prepared) => transformer = prepared,
+                Ok(prepared) => filtering = prepared,
                 Err(flow) => return flow,
             }
         }
+        let holds = self
+            .worker
+            .try_borrow()
+            .is_ok_and(|worker| worker.active.as_deref().is_some_and(|active| active.holds_heads()));
+        if let Some(mut filtering) = filtering.take_if(|filtering| holds && filtering.transformer.is_some()) {
+            filtering.waits = Waits::Head(0);
+            filtering.sequence = sequence;
+            self.response = Response::Filtering(filtering);
+            return Flow::STOP;
+        }
         if let Some(sequence) = sequence {
-            let shared = std::rc::Rc::clone(&self.worker);
-            let mut worker = shared.try_borrow_mut();
-            let Some(active) = worker.as_deref_mut().ok().and_then(|worker| worker.active.as_deref_mut()) else {
-                // Where nobody can tell that the record is durable, it is not.
-                let detail = "The record of this decision cannot be followed any more, and the policy requires it.";
-                problem::deny(&Denial::new(Code::AuditUnavailable, detail), &self.decision_id);
-                return Flow::STOP;
-            };
-            if !active.emitter.is_durable(sequence) {
-                active.wait(sequence, self.id, &self.decision_id);
-                self.response = Response::Waiting(transformer);
-                return Flow::STOP_ALL;
+            match self.wait_for(sequence) {
+                Ok(true) => {
+                    self.response = Response::Waiting(filtering);
+                    return Flow::STOP_ALL;
+                }
+                Ok(false) => {}
+                Err(flow) => return flow,
             }
         }
-        self.response = transformer.map_or(Response::Untouched, Response::Transforming);
+        self.response = filtering.map_or(Response::Untouched, Response::Filtering);
         Flow::CONTINUE
     }
 
+    /// Whether the response has to wait for this record; from then on it does. `Err`: it is replaced.
+    fn wait_for(&mut self, sequence: u64) -> Result<bool, Flow> {
+        let shared = std::rc::Rc::clone(&self.worker);
+        let mut worker = shared.try_borrow_mut();
+        let Some(active) = worker.as_deref_mut().ok().and_then(|worker| worker.active.as_deref_mut()) else {
+            // Where nobody can tell that the record is durable, it is not.
+            let detail = "The record of this decision cannot be followed any more, and the policy requires it.";
+            self.response = Response::Ended;
+            problem::deny(&Denial::new(Code::AuditUnavailable, detail), &self.decision_id);
+            return Err(Flow::STOP);
+        };
+        if active.emitter.is_durable(sequence) {
+            return Ok(false);
+        }
+        active.wait(sequence, self.id, &self.decision_id);
+        Ok(true)
+    }
+
+    /// Whether this record is durable.
+    fn is_durable(&self, sequence: Option<u64>) -> bool {
+        let worker = self.worker.try_borrow();
+        let emitter = worker.as_deref().ok().and_then(|worker| worker.active.as_deref()).map(|active| &active.emitter);
+        sequence.is_none_or(|sequence| emitter.is_some_and(|emitter| emitter.is_durable(sequence)))
+    }
+
     /// Looks at the head and changes it. `Err`: the response is replaced.
-    fn prepare(&mut self, plan: ResponsePlan, end: bool) -> Result<Option<Box<Transformer>>, Flow> {
+    fn prepare(&mut self, plan: ResponsePlan, end: bool) -> Result<Option<Box<Filtering>>, Flow> {
         let head = raw::get_headers(Map::ResponseHeaders).ok().and_then(Head::parse);
         let Some(head) = head else {
             return Err(self.unverifiable("The head of the response could not be read.", 0));
@@ -105,16 +178,34 @@ impl Stream {
                 return Err(self.unverifiable("A header of the response could not be removed.", shape.status));
             }
         }
-        let reads = !(plan.sites.is_empty() && plan.remove_keys.is_empty() && plan.replace_keys.is_empty());
-        if shape.status >= 400 && (plan.hide_error_bodies || (reads && (!shape.json || shape.encoded))) {
-            if !end {
-                problem::hide_error(shape.status, &self.decision_id);
-                return Err(Flow::STOP);
+        let mut plan = plan;
+        let reads = plan.reads();
+        let plain = shape.json && !shape.encoded;
+        if shape.status >= 400 {
+            if plan.hide_error_bodies || (reads && (!plain || plan.error_sites.is_empty())) {
+                if !end {
+                    problem::hide_error(shape.status, &self.decision_id);
+                    return Err(Flow::STOP);
+                }
+                return Ok(None);
             }
-            return Ok(None);
+            plan.sites = std::mem::take(&mut plan.error_sites);
+            plan.one_row = false;
         }
+        let removed = std::mem::take(&mut plan.remove_headers);
+        let strips = !removed.is_empty();
+        let filtering = |transformer| {
+            Box::new(Filtering {
+                transformer,
+                removed,
+                status: shape.status,
+                begun: false,
+                waits: Waits::Nothing,
+                sequence: None,
+            })
+        };
         if !reads {
-            return Ok(None);
+            return Ok((!end && strips).then(|| filtering(None)));
         }
         for (name, _) in head.iter().filter(|(name, _)| *name == "content-length" || tells_the_original(name)) {
             if raw::remove_header(Map::ResponseHeaders, name).is_err() {
@@ -124,24 +215,28 @@ impl Stream {
             }
         }
         if end {
+            if plan.one_row {
+                // Only the list could tell whether there is such a row.
+                return Err(self.unverifiable("A record was asked for, and the response has no body.", shape.status));
+            }
             return Ok(None);
         }
-        if !shape.json || shape.encoded {
-            let detail = "The response had to be filtered, and is not plain JSON.";
+        if !plain {
+            let detail = "The response had to be filtered, and is not plain JSON in UTF-8.";
             return Err(self.unverifiable(detail, shape.status));
         }
         let transformer = self.worker.try_borrow().ok().map(|worker| {
             let key = worker.active.as_deref().and_then(|active| active.tokenization_key());
             Transformer::new(plan, key)
         });
-        let Some(transformer) = transformer else {
-            return Err(self.unverifiable("The filter is busy with itself; this is a defect.", shape.status));
-        };
-        Ok(Some(Box::new(transformer)))
+        match transformer {
+            Some(transformer) => Ok(Some(filtering(Some(transformer)))),
+            None => Err(self.unverifiable("The filter is busy with itself; this is a defect.", shape.status)),
+        }
     }
 
     /// Lets the answer to a preflight pass without anything that is not of CORS. `Err`: the response is replaced.
-    fn preflight(&mut self, head: &Head, status: u16, end: bool) -> Result<Option<Box<Transformer>>, Flow> {
+    fn preflight(&mut self, head: &Head, status: u16, end: bool) -> Result<Option<Box<Filtering>>, Flow> {
         if !end {
             let kept = head.iter().filter(|(name, _)| is_of_preflight(name));
             let kept: Vec<_> =
@@ -162,48 +257,121 @@ impl Stream {
     /// More of the response's body is there.
     pub fn response_body(&mut self, size: usize, end: bool) -> Flow {
         // The host calls on only after the wait is over.
-        if let Response::Waiting(transformer) = &mut self.response {
-            self.response = transformer.take().map_or(Response::Untouched, Response::Transforming);
+        if let Response::Waiting(filtering) = &mut self.response {
+            self.response = filtering.take().map_or(Response::Untouched, Response::Filtering);
         }
-        let transformer = match &mut self.response {
-            Response::Transforming(transformer) => transformer,
+        let mut filtering = match std::mem::replace(&mut self.response, Response::Ended) {
+            Response::Filtering(filtering) => filtering,
             Response::Ended => return Flow::STOP,
             // Its head never came by, so nothing of it was looked at.
             Response::Planned(..) => {
                 let _ = raw::set_buffer(Buffer::ResponseBody, size, &[]);
                 return self.cut_off();
             }
-            Response::Untouched | Response::Waiting(_) => return Flow::CONTINUE,
+            other @ (Response::Untouched | Response::Waiting(_)) => {
+                self.response = other;
+                return Flow::CONTINUE;
+            }
         };
-        let mut out = Vec::with_capacity(size);
-        let chunk = if size > 0 { raw::get_buffer(Buffer::ResponseBody, 0, size) } else { Ok(Vec::new()) };
-        let good = chunk.is_ok_and(|chunk| {
-            chunk.len() == size
-                && transformer.push(&chunk, &mut out).is_ok()
-                && (!end || transformer.finish(&mut out).is_ok())
-                // What is the same already needs no call into the host.
-                && (out == chunk || raw::set_buffer(Buffer::ResponseBody, size, &out).is_ok())
-        });
-        if good {
-            return Flow::CONTINUE;
+        match filtering.take(size, end) {
+            Ok(ready) => self.pass(filtering, ready, end),
+            Err(error) => {
+                let _ = raw::set_buffer(Buffer::ResponseBody, size, &[]);
+                self.refuse(&filtering, error)
+            }
         }
-        let _ = raw::set_buffer(Buffer::ResponseBody, size, &[]);
-        self.cut_off()
+    }
+
+    /// Lets go on what is ready, `ready` bytes of it in the host's buffer; or keeps it for now.
+    fn pass(&mut self, mut filtering: Box<Filtering>, ready: usize, end: bool) -> Flow {
+        let flow = match filtering.waits {
+            Waits::Nothing => Flow::CONTINUE,
+            Waits::Head(_) if !end && ready < HOLD => {
+                filtering.waits = Waits::Head(ready);
+                Flow::STOP
+            }
+            Waits::Head(_) => match filtering.sequence.map_or(Ok(false), |sequence| self.wait_for(sequence)) {
+                Ok(true) => {
+                    filtering.waits = Waits::ForRecord;
+                    Flow::STOP_AND_WATERMARK
+                }
+                Ok(false) => {
+                    filtering.waits = Waits::Nothing;
+                    Flow::CONTINUE
+                }
+                Err(flow) => return flow,
+            },
+            // The worker lets the stream go on as soon as the record is durable.
+            Waits::ForRecord if !self.is_durable(filtering.sequence) => Flow::STOP_AND_WATERMARK,
+            Waits::ForRecord => {
+                filtering.waits = Waits::Nothing;
+                Flow::CONTINUE
+            }
+        };
+        self.response = Response::Filtering(filtering);
+        flow
     }
 
     /// Trailers are there, so the body is whole: no body callback said so.
     pub fn response_trailers(&mut self) -> Flow {
-        let whole = match &mut self.response {
-            Response::Transforming(transformer) => {
-                // What is left at the end could not be sent any more; no well-formed object or list leaves anything.
-                let mut rest = Vec::new();
-                transformer.finish(&mut rest).is_ok() && rest.is_empty()
-            }
+        if let Response::Waiting(filtering) = &mut self.response {
+            self.response = filtering.take().map_or(Response::Untouched, Response::Filtering);
+        }
+        let mut filtering = match std::mem::replace(&mut self.response, Response::Ended) {
+            Response::Filtering(filtering) => filtering,
             Response::Ended => return Flow::STOP,
-            Response::Planned(..) => false,
-            Response::Untouched | Response::Waiting(_) => true,
+            Response::Planned(..) => return self.cut_off(),
+            other @ (Response::Untouched | Response::Waiting(_)) => {
+                self.response = other;
+                return Flow::CONTINUE;
+            }
         };
-        if whole { Flow::CONTINUE } else { self.cut_off() }
+        // What is left at the end could not be sent any more; no well-formed object or list leaves anything.
+        let mut rest = Vec::new();
+        let body = match filtering.finish(&mut rest) {
+            Ok(()) if rest.is_empty() => filtering.strip_trailers(),
+            Ok(()) => Err(TransformError::Unexpected),
+            Err(error) => Err(error),
+        };
+        match body {
+            Ok(()) => {
+                let flow = self.pass(filtering, 0, true);
+                if flow == Flow::CONTINUE { flow } else { Flow::STOP }
+            }
+            Err(error) => self.refuse(&filtering, error),
+        }
+    }
+
+    /// The response cannot be filtered: it is replaced where its head has not gone yet, and cut off where it has.
+    fn refuse(&mut self, filtering: &Filtering, error: TransformError) -> Flow {
+        match (filtering.waits, error) {
+            (Waits::Nothing, _) => self.cut_off(),
+            (_, TransformError::Absent) => {
+                self.forget();
+                self.response = Response::Ended;
+                problem::absent(&self.decision_id);
+                Flow::STOP
+            }
+            (..) if filtering.status >= 400 => {
+                self.forget();
+                self.response = Response::Ended;
+                problem::hide_error(filtering.status, &self.decision_id);
+                Flow::STOP
+            }
+            (..) => {
+                self.forget();
+                self.unverifiable(NOT_PROMISED, filtering.status)
+            }
+        }
+    }
+
+    /// Nothing of this stream waits for a record any more.
+    fn forget(&self) {
+        if let Ok(mut worker) = self.worker.try_borrow_mut()
+            && let Some(active) = worker.active.as_deref_mut()
+        {
+            active.emitter.forget(self.id);
+        }
     }
 
     /// The head has gone already: only a reset tells the client that the response is not whole.
@@ -242,19 +410,115 @@ impl Stream {
     }
 }
 
+impl Filtering {
+    /// Filters what is new in the host's buffer of `size` bytes, and gives how many are in it now.
+    fn take(&mut self, size: usize, end: bool) -> Result<usize, TransformError> {
+        let held = match self.waits {
+            Waits::Head(held) => held,
+            Waits::ForRecord | Waits::Nothing => 0,
+        };
+        if self.transformer.is_none() || (size <= held && !end) {
+            return Ok(size);
+        }
+        let mut rest = Vec::new();
+        if size <= held {
+            self.finish(&mut rest)?;
+            if rest.is_empty() {
+                return Ok(size);
+            }
+        }
+        let have = if size > 0 { raw::get_buffer(Buffer::ResponseBody, 0, size) } else { Ok(Vec::new()) };
+        let have = have.ok().filter(|have| have.len() == size).ok_or(TransformError::Limit)?;
+        let (filtered, new) = have.split_at_checked(held).ok_or(TransformError::Limit)?;
+        let mut out = Vec::with_capacity(size);
+        out.extend_from_slice(filtered);
+        out.append(&mut rest);
+        if size > held {
+            self.begun = true;
+            if let Some(transformer) = &mut self.transformer {
+                transformer.push(new, &mut out)?;
+            }
+            if end {
+                self.finish(&mut out)?;
+            }
+        }
+        // What is the same already needs no call into the host.
+        if out != have && raw::set_buffer(Buffer::ResponseBody, size, &out).is_err() {
+            return Err(TransformError::Limit);
+        }
+        Ok(out.len())
+    }
+
+    /// The body is at its end. One without a byte shows nothing, so that nothing need be in it.
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), TransformError> {
+        match &mut self.transformer {
+            Some(transformer) if self.begun || transformer.asks_for_one_row() => transformer.finish(out),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes from the trailers what was removed from the head, or would have been.
+    fn strip_trailers(&self) -> Result<(), TransformError> {
+        let trailers = raw::get_headers(Map::ResponseTrailers).ok().and_then(Head::parse);
+        let trailers = trailers.ok_or(TransformError::Limit)?;
+        let filtered = self.transformer.is_some();
+        let goes = |name: &str| {
+            self.removed.iter().any(|removed| removed.as_ref() == name) || (filtered && tells_the_original(name))
+        };
+        for (name, _) in trailers.iter().filter(|(name, _)| goes(name)) {
+            raw::remove_header(Map::ResponseTrailers, name).map_err(|_| TransformError::Limit)?;
+        }
+        Ok(())
+    }
+}
+
 fn shape(head: &Head) -> Shape {
     let text = |name| head.get(name).and_then(|value| std::str::from_utf8(value).ok());
-    let media = text("content-type").and_then(|value| value.split(';').next()).unwrap_or("").trim();
-    let media = media.to_ascii_lowercase();
     let types = head.iter().filter(|(name, _)| *name == "content-type").count();
     Shape {
         status: text(":status").and_then(|status| status.parse().ok()).unwrap_or(0),
-        json: types == 1
-            && (media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))),
+        json: types == 1 && text("content-type").is_some_and(is_json),
         encoded: head
             .iter()
             .any(|(name, value)| name == "content-encoding" && !value.eq_ignore_ascii_case(b"identity")),
     }
+}
+
+/// Whether this content type is JSON in UTF-8: JSON has no other encoding between systems (RFC 8259, section 8.1), and a
+/// client that is told another would read other text than was filtered.
+fn is_json(value: &str) -> bool {
+    let (media, mut rest) = value.split_once(';').unwrap_or((value, ""));
+    let media = media.trim().to_ascii_lowercase();
+    if media != "application/json" && !(media.starts_with("application/") && media.ends_with("+json")) {
+        return false;
+    }
+    let mut charsets = 0;
+    while !rest.trim().is_empty() {
+        let Some((name, value)) = rest.split_once('=') else { return false };
+        let value = value.trim_start();
+        let (value, after) = match value.strip_prefix('"') {
+            // No value that matters here has anything to escape.
+            Some(quoted) if !quoted.contains('\\') => match quoted.split_once('"') {
+                Some((value, after)) => (value, after.trim_start()),
+                None => return false,
+            },
+            Some(_) => return false,
+            None => value.find(';').and_then(|at| value.split_at_checked(at)).unwrap_or((value, "")),
+        };
+        if name.trim().eq_ignore_ascii_case("charset") {
+            charsets += 1;
+            let value = value.trim();
+            if charsets > 1 || !(value.eq_ignore_ascii_case("utf-8") || value.eq_ignore_ascii_case("utf8")) {
+                return false;
+            }
+        }
+        rest = match after.strip_prefix(';') {
+            Some(rest) => rest,
+            None if after.trim().is_empty() => "",
+            None => return false,
+        };
+    }
+    true
 }
 
 #[cfg(test)]
@@ -282,6 +546,21 @@ mod tests {
             ("text/json", false),
             ("text/html", false),
             ("application/jsonp", false),
+            ("application/json;", true),
+            ("application/json; charset=\"UTF-8\"", true),
+            ("application/json; profile=\"a;b=c\"; charset=utf8", true),
+            ("application/json; charset=utf-16", false),
+            ("application/json; charset=UTF-7", false),
+            ("application/json; Charset = \"utf-16le\"", false),
+            ("application/json;charset=iso-8859-1", false),
+            ("application/json; charset=utf-8; charset=utf-16", false),
+            ("application/json; charset=utf-8; charset=utf-8", false),
+            ("application/json; charset=\"utf-8", false),
+            ("application/json; charset=\"utf\\-16\"", false),
+            ("application/json; charset", false),
+            ("application/json; a=\"b\" charset=utf-16", false),
+            ("application/json; charset=", false),
+            ("application/json, application/json", false),
         ] {
             assert_eq!(shape(&head(&[(":status", "200"), ("content-type", value)])).json, json, "{value}");
         }

@@ -26,6 +26,8 @@ impl Flow {
     pub const CONTINUE: Flow = Flow(0);
     /// Headers wait while the body arrives, or the body is buffered.
     pub const STOP: Flow = Flow(1);
+    /// A body is buffered, and its sender slowed down as soon as the buffer is full.
+    pub const STOP_AND_WATERMARK: Flow = Flow(2);
     /// Everything of this direction waits for `continue_stream`.
     pub const STOP_ALL: Flow = Flow(4);
 }
@@ -297,7 +299,7 @@ impl Stream {
         if matches!(self.phase, Phase::Body { .. }) {
             self.unfinished();
         }
-        if matches!(self.response, Response::Waiting(..))
+        if self.response.waits()
             && let Ok(mut worker) = self.worker.try_borrow_mut()
             && let Some(active) = worker.active.as_deref_mut()
         {
@@ -406,10 +408,7 @@ mod tests {
         ];
         assert_eq!(changed(&rewrite, &head, None).unwrap(), expected);
         let filtered = Rewrite {
-            response: doorward_policy::transform::ResponsePlan {
-                remove_keys: vec!["query".into()],
-                ..Default::default()
-            },
+            response: doorward_policy::transform::ResponsePlan { hide_error_bodies: true, ..Default::default() },
             ..Rewrite::default()
         };
         let headers = changed(&filtered, &head, Some("7")).unwrap();

@@ -364,6 +364,12 @@ impl Active {
         self.emitter.wait(Waiter { sequence, context, decision_id: decision_id.to_owned(), deadline });
     }
 
+    /// Whether the host can hold a head while the body behind it is read.
+    #[must_use]
+    pub fn holds_heads(&self) -> bool {
+        self.config.bodies == Bodies::StopIteration
+    }
+
     /// The key of tokenising masks.
     #[must_use]
     pub fn tokenization_key(&self) -> Option<&[u8]> {

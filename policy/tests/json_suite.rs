@@ -39,15 +39,13 @@ fn transformer_accepts_and_refuses_as_the_json_test_suite_says() {
             None => decode("b64"),
         };
         let name = item["name"].as_str().unwrap();
-        // Bytes inside strings are copied, not decoded: UTF-8 is checked where a name or a masked value is read.
-        let text = std::str::from_utf8(&bytes).is_ok();
         let (whole, split) = (accepted(&bytes, usize::MAX), accepted(&bytes, 1));
         if whole != split {
             wrong.push(format!("{name}: depends on chunks"));
         }
         match item["expect"].as_str().unwrap() {
             "accept" if !whole => wrong.push(format!("{name}: refused")),
-            "reject" if whole && text => wrong.push(format!("{name}: accepted")),
+            "reject" if whole => wrong.push(format!("{name}: accepted")),
             _ => {}
         }
         seen += 1;

@@ -1,4 +1,4 @@
-//! Where the SDK's callbacks do not reach: three that the build exports in their place, by `exports.txt`.
+//! Where the SDK's callbacks do not reach: four that the build exports in their place, by `exports.txt`.
 
 use crate::{dispatch, stream::Flow};
 use proxy_wasm::types::Action;
@@ -9,28 +9,42 @@ proxy_wasm::main! {{
 }}
 
 thread_local! {
-    static HOLD_EVERYTHING: Cell<bool> = const { Cell::new(false) };
+    static ANSWER: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Says whether the pause that the callback asks for is one of everything.
-pub fn hold_everything(hold: bool) {
-    HOLD_EVERYTHING.set(hold);
+/// Says what the callback answers.
+pub fn answer(flow: Flow) {
+    ANSWER.set(flow.0);
 }
 
 unsafe extern "C" {
     /// The SDK's own callback.
     safe fn proxy_on_response_headers(context: u32, count: usize, end_of_stream: bool) -> Action;
+    /// The SDK's own callback.
+    safe fn proxy_on_response_body(context: u32, size: usize, end_of_stream: bool) -> Action;
 }
 
-/// The SDK's callback, and one answer more: its `Action` cannot say that the body waits too, as long as it takes.
+/// The answer that was said; the SDK's `Action` can say only the first two of them. Where the SDK found no stream to ask,
+/// nothing was said.
+fn answered(action: Action) -> u32 {
+    match action {
+        Action::Continue => Flow::CONTINUE.0,
+        _ => ANSWER.get().max(Flow::STOP.0),
+    }
+}
+
+/// The SDK's callback, and one answer more: that the body waits too, as long as it takes.
 #[unsafe(no_mangle)]
 extern "C" fn doorward_on_response_headers(context: u32, count: usize, end_of_stream: bool) -> u32 {
-    HOLD_EVERYTHING.set(false);
-    match proxy_on_response_headers(context, count, end_of_stream) {
-        Action::Continue => Flow::CONTINUE.0,
-        _ if HOLD_EVERYTHING.get() => Flow::STOP_ALL.0,
-        _ => Flow::STOP.0,
-    }
+    ANSWER.set(Flow::CONTINUE.0);
+    answered(proxy_on_response_headers(context, count, end_of_stream))
+}
+
+/// The SDK's callback, and one answer more: that the host slows the sender down.
+#[unsafe(no_mangle)]
+extern "C" fn doorward_on_response_body(context: u32, size: usize, end_of_stream: bool) -> u32 {
+    ANSWER.set(Flow::CONTINUE.0);
+    answered(proxy_on_response_body(context, size, end_of_stream))
 }
 
 /// The SDK drops messages of streams that it did not open.

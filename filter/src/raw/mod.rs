@@ -12,7 +12,7 @@
 mod exports;
 
 #[cfg(all(target_arch = "wasm32", feature = "entry-points"))]
-pub use exports::hold_everything;
+pub use exports::answer;
 
 /// A host's answer to a call that did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub enum Map {
     RequestHeaders = 0,
     RequestTrailers = 1,
     ResponseHeaders = 2,
+    ResponseTrailers = 3,
 }
 
 /// Buffers.

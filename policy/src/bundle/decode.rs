@@ -402,6 +402,7 @@ impl Decoder {
                 parameters: self.parameters(&each.parameters, path)?,
                 rows_at: self.text(each.rows_at, path)?,
                 single: each.single,
+                beside: self.names(&each.beside, path)?,
             });
         }
         Ok(Component {

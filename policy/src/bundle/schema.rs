@@ -174,6 +174,8 @@ pub struct Operation {
     pub rows_at: Name,
     /// The response is one row, not a list.
     pub single: bool,
+    /// JSON pointers of scalar values in the response that are kept beside the rows.
+    pub beside: Vec<Name>,
 }
 
 /// What the data API gets to know of the caller.

@@ -385,6 +385,7 @@ fn operation_of(
     if !rows_at.is_empty() && !rows_at.starts_with('/') {
         out.error("invalid_value", format!("{at}.rowsAt"), "a JSON pointer starts with /");
     }
+    let beside = beside(out, at, operation);
     let mut verbs: Vec<u32> =
         operation.verbs.iter().map(|verb| i32::from(v1::Verb::from(*verb)).unsigned_abs()).collect();
     verbs.sort_unstable();
@@ -395,7 +396,48 @@ fn operation_of(
         parameters: parameters(out, &format!("{at}.parameters"), name, component, &operation.parameters),
         rows_at: out.s(rows_at),
         single: operation.single,
+        beside,
     }
+}
+
+/// The pointers of what is kept beside the rows. None may be where rows are, lead to them or be inside another.
+fn beside(out: &mut Out<'_>, at: &str, operation: &Operation) -> Vec<u32> {
+    let rows = operation.rows_at.as_deref().unwrap_or("");
+    let mut pointers: Vec<String> = Vec::new();
+    for (number, name) in operation.beside.iter().enumerate() {
+        let place = format!("{at}.beside[{number}]");
+        let pointer = match name.starts_with('/') {
+            true => name.clone(),
+            false => format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+        };
+        let inside = |one: &str, other: &str| one == other || one.starts_with(&format!("{other}/"));
+        let meets = |other: &str| inside(&pointer, other) || inside(other, &pointer);
+        if name.is_empty() || pointer == "/" {
+            out.error(
+                "invalid_value",
+                place,
+                "name a member of the response, such as total, or a JSON pointer, such as /meta/total",
+            );
+        } else if rows.is_empty() {
+            out.error(
+                "invalid_value",
+                place,
+                "the whole response is rows, so nothing is beside them: say with rowsAt where the rows are",
+            );
+        } else if meets(rows) {
+            out.error(
+                "invalid_value",
+                place,
+                "this is where the rows are, or on the way to them: only a value beside them can be kept",
+            );
+        } else if pointers.iter().any(|other| meets(other)) {
+            out.error("invalid_value", place, "this place is named twice, or is inside another one that is named");
+        } else {
+            pointers.push(pointer);
+        }
+    }
+    pointers.sort_unstable();
+    pointers.iter().map(|pointer| out.s(pointer)).collect()
 }
 
 /// True if a value written in YAML is of this type: text is never taken for a number, nor a number for text.

@@ -262,11 +262,16 @@ pub struct Operation {
     /// Query parameters, and the names in the path, by name.
     #[serde(default)]
     pub parameters: BTreeMap<String, Parameter>,
-    /// JSON pointer of the list of rows in the response, such as `/items`. Absent: the response itself.
+    /// JSON pointer of the list of rows in the response, such as `/items`. Absent: the response itself. Where the component
+    /// declares fields, a response without this place is refused (`response_unverifiable`).
     pub rows_at: Option<String>,
     /// The response is one row, not a list.
     #[serde(default)]
     pub single: bool,
+    /// What is kept beside the rows: names of members at the response's root, such as `total`, or JSON pointers. Each must
+    /// be a text, a number, true, false or null. Where the component declares fields, everything else is removed.
+    #[serde(default)]
+    pub beside: Vec<String>,
 }
 
 impl Field {

@@ -4,6 +4,7 @@ mod mask;
 mod paths;
 mod stream;
 mod tape;
+mod utf8;
 
 use crate::{Name, bundle::FieldSet};
 pub use doorward_proto::v1::MaskKind;
@@ -26,24 +27,29 @@ pub struct MaskRule {
 }
 
 /// What must happen to a response. An empty plan lets it pass untouched.
+///
+/// The sites are all that goes on: a member on the way to them that leads to none is removed, whatever it holds, and a value
+/// on the way that has not the form of a way makes the response unverifiable. So nothing can be a door for rows that the
+/// dialect did not expect.
 #[derive(Clone, Debug, Default)]
 pub struct ResponsePlan {
-    /// Where rows are, and what may be in them. Empty: the response needs no reading.
+    /// Where rows and other values are, and what may be in them. Empty: the response needs no reading.
     pub sites: Vec<RowSite>,
-    /// Top-level keys of the response object that are removed whatever they hold (e.g. an echo of the query).
-    pub remove_keys: Vec<Name>,
-    /// Top-level keys whose string value is replaced (e.g. a next-page link that shows the rewritten query).
-    pub replace_keys: Vec<(Name, String)>,
+    /// The answer is the one row of the first site alone, without what is around it. No row is [`TransformError::Absent`],
+    /// a second one [`TransformError::Unexpected`].
+    pub one_row: bool,
     /// Statuses at or above 400 are replaced by an own error body, because the upstream's text may quote the rewritten query.
     pub hide_error_bodies: bool,
-    /// Response headers (lower case) that are removed, because they show the rewritten query (e.g. `link`, `location`).
+    /// Where that is not so: the sites of a body of such a status. Empty: it is replaced all the same, if the plan reads.
+    pub error_sites: Vec<RowSite>,
+    /// Response headers and trailers (lower case) that are removed, because they show the rewritten query (e.g. `link`, `location`).
     pub remove_headers: Vec<Name>,
     /// The response answers a CORS preflight of nobody: its body is dropped, and of its headers only those of
     /// [`is_of_preflight`] pass.
     pub preflight: bool,
 }
 
-/// One place in the response where rows are.
+/// One place in the response where rows are, or a value of another kind.
 #[derive(Clone, Debug)]
 pub struct RowSite {
     /// Path from the document's root to the row (or to the list of rows).
@@ -54,8 +60,44 @@ pub struct RowSite {
     pub visible: Arc<FieldSet>,
     /// Masks on visible fields.
     pub masks: Arc<[MaskRule]>,
-    /// Members of the row objects that hold nested rows: they are kept, and have a site of their own.
+    /// Members of the row objects that hold nested rows: they are kept, and must have a site of their own.
     pub nested: Vec<Name>,
+    /// A body without this place is not verifiable. An empty list there, or `null`, is enough.
+    pub required: bool,
+}
+
+impl RowSite {
+    /// A value without rows, of this form.
+    #[must_use]
+    pub fn plain(path: Vec<PathStep>, form: Plain) -> RowSite {
+        RowSite {
+            path,
+            shape: RowShape::Plain(form),
+            visible: Arc::default(),
+            masks: Arc::default(),
+            nested: Vec::new(),
+            required: false,
+        }
+    }
+
+    /// The same, and a body must have it.
+    #[must_use]
+    pub fn required(self) -> RowSite {
+        RowSite { required: true, ..self }
+    }
+}
+
+/// A form of values that can hold no row. `null` is of every form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// A text, a number, `true` or `false`.
+    Scalar,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// A text that is one of these.
+    OneOf(Arc<FieldSet>),
 }
 
 /// One step of a path into a JSON document.
@@ -78,6 +120,8 @@ pub enum RowShape {
     Array(Vec<Name>),
     /// A bare value of this field.
     Scalar(Name),
+    /// No row: a value of this form.
+    Plain(Plain),
 }
 
 /// True for a response header (lower case) that is made of the whole body as the data API sent it: by its hash or its
@@ -94,14 +138,15 @@ pub fn is_of_preflight(header: &str) -> bool {
 }
 
 impl ResponsePlan {
-    /// True if the response may pass without being read.
+    /// True if the response's body has to be read.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        !self.sites.is_empty()
+    }
+
+    /// True if nothing has to happen to the response.
     #[must_use]
     pub fn is_passthrough(&self) -> bool {
-        self.sites.is_empty()
-            && self.remove_keys.is_empty()
-            && self.replace_keys.is_empty()
-            && !self.hide_error_bodies
-            && self.remove_headers.is_empty()
-            && !self.preflight
+        !self.reads() && !self.hide_error_bodies && self.remove_headers.is_empty() && !self.preflight
     }
 }

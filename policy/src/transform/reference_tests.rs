@@ -4,10 +4,10 @@
 use super::{super::mask::mask, *};
 use crate::{
     bundle::FieldSet,
-    transform::{MaskKind, MaskRule, PathStep, RowShape, RowSite},
+    transform::{MaskKind, MaskRule, PathStep, Plain, RowShape, RowSite},
 };
 use proptest::prelude::*;
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A JSON document: scalars and names are kept as they are written.
 #[derive(Clone, Debug)]
@@ -52,98 +52,149 @@ impl Tree {
 }
 
 /// What becomes of a value.
+#[derive(Clone, Copy)]
 enum Fate<'a> {
     Copied,
     Dropped,
     Masked(&'a MaskRule),
-    Replaced(&'a str),
 }
 
-fn field<'a>(site: &'a RowSite, name: &str) -> Fate<'a> {
-    let mask = site.masks.iter().find(|mask| mask.field.as_ref() == name);
-    let nested = mask.is_none() && site.nested.iter().any(|nested| nested.as_ref() == name);
-    match mask {
-        _ if !nested && !site.visible.contains(name) => Fate::Dropped,
-        Some(mask) => Fate::Masked(mask),
-        None => Fate::Copied,
+fn field<'a>(site: &'a RowSite, name: &str, leads: bool) -> Fate<'a> {
+    if !site.visible.contains(name) {
+        let nested = leads && site.nested.iter().any(|nested| nested.as_ref() == name);
+        return if nested { Fate::Copied } else { Fate::Dropped };
     }
+    site.masks.iter().find(|mask| mask.field.as_ref() == name).map_or(Fate::Copied, Fate::Masked)
 }
 
-/// Applies the plan to the value at `path`, where `None` is a step to an element. `Ok(None)`: nothing of it is left.
-fn slow(plan: &ResponsePlan, path: &[Option<String>], tree: &Tree, fate: Fate<'_>) -> Result<Option<Tree>, ()> {
-    let leads = |site: &&RowSite| {
-        path.len() <= site.path.len()
-            && site.path.iter().zip(path).all(|(want, have)| match (want, have) {
-                (PathStep::Member(want), Some(have)) => want.as_ref() == have,
-                (PathStep::AnyMember, Some(_)) | (PathStep::Elements, None) => true,
-                _ => false,
-            })
-    };
-    let row = plan.sites.iter().filter(leads).find(|site| site.path.len() == path.len());
-    let fate = match row.map(|row| &row.shape) {
-        Some(RowShape::Scalar(name)) => field(row.unwrap(), name),
-        _ => fate,
-    };
-    let masked = |rule: &MaskRule, raw: &str| {
-        let mut out = Vec::new();
-        mask(rule, raw.as_bytes(), Some(b"key"), &mut out).ok_or(())?;
-        Ok(Some(Tree::Scalar(String::from_utf8(out).unwrap())))
-    };
-    match (fate, tree) {
-        (Fate::Dropped, _) => return Ok(None),
-        (Fate::Replaced(text), _) => return Ok(Some(Tree::Scalar(serde_json::to_string(text).unwrap()))),
-        (Fate::Masked(rule), Tree::Scalar(raw)) => return masked(rule, raw),
-        (Fate::Masked(rule), _) => return masked(rule, "null"),
-        (Fate::Copied, _) => {}
-    }
-    let null = matches!(tree, Tree::Scalar(raw) if raw == "null");
-    let fits = |site: &RowSite| match (site.path.get(path.len()), &site.shape) {
-        _ if null => true,
-        (Some(PathStep::Member(_) | PathStep::AnyMember), _) | (None, RowShape::Object) => {
-            matches!(tree, Tree::Object(_))
+struct Slow<'a> {
+    plan: &'a ResponsePlan,
+    /// Sites that must be met, and were not yet.
+    missing: BTreeSet<usize>,
+    /// Rows of the first site.
+    rows: Vec<Tree>,
+}
+
+/// A step to a value: a member's name, or `None` to an element.
+type Step = Option<String>;
+
+impl<'a> Slow<'a> {
+    fn run(plan: &'a ResponsePlan, tree: &Tree) -> Result<Tree, ()> {
+        let missing = (0..plan.sites.len()).filter(|site| plan.sites[*site].required).collect();
+        let mut slow = Slow { plan, missing, rows: Vec::new() };
+        if plan.sites.is_empty() {
+            return Ok(tree.clone());
         }
-        (Some(PathStep::Elements), _) | (None, RowShape::Array(_)) => matches!(tree, Tree::Array(_)),
-        (None, RowShape::Scalar(_)) => matches!(tree, Tree::Scalar(_)),
-    };
-    if !plan.sites.iter().filter(leads).all(fits) {
-        return Err(());
+        let out = slow.value(&[], tree, Fate::Copied)?.ok_or(())?;
+        match slow.rows.as_slice() {
+            _ if !slow.missing.is_empty() => Err(()),
+            _ if !plan.one_row => Ok(out),
+            [row] => Ok(row.clone()),
+            _ => Err(()),
+        }
     }
-    let below = |step: Option<String>| [path, &[step]].concat();
-    match tree {
-        Tree::Scalar(raw) => Ok(Some(Tree::Scalar(raw.clone()))),
-        Tree::Array(elements) => {
-            let columns = match row.map(|row| &row.shape) {
-                Some(RowShape::Array(columns)) if columns.len() != elements.len() => return Err(()),
-                Some(RowShape::Array(columns)) => Some(columns),
-                _ => None,
+
+    /// Whether the site's path leads to or through this one.
+    fn leads(&self, path: &[Step]) -> Vec<(usize, &'a RowSite)> {
+        let leads = |(_, site): &(usize, &RowSite)| {
+            path.len() <= site.path.len()
+                && site.path.iter().zip(path).all(|(want, have)| match (want, have) {
+                    (PathStep::Member(want), Some(have)) => want.as_ref() == have,
+                    (PathStep::AnyMember, Some(_)) | (PathStep::Elements, None) => true,
+                    _ => false,
+                })
+        };
+        self.plan.sites.iter().enumerate().filter(leads).collect()
+    }
+
+    /// Applies the plan to the value at `path`. `Ok(None)`: nothing of it is left.
+    fn value(&mut self, path: &[Step], tree: &Tree, fate: Fate<'_>) -> Result<Option<Tree>, ()> {
+        let leads = self.leads(path);
+        let here: Vec<&RowSite> =
+            leads.iter().map(|(_, site)| *site).filter(|site| site.path.len() == path.len()).collect();
+        let row = here.iter().copied().find(|site| !matches!(site.shape, RowShape::Plain(_)));
+        let fate = match (fate, row.map(|row| &row.shape)) {
+            (Fate::Copied, Some(RowShape::Scalar(name))) => field(row.unwrap(), name, false),
+            (fate, _) => fate,
+        };
+        let masked = |rule: &MaskRule, raw: &str| {
+            let mut out = Vec::new();
+            mask(rule, raw.as_bytes(), Some(b"key"), &mut out).ok_or(())?;
+            Ok(Some(Tree::Scalar(String::from_utf8(out).unwrap())))
+        };
+        match (fate, tree) {
+            (Fate::Dropped, _) => return Ok(None),
+            (Fate::Masked(rule), Tree::Scalar(raw)) => return masked(rule, raw),
+            (Fate::Masked(rule), _) => return masked(rule, "null"),
+            (Fate::Copied, _) => {}
+        }
+        let null = matches!(tree, Tree::Scalar(raw) if raw == "null");
+        for (_, site) in &leads {
+            let fits = match (site.path.get(path.len()), &site.shape, tree) {
+                _ if null => true,
+                (Some(PathStep::Member(_) | PathStep::AnyMember), _, Tree::Object(_)) => true,
+                (Some(PathStep::Elements), _, Tree::Array(_)) => true,
+                (Some(_), ..) => false,
+                (None, RowShape::Object, Tree::Object(_)) => true,
+                (None, RowShape::Array(_), Tree::Array(_)) => true,
+                (None, RowShape::Scalar(_) | RowShape::Plain(Plain::Scalar), Tree::Scalar(_)) => true,
+                (None, RowShape::Plain(Plain::Number), Tree::Scalar(raw)) => {
+                    raw.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+                }
+                (None, RowShape::Plain(Plain::Boolean), Tree::Scalar(raw)) => raw == "true" || raw == "false",
+                (None, RowShape::Plain(Plain::OneOf(known)), Tree::Scalar(raw)) => {
+                    serde_json::from_str::<String>(raw).is_ok_and(|text| known.contains(&text))
+                }
+                (None, ..) => false,
             };
-            let mut kept = Vec::new();
-            for (at, element) in elements.iter().enumerate() {
-                let fate = columns.map_or(Fate::Copied, |columns| field(row.unwrap(), &columns[at]));
-                kept.extend(slow(plan, &below(None), element, fate)?);
+            if !fits {
+                return Err(());
             }
-            Ok(Some(Tree::Array(kept)))
         }
-        Tree::Object(members) => {
-            let mut kept = Vec::new();
-            for (raw, value) in members {
-                let name: String = serde_json::from_str(raw).map_err(|_| ())?;
-                let fate = if let Some(row) = row {
-                    field(row, &name)
-                } else if path.is_empty() && plan.remove_keys.iter().any(|key| **key == *name) {
-                    Fate::Dropped
-                } else if path.is_empty()
-                    && let Some((_, text)) = plan.replace_keys.iter().find(|(key, _)| **key == *name)
-                {
-                    Fate::Replaced(text)
-                } else {
-                    Fate::Copied
+        for (at, site) in &leads {
+            let last = usize::from(matches!(site.path.last(), Some(PathStep::Elements | PathStep::AnyMember)));
+            if path.len() + last == site.path.len() {
+                self.missing.remove(at);
+            }
+        }
+        let inside = !leads.is_empty();
+        let below = |step: Step| [path, &[step]].concat();
+        let out = match tree {
+            Tree::Scalar(raw) => Tree::Scalar(raw.clone()),
+            Tree::Array(elements) => {
+                let columns = match row.map(|row| &row.shape) {
+                    Some(RowShape::Array(columns)) if columns.len() != elements.len() => return Err(()),
+                    Some(RowShape::Array(columns)) => Some(columns),
+                    _ => None,
                 };
-                let value = slow(plan, &below(Some(name)), value, fate)?;
-                kept.extend(value.map(|value| (raw.clone(), value)));
+                let mut kept = Vec::new();
+                for (at, element) in elements.iter().enumerate() {
+                    let fate = columns.map_or(Fate::Copied, |columns| field(row.unwrap(), &columns[at], false));
+                    kept.extend(self.value(&below(None), element, fate)?);
+                }
+                Tree::Array(kept)
             }
-            Ok(Some(Tree::Object(kept)))
+            Tree::Object(members) => {
+                let mut kept = Vec::new();
+                for (raw, value) in members {
+                    let name: String = serde_json::from_str(raw).map_err(|_| ())?;
+                    let leads = !self.leads(&below(Some(name.clone()))).is_empty();
+                    let fate = match row {
+                        Some(row) => field(row, &name, leads),
+                        None if leads || !inside => Fate::Copied,
+                        None => Fate::Dropped,
+                    };
+                    let value = self.value(&below(Some(name)), value, fate)?;
+                    kept.extend(value.map(|value| (raw.clone(), value)));
+                }
+                Tree::Object(kept)
+            }
+        };
+        let first = leads.iter().any(|(at, site)| *at == 0 && site.path.len() == path.len());
+        if first && matches!(out, Tree::Object(_)) {
+            self.rows.push(out.clone());
         }
+        Ok(Some(out))
     }
 }
 
@@ -164,6 +215,7 @@ fn plan(kind: usize) -> ResponsePlan {
         visible: Arc::new(FieldSet::new(visible.iter().map(|name| (*name).into()).collect())),
         masks: masks.iter().map(rule).collect(),
         nested: vec!["o".into()],
+        required: false,
     };
     let member = |name: &str| PathStep::Member(name.into());
     let (any, elements) = (PathStep::AnyMember, PathStep::Elements);
@@ -183,14 +235,23 @@ fn plan(kind: usize) -> ResponsePlan {
             site(&[any, member("o")], RowShape::Object, &["a"]),
         ],
         7 => vec![site(&[member("r")], RowShape::Scalar("d".into()), &visible)],
-        _ => Vec::new(),
+        8 => Vec::new(),
+        9 => vec![
+            site(&[member("r"), elements.clone()], RowShape::Object, &visible).required(),
+            site(&[member("r"), elements.clone(), member("o"), elements], RowShape::Object, &["a", "c"]),
+        ],
+        _ => vec![
+            site(&[member("r"), elements.clone()], RowShape::Object, &visible).required(),
+            RowSite::plain(vec![member("q"), member("a")], Plain::Number),
+            RowSite::plain(vec![member("q"), member("b")], Plain::Boolean),
+            RowSite::plain(
+                vec![member("q"), member("c"), elements],
+                Plain::OneOf(Arc::new(FieldSet::new(vec!["a".into(), "é\"".into()]))),
+            ),
+            RowSite::plain(vec![member("n")], Plain::Scalar),
+        ],
     };
-    ResponsePlan {
-        sites,
-        remove_keys: vec!["q".into()],
-        replace_keys: vec![("n".into(), "/p?\"x\"=1".into())],
-        ..ResponsePlan::default()
-    }
+    ResponsePlan { sites, one_row: kind == 9, ..ResponsePlan::default() }
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -263,47 +324,80 @@ fn document(kind: usize) -> impl Strategy<Value = Tree> {
             ),
             5 => Tree::Object(vec![("\"r\"".into(), list(rows.clone())), ("\"s\"".into(), list(rows))]),
             7 => Tree::Object(vec![("\"r\"".into(), other.clone()), ("\"s\"".into(), other)]),
+            8 => other,
             _ => {
                 let other = if kind == 6 { Tree::Object(Vec::new()) } else { other };
-                Tree::Object(vec![
-                    ("\"q\"".into(), other.clone()),
-                    ("\"r\"".into(), list(rows)),
-                    ("\"n\"".into(), other),
-                ])
+                let (beside, other) = if kind == 10 && !odd {
+                    let names = [r#""a""#, r#""\u0061""#, r#""\u00e9\"""#, "null"].map(|raw| Tree::Scalar(raw.into()));
+                    let beside = vec![
+                        ("\"a\"".into(), Tree::Scalar("-1.5e3".into())),
+                        ("\"b\"".into(), Tree::Scalar("true".into())),
+                        ("\"c\"".into(), Tree::Array(names.into())),
+                        ("\"d\"".into(), other),
+                    ];
+                    (Tree::Object(beside), Tree::Scalar("\"x\"".into()))
+                } else {
+                    (other.clone(), other)
+                };
+                let rows = if kind == 9 && !odd { rows.into_iter().take(1).collect() } else { rows };
+                let mut members = vec![("\"q\"".into(), beside), ("\"n\"".into(), other)];
+                if !odd || kind != 10 {
+                    members.insert(1, ("\"r\"".into(), list(rows)));
+                }
+                Tree::Object(members)
             }
         }
     })
 }
 
+fn answer(plan: &ResponsePlan, text: &[u8], cuts: &[usize]) -> Option<String> {
+    let mut transformer = Transformer::new(plan.clone(), Some(b"key"));
+    let (mut out, mut rest) = (Vec::new(), text);
+    for cut in cuts.iter().cycle() {
+        let (chunk, tail) = rest.split_at((*cut).min(rest.len()));
+        transformer.push(chunk, &mut out).ok()?;
+        rest = tail;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    transformer.finish(&mut out).ok()?;
+    Some(String::from_utf8(out).unwrap())
+}
+
+fn expected(plan: &ResponsePlan, document: &Tree) -> Option<String> {
+    Slow::run(plan, document).ok().map(|tree| {
+        let mut text = String::new();
+        tree.print(&mut std::iter::empty(), &mut text);
+        text
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(768))]
 
     #[test]
     fn streaming_agrees_with_the_slow_obvious_transformer(
-        (kind, document) in (0..9_usize).prop_flat_map(|kind| (Just(kind), document(kind))),
+        (kind, document) in (0..11_usize).prop_flat_map(|kind| (Just(kind), document(kind))),
         cuts in prop::collection::vec(prop_oneof![1_usize..9, 1_usize..200], 1..4),
         spaces in prop::collection::vec(prop::sample::select(vec!["", "", "", " ", "\r\n\t"]), 0..4),
     ) {
         let plan = plan(kind);
         let mut text = String::new();
         document.print(&mut spaces.iter().copied().cycle(), &mut text);
-        let mut transformer = Transformer::new(plan.clone(), Some(b"key"));
-        let (mut out, mut rest, mut good) = (Vec::new(), text.as_bytes(), true);
-        for cut in cuts.iter().cycle() {
-            let (chunk, tail) = rest.split_at((*cut).min(rest.len()));
-            good = good && transformer.push(chunk, &mut out).is_ok();
-            rest = tail;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        good = good && transformer.finish(&mut out).is_ok();
-        let have = good.then(|| String::from_utf8(out).unwrap());
-        let want = slow(&plan, &[], &document, Fate::Copied).ok().map(|tree| {
-            let mut text = String::new();
-            tree.expect("no plan drops the document").print(&mut std::iter::empty(), &mut text);
-            text
-        });
-        prop_assert_eq!(have, want, "{}", text);
+        prop_assert_eq!(answer(&plan, text.as_bytes(), &cuts), expected(&plan, &document), "{}", text);
+    }
+}
+
+#[test]
+fn most_generated_documents_are_of_the_form_that_their_plan_expects() {
+    use proptest::{strategy::ValueTree, test_runner::TestRunner};
+    let mut runner = TestRunner::deterministic();
+    // Plan 6 contradicts itself on `r`, so that only documents without rows there are of its form.
+    for kind in (0..11).filter(|kind| *kind != 6) {
+        let plan = plan(kind);
+        let good =
+            (0..200).filter(|_| expected(&plan, &document(kind).new_tree(&mut runner).unwrap().current()).is_some());
+        assert!(good.count() > 30, "of plan {kind}");
     }
 }

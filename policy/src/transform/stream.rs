@@ -2,14 +2,15 @@
 //!
 //! It reads every byte once, keeps a frame per open container (at most [`MAX_DEPTH`]), what of a member name or of a scalar
 //! being masked was in earlier chunks, the plan's places, and nothing else. A token that lies in one chunk is read where it
-//! is; what goes on unchanged is copied in spans. Insignificant whitespace is not copied. What is not JSON, or is not of
-//! the form the plan expects, is an error: the response must then be withheld.
+//! is; what goes on unchanged is copied in spans. Insignificant whitespace is not copied. What is not JSON, is not of
+//! the form the plan expects, or goes on and is not UTF-8, is an error: the response must then be withheld.
 
 use super::{
     ResponsePlan,
     mask::mask,
-    paths::{Action, NOWHERE, Paths, ROOT},
+    paths::{Action, NOWHERE, Paths},
     tape::Tape,
+    utf8::Utf8,
 };
 use zeroize::Zeroizing;
 
@@ -35,6 +36,9 @@ pub enum TransformError {
     /// A value cannot be masked (no tokenisation key, or not valid Unicode).
     #[error("a value of the response cannot be masked")]
     Unmaskable,
+    /// The plan asks for one row ([`ResponsePlan::one_row`]), and there is none. Otherwise the response is as promised.
+    #[error("the response has no row")]
+    Absent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +126,14 @@ pub struct Transformer {
     escaped: bool,
     /// What earlier chunks held of the member name or the masked scalar being read: raw JSON text, quotes included.
     carried: Vec<u8>,
+    /// The required sites that were met, as bits.
+    met: u64,
+    /// Nothing goes on for now, because only a row is asked for.
+    silent: bool,
+    /// The only row that is asked for began; its depth.
+    row: Option<usize>,
+    /// What went on, as text.
+    utf8: Utf8,
     failed: Option<TransformError>,
 }
 
@@ -130,19 +142,30 @@ impl Transformer {
     #[must_use]
     pub fn new(plan: ResponsePlan, token_key: Option<&[u8]>) -> Self {
         let paths = Paths::new(plan);
+        let root = paths.root();
         Transformer {
-            action: paths.at(ROOT, Action::Copy),
+            action: paths.at(root, Action::Copy),
+            failed: paths.required().is_none().then_some(TransformError::Limit),
+            met: 0,
+            silent: paths.plan.one_row,
+            row: None,
+            utf8: Utf8::default(),
             paths,
             token_key: token_key.map(|key| Zeroizing::new(key.to_vec())),
             state: State::Value,
             frames: Vec::new(),
             muted_at: None,
-            place: ROOT,
+            place: root,
             in_key: false,
             escaped: false,
             carried: Vec::new(),
-            failed: None,
         }
+    }
+
+    /// Whether its plan asks for one row: then a body must come.
+    #[must_use]
+    pub fn asks_for_one_row(&self) -> bool {
+        self.paths.plan.one_row
     }
 
     /// Transforms the next chunk, appending to `out` what may be released.
@@ -153,10 +176,18 @@ impl Transformer {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let mut tape = Tape::new(chunk, out);
-        let result = self.run(&mut tape);
+        let start = out.len();
+        let mut tape = Tape::new(chunk, self.silent, out);
+        let mut result = self.run(&mut tape);
         if result.is_ok() {
             tape.flush();
+            self.silent = tape.silent;
+            if !self.utf8.push(out.get(start..).unwrap_or_default()) {
+                result = Err(TransformError::Malformed);
+            }
+        }
+        if result.is_err() {
+            out.truncate(start);
         }
         self.failed = result.err();
         result
@@ -165,7 +196,7 @@ impl Transformer {
     /// Ends the body.
     ///
     /// # Errors
-    /// If the document is not complete.
+    /// If the document is not complete, or lacks a place that it must have.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), TransformError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -174,12 +205,18 @@ impl Transformer {
             && number.complete()
             && self.frames.is_empty()
         {
-            let mut tape = Tape::new(&[], out);
+            let mut tape = Tape::new(&[], self.silent, out);
             self.failed = self.end_scalar(&mut tape).err();
             tape.flush();
         }
         if self.failed.is_none() && !(self.state == State::After && self.frames.is_empty()) {
             self.failed = Some(TransformError::Malformed);
+        }
+        if self.failed.is_none() && self.paths.required() != Some(self.met) {
+            self.failed = Some(TransformError::Unexpected);
+        }
+        if self.failed.is_none() && self.paths.plan.one_row && self.row.is_none() {
+            self.failed = Some(TransformError::Absent);
         }
         self.failed.map_or(Ok(()), Err)
     }
@@ -328,7 +365,8 @@ impl Transformer {
             match self.action {
                 Action::Copy => tape.keep_piece(),
                 Action::Mask(..) => self.carry(tape, MAX_MASKED)?,
-                Action::Drop | Action::Replace(_) => {}
+                Action::Known(_) => self.carry(tape, MAX_KEY)?,
+                Action::Drop => {}
             }
         }
         tape.token = tape.at;
@@ -362,7 +400,7 @@ impl Transformer {
         // The name is no more in this chunk as a whole, so it goes out by hand.
         self.begin(action, place, tape);
         if action != Action::Drop {
-            tape.output().extend_from_slice(&raw);
+            tape.put(&raw);
         }
         Ok(())
     }
@@ -414,8 +452,8 @@ impl Transformer {
                 }
                 _ => {}
             }
-            if self.action == Action::Copy && !self.paths.fits(self.place, byte) {
-                return Err(TransformError::Unexpected);
+            if matches!(self.action, Action::Copy | Action::Known(_)) {
+                self.met |= self.paths.enter(self.place, byte).ok_or(TransformError::Unexpected)?;
             }
         }
         if byte == b'{' || byte == b'[' {
@@ -447,8 +485,7 @@ impl Transformer {
             // A masked container shows nothing of what it holds: it is masked as an absent value.
             match self.action {
                 Action::Mask(site, mask) => self.masked(site, mask, b"null", tape)?,
-                Action::Replace(at) => self.replace(at, tape)?,
-                Action::Copy | Action::Drop => {}
+                Action::Copy | Action::Drop | Action::Known(_) => {}
             }
             self.muted_at = Some(self.frames.len());
         }
@@ -456,8 +493,14 @@ impl Transformer {
         if self.muted_at.is_some() {
             tape.at += 1;
         } else {
-            tape.keep_next();
             place = self.place;
+            if self.paths.plan.one_row && object && self.paths.is_first_row(place) {
+                if self.row.replace(self.frames.len()).is_some() {
+                    return Err(TransformError::Unexpected);
+                }
+                tape.silent = false;
+            }
+            tape.keep_next();
             if !object {
                 elements = self.paths.elements(place)?;
             }
@@ -467,12 +510,10 @@ impl Transformer {
         Ok(())
     }
 
-    fn replace(&self, at: usize, tape: &mut Tape<'_>) -> Result<(), TransformError> {
-        let (_, value) = self.paths.plan.replace_keys.get(at).ok_or(TransformError::Unexpected)?;
-        serde_json::to_writer(tape.output(), value).map_err(|_| TransformError::Unexpected)
-    }
-
     fn masked(&self, site: usize, number: usize, raw: &[u8], tape: &mut Tape<'_>) -> Result<(), TransformError> {
+        if tape.silent {
+            return Ok(());
+        }
         let rule = self.paths.mask(site, number).ok_or(TransformError::Unexpected)?;
         let key = self.token_key.as_ref().map(|key| key.as_slice());
         mask(rule, raw, key, tape.output()).ok_or(TransformError::Unmaskable)
@@ -497,7 +538,21 @@ impl Transformer {
                 let raw = std::mem::take(&mut self.carried);
                 self.masked(site, mask, &raw, tape)?;
             }
-            Action::Replace(at) => self.replace(at, tape)?,
+            Action::Known(site) if self.carried.is_empty() => {
+                let raw = tape.piece();
+                if raw.len() > MAX_KEY || !self.paths.is_known(site, raw)? {
+                    return Err(TransformError::Unexpected);
+                }
+                tape.keep_piece();
+            }
+            Action::Known(site) => {
+                self.carry(tape, MAX_KEY)?;
+                let raw = std::mem::take(&mut self.carried);
+                if !self.paths.is_known(site, &raw)? {
+                    return Err(TransformError::Unexpected);
+                }
+                tape.put(&raw);
+            }
             Action::Drop => {}
         }
         Ok(())
@@ -516,6 +571,9 @@ impl Transformer {
                     return Err(TransformError::Unexpected);
                 }
                 tape.keep_next();
+                if self.paths.plan.one_row && self.row == Some(self.frames.len()) {
+                    tape.silent = true;
+                }
             }
             muted => {
                 tape.at += 1;

@@ -1,4 +1,4 @@
-use super::super::{MaskKind, MaskRule, PathStep, RowShape, RowSite};
+use super::super::{MaskKind, MaskRule, PathStep, Plain, RowShape, RowSite};
 use super::*;
 use crate::bundle::FieldSet;
 use proptest::prelude::*;
@@ -20,6 +20,7 @@ fn site(path: Vec<PathStep>, shape: RowShape, visible: &[&str], masks: &[(&str, 
             })
             .collect(),
         nested: Vec::new(),
+        required: false,
     }
 }
 
@@ -51,20 +52,14 @@ fn envelope() -> ResponsePlan {
         &["total"],
         &[],
     );
-    ResponsePlan {
-        sites: vec![resource, orders],
-        remove_keys: vec!["query".into()],
-        replace_keys: vec![("next".into(), "/p?x=1".into())],
-        remove_headers: Vec::new(),
-        preflight: false,
-        hide_error_bodies: true,
-    }
+    let count = RowSite::plain(vec![member("meta"), member("count")], Plain::Number);
+    ResponsePlan { sites: vec![resource.required(), orders, count], hide_error_bodies: true, ..ResponsePlan::default() }
 }
 
 const BODY: &str = r#" {"query" : {"sql":"select \"ssn\""}, "resource":[ {"ssn":"1","id":1,"name":"Zo\u00eb \"Q\"","email":"zoe@example.com",
   "orders":[{"total":-1.5e+3,"cost":[1,{"a":null}]},{"cost":2}]} , {"\u0073sn":"2","id":2,"email":null,"extra":{"ssn":[]}}, null ],
   "next":"/p?secret=1","meta":{"count":2,"ok":true}}  "#;
-const WANT: &str = r#"{"resource":[{"id":1,"name":"Zo\u00eb \"Q\"","email":"z***@example.com","orders":[{"total":-1.5e+3},{}]},{"id":2,"email":null},null],"next":"/p?x=1","meta":{"count":2,"ok":true}}"#;
+const WANT: &str = r#"{"resource":[{"id":1,"name":"Zo\u00eb \"Q\"","email":"z***@example.com","orders":[{"total":-1.5e+3},{}]},{"id":2,"email":null},null],"meta":{"count":2}}"#;
 
 #[test]
 fn hidden_members_go_masks_apply_and_the_rest_stays() {
@@ -103,8 +98,89 @@ fn rows_as_arrays_are_filtered_by_column() {
 
 #[test]
 fn rows_elsewhere_than_promised_are_refused() {
-    for body in [r#"{"resource":{"id":1}}"#, r#"{"resource":[[1]]}"#, r#"[{"ssn":1}]"#, r#"{"resource":"x"}"#] {
-        assert_eq!(run(&envelope(), &[body.as_bytes()]), Err(TransformError::Unexpected), "{body}");
+    for body in [
+        r#"{"resource":{"id":1}}"#,
+        r#"{"resource":[[1]]}"#,
+        r#"[{"ssn":1}]"#,
+        r#"{"resource":"x"}"#,
+        r#"{"id":1,"email":"a@b.c"}"#,
+        r#"{"records":[{"id":1}]}"#,
+        r#"{"Resource":[{"id":1}]}"#,
+        r#"{"error":{"context":{"resource":[{"id":1}]}}}"#,
+        r#"{"resource":[],"meta":[{"ssn":1}]}"#,
+        r#"{"resource":[],"meta":{"count":"ssn"}}"#,
+        r#"{"resource":[],"meta":{"count":{"ssn":1}}}"#,
+        "{}",
+        "7",
+        "\"ssn\"",
+    ] {
+        for size in 1..=body.len() {
+            let out = run(&envelope(), &body.as_bytes().chunks(size).collect::<Vec<_>>());
+            assert_eq!(out, Err(TransformError::Unexpected), "{body}");
+        }
+    }
+}
+
+#[test]
+fn what_stands_beside_the_rows_goes_but_for_what_is_known_to_be_harmless() {
+    for (body, want) in [
+        (
+            r#"{"resource":[],"debug":[{"ssn":1}],"meta":{"count":7,"rows":[1]},"next":"ssn"}"#,
+            r#"{"resource":[],"meta":{"count":7}}"#,
+        ),
+        (r#"{"resource":null,"resource":[{"ssn":1}]}"#, r#"{"resource":null,"resource":[{}]}"#),
+        (r#"{"\u0072esource":[{"ssn":1,"id":2}],"RESOURCE":[{"ssn":1}]}"#, r#"{"\u0072esource":[{"id":2}]}"#),
+    ] {
+        for size in 1..=body.len() {
+            let out = run(&envelope(), &body.as_bytes().chunks(size).collect::<Vec<_>>());
+            assert_eq!(out.as_deref(), Ok(want), "{body}");
+        }
+    }
+}
+
+#[test]
+fn one_row_comes_bare_and_neither_none_nor_two_come_at_all() {
+    let plan = ResponsePlan { one_row: true, ..envelope() };
+    let row = r#"{"ssn":"1","id":1,"email":"zoe@b.c","orders":[{"total":1,"cost":2},{"total":3}]}"#;
+    let want = r#"{"id":1,"email":"z***@b.c","orders":[{"total":1},{"total":3}]}"#;
+    for (body, want) in [
+        (format!(r#"{{"meta":{{"count":1}},"resource":[{row}],"x":[1]}}"#), Ok(want)),
+        (r#"{"resource":[{}]}"#.to_owned(), Ok("{}")),
+        (r#"{"resource":[],"meta":{"count":0}}"#.to_owned(), Err(TransformError::Absent)),
+        (r#"{"resource":null}"#.to_owned(), Err(TransformError::Absent)),
+        (format!(r#"{{"resource":[{row},{row}]}}"#), Err(TransformError::Unexpected)),
+        (format!(r#"{{"resource":[{row}],"resource":[{row}]}}"#), Err(TransformError::Unexpected)),
+        (row.to_owned(), Err(TransformError::Unexpected)),
+        (r#"{"resource":[7]}"#.to_owned(), Err(TransformError::Unexpected)),
+    ] {
+        for size in 1..=body.len() {
+            let out = run(&plan, &body.as_bytes().chunks(size).collect::<Vec<_>>());
+            assert_eq!(out.as_deref(), want.as_ref().map(|text| *text), "{body}");
+        }
+    }
+}
+
+#[test]
+fn what_goes_on_is_utf_8_at_any_chunk_boundary() {
+    for (name, value, good) in [
+        (&b"id"[..], "é😀".as_bytes(), true),
+        (b"id", b"\xc3", false),
+        (b"id", b"\xff", false),
+        (b"id", b"\xed\xa0\x80", false),
+        (b"id", b"\xc0\xaf", false),
+        (b"email", b"\xe9", false),
+        (b"na\xffme", b"x", false),
+        // Nobody gets this.
+        (b"ssn", b"\xff", true),
+    ] {
+        let body = [&b"{\"resource\":[{\""[..], name, b"\":\"", value, b"\"}]}"].concat();
+        for size in 1..=body.len() {
+            let out = run(&envelope(), &body.chunks(size).collect::<Vec<_>>());
+            assert_eq!(out.is_ok(), good, "{} in chunks of {size}", String::from_utf8_lossy(&body));
+        }
+    }
+    for body in [&b"\xef\xbb\xbf{\"resource\":[]}"[..], b"\xff\xfe{\0}\0", b"\xfe\xff\0{\0}", b"{\0\"\0", b"\0\0\0{"] {
+        assert!(run(&envelope(), &[body]).is_err());
     }
 }
 
@@ -114,6 +190,9 @@ fn what_is_not_json_is_refused() {
     for body in [
         "",
         " ",
+        "{\"resource\":[]}{\"resource\":[]}",
+        "{\"resource\":[]}\n{\"resource\":[]}",
+        "{\"resource\":[]},{}",
         "{",
         "{]",
         "{\"a\":1,}",
@@ -178,9 +257,42 @@ fn rows_of_very_many_members_are_filtered_all_the_same() {
 }
 
 #[test]
+fn members_in_changing_order_are_filtered_by_their_names() {
+    let members: Vec<String> = (0..300).map(|at| format!("m{at}")).collect();
+    let visible: Vec<&str> = members.iter().step_by(3).map(String::as_str).collect();
+    let masks: Vec<(&str, MaskKind)> = visible.iter().step_by(2).map(|name| (*name, MaskKind::MaskFixed)).collect();
+    let plan = ResponsePlan {
+        sites: vec![site(vec![PathStep::Elements], RowShape::Object, &visible, &masks)],
+        ..ResponsePlan::default()
+    };
+    let (mut body, mut want) = (String::from("["), String::from("["));
+    for row in 0..40_usize {
+        let (mut given, mut kept) = (Vec::new(), Vec::new());
+        for at in 0..members.len() {
+            // A step that has no part in common with 300 visits every member once.
+            let number = (at * [1, 7, 11, 13, 299][row % 5] + row) % members.len();
+            given.push(format!("\"m{number}\":{row}"));
+            match number % 6 {
+                0 => kept.push(format!("\"m{number}\":\"hidden\"")),
+                3 => kept.push(format!("\"m{number}\":{row}")),
+                _ => {}
+            }
+        }
+        let comma = if row == 0 { "" } else { "," };
+        body += &format!("{comma}{{{}}}", given.join(","));
+        want += &format!("{comma}{{{}}}", kept.join(","));
+    }
+    (body.push(']'), want.push(']'));
+    for size in [1, 7, 1000, 1 << 20] {
+        let out = run(&plan, &body.as_bytes().chunks(size).collect::<Vec<_>>());
+        assert_eq!(out.as_ref(), Ok(&want), "chunks of {size}");
+    }
+}
+
+#[test]
 fn names_and_masked_values_have_their_limits_at_any_chunk_size() {
     let plan = envelope();
-    let name = |length: usize| format!("{{\"{}\":1}}", "n".repeat(length - 2));
+    let name = |length: usize| format!("{{\"resource\":[],\"{}\":1}}", "n".repeat(length - 2));
     let value = |length: usize| format!("{{\"resource\":[{{\"email\":\"{}\"}}]}}", "v".repeat(length - 2));
     for size in [1000, 1 << 20] {
         let run = |body: String| run(&plan, &body.as_bytes().chunks(size).collect::<Vec<_>>());

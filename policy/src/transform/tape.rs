@@ -11,14 +11,16 @@ pub(super) struct Tape<'a> {
     pub(super) token: usize,
     /// Where the last comma is, if it is in this chunk.
     pub(super) comma: Option<usize>,
+    /// Nothing goes on for now.
+    pub(super) silent: bool,
     /// The piece that is to go on, but was not copied yet.
     kept: std::ops::Range<usize>,
     out: &'a mut Vec<u8>,
 }
 
 impl<'a> Tape<'a> {
-    pub(super) fn new(chunk: &'a [u8], out: &'a mut Vec<u8>) -> Self {
-        Tape { chunk, at: 0, token: 0, comma: None, kept: 0..0, out }
+    pub(super) fn new(chunk: &'a [u8], silent: bool, out: &'a mut Vec<u8>) -> Self {
+        Tape { chunk, at: 0, token: 0, comma: None, silent, kept: 0..0, out }
     }
 
     /// The next byte.
@@ -62,6 +64,9 @@ impl<'a> Tape<'a> {
     /// These bytes of the chunk go on.
     #[inline]
     pub(super) fn keep(&mut self, from: usize, to: usize) {
+        if self.silent {
+            return;
+        }
         if self.kept.end != from {
             self.flush();
             self.kept.start = from;
@@ -87,7 +92,14 @@ impl<'a> Tape<'a> {
     pub(super) fn keep_comma(&mut self) {
         match self.comma {
             Some(at) => self.keep(at, at + 1),
-            None => self.output().push(b','),
+            None => self.put(b","),
+        }
+    }
+
+    /// These bytes go on, which are not in the chunk.
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        if !self.silent {
+            self.output().extend_from_slice(bytes);
         }
     }
 

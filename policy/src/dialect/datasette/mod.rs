@@ -25,7 +25,7 @@ use crate::{
     decide::{Constraints, OperationConstraints},
     dialect::{BodyNeed, Parsed, Rewrite, Syntax},
     request::{Capabilities, DataRequest, HttpRequest, Operation, Projection, Verb},
-    transform::{PathStep, ResponsePlan, RowShape, RowSite},
+    transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite},
 };
 pub use query::Request;
 use query::{Cursor, MAX_SIZE, Shape, Size};
@@ -35,22 +35,6 @@ use std::sync::Arc;
 const PAGE_SIZE: u32 = 100;
 /// Values that Datasette shows in a facet by default.
 const FACET_SIZE: u32 = 30;
-/// Keys of a table's response that show the rewritten query, undeclared columns, other tables or the time it took.
-const ECHOES: [&str; 9] = [
-    "human_description_en",
-    "expandable_columns",
-    "units",
-    "query",
-    "suggested_facets",
-    "next_url",
-    "private",
-    "allow_execute_sql",
-    "query_ms",
-];
-/// Keys of a table's response that a row's does not have.
-const TABLE_ONLY: [&str; 6] =
-    ["is_view", "truncated", "filtered_table_rows_count", "expanded_columns", "facet_results", "next"];
-
 fn unsupported(detail: &'static str) -> Denial {
     Denial::new(Code::Unsupported, detail)
 }
@@ -134,7 +118,7 @@ pub fn emit(
     Ok(Rewrite {
         path: Some(path),
         remove_headers: ["if-none-match", "if-modified-since", "range"].map(str::to_owned).into(),
-        response: plan(syntax, &expected, columns, limits),
+        response: plan(component, syntax, &expected, columns, limits),
         ..Rewrite::default()
     })
 }
@@ -238,8 +222,17 @@ fn member(name: &str) -> PathStep {
     PathStep::Member(name.into())
 }
 
-fn plan(syntax: &Request, expected: &Request, columns: Vec<Name>, limits: &OperationConstraints) -> ResponsePlan {
+/// What goes on of the response: the rows, and what is known of a table's page beside them. All else goes: what echoes the
+/// query, what comes from other tables or tells of undeclared columns, how long it took, and whatever another version adds.
+fn plan(
+    component: &Component,
+    syntax: &Request,
+    expected: &Request,
+    columns: Vec<Name>,
+    limits: &OperationConstraints,
+) -> ResponsePlan {
     let visible = Arc::new(FieldSet::new(columns.clone()));
+    let names = Arc::clone(&visible);
     let (path, shape) = match expected.shape {
         Shape::Arrays => (vec![member("rows"), PathStep::Elements], RowShape::Array(columns)),
         Shape::Objects => (vec![member("rows"), PathStep::Elements], RowShape::Object),
@@ -249,8 +242,9 @@ fn plan(syntax: &Request, expected: &Request, columns: Vec<Name>, limits: &Opera
             (vec![PathStep::Elements], columns.into_iter().next().map_or(RowShape::Object, RowShape::Scalar))
         }
     };
+    let rows = RowSite { path, shape, visible, masks: limits.masks.clone(), nested: Vec::new(), required: true };
     let mut plan = ResponsePlan {
-        sites: vec![RowSite { path, shape, visible, masks: limits.masks.clone(), nested: Vec::new() }],
+        sites: vec![rows],
         hide_error_bodies: true,
         remove_headers: vec!["link".into(), "location".into()],
         ..ResponsePlan::default()
@@ -258,15 +252,24 @@ fn plan(syntax: &Request, expected: &Request, columns: Vec<Name>, limits: &Opera
     if !matches!(expected.shape, Shape::Arrays | Shape::Objects) {
         return plan;
     }
-    plan.remove_keys.extend(ECHOES.map(Name::from));
+    let key = Arc::new(FieldSet::new(component.key.clone()));
+    let mut plain = |path: Vec<PathStep>, form| plan.sites.push(RowSite::plain(path, form));
+    for name in ["database", "table"] {
+        plain(vec![member(name)], Plain::Scalar);
+    }
+    plain(vec![member("columns"), PathStep::Elements], Plain::OneOf(names));
+    plain(vec![member("primary_keys"), PathStep::Elements], Plain::OneOf(key));
     if syntax.row {
-        plan.remove_keys.extend(TABLE_ONLY.map(Name::from));
         return plan;
     }
+    for name in ["is_view", "truncated"] {
+        plain(vec![member(name)], Plain::Boolean);
+    }
+    plain(vec![member("filtered_table_rows_count")], Plain::Number);
     let by_mask = expected.sort.as_ref().is_some_and(|(field, _)| limits.masks.iter().any(|mask| mask.field == *field));
-    if by_mask {
-        // The cursor would show the value that the mask hides.
-        plan.remove_keys.push("next".into());
+    if !by_mask {
+        // Else the cursor would show the value that the mask hides.
+        plain(vec![member("next")], Plain::Scalar);
     }
     // The table's metadata may add facets of its own; links repeat the query, labels come from other tables.
     let site = |path: Vec<PathStep>, visible: &[&str], nested: Vec<Name>| RowSite {
@@ -275,13 +278,22 @@ fn plan(syntax: &Request, expected: &Request, columns: Vec<Name>, limits: &Opera
         visible: Arc::new(FieldSet::new(visible.iter().map(|name| Name::from(*name)).collect())),
         masks: Arc::default(),
         nested,
+        required: false,
     };
     let facets = || vec![member("facet_results")];
     plan.sites.push(site(facets(), &[], expected.facets.clone()));
     if !expected.facets.is_empty() {
         let mut path = facets();
         path.push(PathStep::AnyMember);
-        plan.sites.push(site(path.clone(), &["name", "type", "hideable", "truncated"], vec!["results".into()]));
+        let facet = |name: &str| [path.clone(), vec![member(name)]].concat();
+        for name in ["name", "type"] {
+            plan.sites.push(RowSite::plain(facet(name), Plain::Scalar));
+        }
+        for name in ["hideable", "truncated"] {
+            plan.sites.push(RowSite::plain(facet(name), Plain::Boolean));
+        }
+        let parts = ["name", "type", "hideable", "truncated", "results"].map(Name::from);
+        plan.sites.push(site(path.clone(), &[], parts.into()));
         path.extend([member("results"), PathStep::Elements]);
         plan.sites.push(site(path, &["value", "count", "selected"], Vec::new()));
     }

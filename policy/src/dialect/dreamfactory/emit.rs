@@ -16,11 +16,13 @@ use crate::{
     dialect::{CONDITIONAL, Rewrite, Syntax, names},
     json::{Map, Value},
     request::{DataRequest, Verb, verb_name},
-    transform::{PathStep, ResponsePlan, RowShape, RowSite},
+    transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite},
     value::Literal,
 };
 use std::sync::Arc;
 
+/// The request header by which callers choose whether a list of rows comes in its wrapper.
+const WRAP: &str = "wrap";
 const CREDENTIALS: [&str; 2] = ["x-dreamfactory-api-key", "x-dreamfactory-session-token"];
 
 /// Re-emits a request with its constraints inside it.
@@ -72,22 +74,25 @@ pub fn emit(
             let declared =
                 service.component(&format!("{}/{}", call.kind, call.name)).is_some_and(|c| !c.fields.is_empty());
             if declared {
-                response.sites.push(site(vec![PathStep::Elements], first, &[], Vec::new()));
+                response.sites.push(site(vec![PathStep::Elements], first, &[], Vec::new()).required());
                 response.hide_error_bodies = hides(first);
+                response.error_sites = error_sites();
             }
         }
         Target::Table(table) => {
             let component = service.component(&["_table/", &table.name].concat()).map(AsRef::as_ref);
+            response.one_row = one_as_filter(syntax.verb, table, component, first)?;
             constrain(syntax.verb, table, component, constraints)?;
             sites(syntax.verb, table, component, constraints, &mut response);
             response.hide_error_bodies = constraints.operations.iter().any(hides);
+            response.error_sites = error_sites();
         }
     }
     let mut rewrite = write(prefix, &constrained)?;
     prove(service, prefix, &constrained, &rewrite)?;
     rewrite.response = response;
     // `wrap` chooses the form of the answer, since DreamFactory 4.
-    for name in OVERRIDES.iter().chain(&CONDITIONAL).chain(&["wrap"]) {
+    for name in OVERRIDES.iter().chain(&CONDITIONAL).chain(&[WRAP]) {
         if !rewrite.set_headers.iter().any(|(have, _)| have == name) {
             rewrite.remove_headers.push((*name).to_owned());
         }
@@ -122,6 +127,29 @@ fn no_rows(constraints: &OperationConstraints) -> Result<(), Denial> {
 
 fn row_denied(detail: &'static str) -> Denial {
     Denial::new(Code::RowDenied, detail)
+}
+
+/// A row that is read by its key cannot be limited as such. So where the role limits rows, it is asked for as a list of
+/// the rows with this key, and true is given: the answer is to be the one row of it. A key that is none would bring a
+/// second row.
+fn one_as_filter(
+    verb: Verb,
+    table: &mut Table,
+    component: Option<&Component>,
+    own: &OperationConstraints,
+) -> Result<bool, Denial> {
+    let Rows::One(id) = &table.rows else { return Ok(false) };
+    if verb != Verb::Get || own.rows.is_none() {
+        return Ok(false);
+    }
+    let key = match component.map(|component| component.key.as_slice()) {
+        Some([key]) => key.clone(),
+        _ => return Err(unsupported("Rows can be named by key only where the component declares a key of one field.")),
+    };
+    let test = super::filter::Test::In { negated: false, values: vec![super::filter::Literal::key(id)?] };
+    table.rows = Rows::Filter(Filter::Test(key, test));
+    table.limit = Some(2);
+    Ok(true)
 }
 
 /// Puts the constraints into the tree.
@@ -223,6 +251,12 @@ fn narrow(asked: Option<Vec<Column>>, constraints: &OperationConstraints) -> Res
 fn sites(verb: Verb, table: &Table, component: Option<&Component>, constraints: &Constraints, plan: &mut ResponsePlan) {
     let Some((own, nested)) = constraints.operations.split_first() else { return };
     if table.count_only {
+        plan.sites.push(RowSite::plain(Vec::new(), Plain::Number).required());
+        return;
+    }
+    if verb == Verb::Delete && matches!(table.rows, Rows::All) {
+        // The table is emptied as a whole, and no row comes back.
+        plan.sites.push(RowSite::plain(vec![member("success")], Plain::Boolean).required());
         return;
     }
     let aliases: Vec<Name> = table
@@ -241,7 +275,7 @@ fn sites(verb: Verb, table: &Table, component: Option<&Component>, constraints: 
         root.push(PathStep::Elements);
     }
     let names = table.related.iter().map(|related| related.name.clone()).collect();
-    let mut rows = site(root.clone(), own, &aliases, names);
+    let mut rows = site(root.clone(), own, &aliases, names).required();
     if let Some(key) = &table.as_list {
         rows.shape = RowShape::Scalar(key.clone());
     }
@@ -261,6 +295,11 @@ fn sites(verb: Verb, table: &Table, component: Option<&Component>, constraints: 
             plan.sites.push(site(path, constraints, &[], Vec::new()));
         }
     }
+    if !root.is_empty() && !plan.one_row {
+        for name in ["count", "next"] {
+            plan.sites.push(RowSite::plain(vec![member("meta"), member(name)], Plain::Number));
+        }
+    }
 }
 
 fn site(path: Vec<PathStep>, constraints: &OperationConstraints, aliases: &[Name], nested: Vec<Name>) -> RowSite {
@@ -269,7 +308,17 @@ fn site(path: Vec<PathStep>, constraints: &OperationConstraints, aliases: &[Name
     } else {
         Arc::new(FieldSet::new(constraints.visible.iter().chain(aliases).cloned().collect()))
     };
-    RowSite { path, shape: RowShape::Object, visible, masks: Arc::clone(&constraints.masks), nested }
+    RowSite { path, shape: RowShape::Object, visible, masks: Arc::clone(&constraints.masks), nested, required: false }
+}
+
+fn member(name: &str) -> PathStep {
+    PathStep::Member(name.into())
+}
+
+/// DreamFactory's errors; `context`, which goes, holds the rows of a batch and what became of each.
+fn error_sites() -> Vec<RowSite> {
+    let part = |name: &str| RowSite::plain(vec![member("error"), member(name)], Plain::Scalar);
+    ["code", "status_code", "message"].map(part).into()
 }
 
 /// Writes the tree.

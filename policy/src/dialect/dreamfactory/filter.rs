@@ -57,6 +57,16 @@ impl Literal {
         }
     }
 
+    /// A key as it stands in a list of ids, or in a path.
+    pub(super) fn key(text: &str) -> Result<Literal, Denial> {
+        match Literal::text(text)? {
+            Literal::Text(text) if text.parse::<i64>().is_ok_and(|number| number.to_string() == text) => {
+                Ok(Literal::Number(text))
+            }
+            literal => Ok(literal),
+        }
+    }
+
     fn bare(text: String) -> Result<Literal, Denial> {
         if is_number(&text) { Ok(Literal::Number(text)) } else { Literal::text(&text) }
     }

@@ -127,12 +127,7 @@ pub(super) fn table(
         (None, Some(ids), None) => {
             let literal = |value: &Value| match value {
                 Value::Number(number) if number.as_i64().is_some() => Ok(Literal::Number(number.to_string())),
-                Value::String(text) => match Literal::text(text)? {
-                    Literal::Text(text) if text.parse::<i64>().is_ok_and(|number| number.to_string() == text) => {
-                        Ok(Literal::Number(text))
-                    }
-                    literal => Ok(literal),
-                },
+                Value::String(text) => Literal::key(text),
                 _ => Err(unsupported("ids must be integers or strings.")),
             };
             Rows::Ids(ids.iter().map(literal).collect::<Result<_, _>>()?)
@@ -425,7 +420,8 @@ fn operations(
         _ => WriteKind::None,
     };
     let rows = match &table.rows {
-        Rows::One(_) => false,
+        // Read, it is asked for by a filter.
+        Rows::One(_) => verb == Verb::Get,
         Rows::All => !by_body && verb != Verb::Delete,
         Rows::Ids(_) | Rows::Filter(_) => true,
     };

@@ -13,10 +13,13 @@ use crate::{
     json::{Map, Value},
     predicate::{CompareOp, Predicate, Resolved, Truth, eval, parse::parse_literal},
     request::{DataRequest, Verb, verb_name},
-    transform::{PathStep, RowShape, RowSite},
+    transform::{PathStep, Plain, RowShape, RowSite},
     value::{Literal, Value as Typed},
 };
 use std::sync::Arc;
+
+/// What may be in an error's body, where nothing is hidden from the caller: the members of RFC 9457, and what else is usual.
+const ERRORS: [&str; 7] = ["type", "title", "status", "detail", "code", "message", "error"];
 
 /// Re-emits a request with its constraints inside it.
 ///
@@ -52,7 +55,8 @@ pub fn emit(
     let mut rewrite = write(prefix, &constrained);
     prove(service, prefix, &constrained, &rewrite)?;
     if !component.fields.is_empty() {
-        let mut path: Vec<_> = pointer(&template.rows_at).map(|name| PathStep::Member(name.into())).collect();
+        let way = |text: &str| pointer(text).map(|name| PathStep::Member(name.into())).collect::<Vec<_>>();
+        let mut path = way(&template.rows_at);
         if !template.single {
             path.push(PathStep::Elements);
         }
@@ -62,7 +66,12 @@ pub fn emit(
             visible: Arc::clone(&own.visible),
             masks: Arc::clone(&own.masks),
             nested: Vec::new(),
+            required: true,
         });
+        let beside = template.beside.iter().map(|at| RowSite::plain(way(at), Plain::Scalar));
+        rewrite.response.sites.extend(beside);
+        let error = |name: &str| RowSite::plain(way(&format!("/{name}")), Plain::Scalar);
+        rewrite.response.error_sites = ERRORS.map(error).into();
         rewrite.set_headers.push(("accept".to_owned(), "application/json".to_owned()));
         rewrite.response.hide_error_bodies = own.rows.is_some() || !own.sees_all || !own.masks.is_empty();
     }

@@ -39,6 +39,7 @@ fn service() -> Service {
         parameters,
         rows_at: rows_at.into(),
         single,
+        beside: if rows_at.is_empty() { Vec::new() } else { vec!["/total".into()] },
     };
     let mut status = parameter("status", String, Some("status"));
     status.allowed = vec!["open".into(), "done".into()];

@@ -191,12 +191,32 @@ fn omitted_fields_leave_the_projection_and_a_projection_of_nothing_is_denied() {
 
 #[test]
 fn rows_named_by_key_are_limited_as_a_filter_or_not_at_all() {
+    let one = get("/_table/customers/7?fields=id,region&related=orders_by_customer_id").unwrap();
+    assert!(one.request.operations[0].capabilities.rows);
+    let orders = || open(&service(), "_table/orders");
+    let west = || limited(Some(equals("region", "west")), &["id", "region"]);
+    let rewrite = run(&one, vec![west(), orders()]).unwrap();
+    assert_eq!(rewrite.path.as_deref().unwrap().split('?').next(), Some("/api/v2/mysql_production/_table/customers"));
+    assert_eq!(parameter(&rewrite, "filter").as_deref(), Some("(id IN (7)) AND (region = :p0)"));
+    assert_eq!(parameter(&rewrite, "limit").as_deref(), Some("2"));
+    assert_eq!(parameter(&rewrite, "fields").as_deref(), Some("id,region"));
+    assert_eq!(parameter(&rewrite, "related").as_deref(), Some("orders_by_customer_id"));
+    assert!(rewrite.response.one_row && rewrite.response.sites.len() == 2);
+    // A role that may see one row at most needs no second one to be told that the key is ambiguous.
+    let capped = OperationConstraints { max_rows: Some(1), ..west() };
+    assert_eq!(parameter(&run(&one, vec![capped, orders()]).unwrap(), "limit").as_deref(), Some("1"));
+    let one = get("/_table/customers/x%20y").unwrap_err();
+    assert_eq!(one.code, Code::Unsupported);
+    let named = get("/_table/customers/a-b").unwrap();
+    let rewrite = run(&named, vec![limited(Some(equals("region", "west")), &["id"])]).unwrap();
+    assert_eq!(parameter(&rewrite, "filter").as_deref(), Some("(id IN (:p0)) AND (region = :p1)"));
+    let delete = ask(&service(), "DELETE", "/_table/customers/7", &[], "").unwrap();
+    assert!(!delete.request.operations[0].capabilities.rows);
+    assert_eq!(run(&delete, vec![west()]).unwrap_err().code, Code::RowDenied);
     let one = get("/_table/customers/7").unwrap();
-    assert!(!one.request.operations[0].capabilities.rows);
-    assert_eq!(run(&one, vec![limited(Some(equals("region", "west")), &["id"])]).unwrap_err().code, Code::RowDenied);
     let rewrite = run(&one, vec![open(&service(), "_table/customers")]).unwrap();
     assert!(rewrite.path.as_deref().unwrap().starts_with("/api/v2/mysql_production/_table/customers/7?"));
-    assert!(rewrite.response.sites[0].path.is_empty());
+    assert!(rewrite.response.sites[0].path.is_empty() && !rewrite.response.one_row);
     let several = get("/_table/customers?ids=7,8,%20x").unwrap();
     let rewrite = run(&several, vec![limited(Some(equals("region", "west")), &["id"])]).unwrap();
     assert_eq!(parameter(&rewrite, "filter").as_deref(), Some("(id IN (7,8,:p0)) AND (region = :p1)"));
