@@ -302,7 +302,7 @@ fn batches(name: &str, records: usize) -> Vec<AuditBatch> {
     for from in (0..records).step_by(BATCH) {
         let records = (from..records.min(from + BATCH)).map(|number| chain.seal(record(number)).bytes).collect();
         let last_hash = chain.last_hash().to_vec();
-        out.push(AuditBatch { emitter: name.to_owned(), records, last_hash, node: "bench".into(), end: false });
+        out.push(AuditBatch { emitter: name.to_owned(), records, last_hash, node: "bench".into(), ..AuditBatch::default() });
     }
     out
 }

@@ -188,9 +188,11 @@ impl Config {
             return Err("audit: maxRecords must be at least 1 and maxBytes at least 65536.".to_owned());
         }
         if config.audit.repeats_in_full == 0 || config.audit.unidentified_per_second == 0 {
-            return Err("audit: repeatsInFull and unidentifiedPerSecond must be at least 1, so that each kind of denial \
+            return Err(
+                "audit: repeatsInFull and unidentifiedPerSecond must be at least 1, so that each kind of denial \
                         has a record that shows it."
-                .to_owned());
+                    .to_owned(),
+            );
         }
         if config.metrics_prefix.is_empty() {
             return Err("metricsPrefix is empty; leave it out for \"doorward\".".to_owned());

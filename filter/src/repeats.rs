@@ -205,11 +205,7 @@ fn first(record: &AuditRecord, many: bool) -> AuditRecord {
             status: decision.status,
             ..RecordDecision::default()
         }),
-        summary: Some(RecordSummary {
-            count: 0,
-            first_micros: record.time_micros,
-            last_micros: record.time_micros,
-        }),
+        summary: Some(RecordSummary { count: 0, first_micros: record.time_micros, last_micros: record.time_micros }),
         bundle_digest: record.bundle_digest.clone(),
         bundle_epoch: record.bundle_epoch,
         policy_stale: record.policy_stale,

@@ -133,11 +133,7 @@ fn principal(cuts: &mut Cuts, tables: Option<&Tables>, principal: Option<&Princi
     record
 }
 
-fn operations(
-    cuts: &mut Cuts,
-    data: Option<&DataRequest>,
-    constraints: Option<&Constraints>,
-) -> Vec<RecordOperation> {
+fn operations(cuts: &mut Cuts, data: Option<&DataRequest>, constraints: Option<&Constraints>) -> Vec<RecordOperation> {
     let (mut left, mut kept) = (bounds::OPERATIONS, Vec::new());
     for (at, operation) in data.iter().flat_map(|data| &data.operations).enumerate() {
         if !bounds::spend(&mut left, bounds::OPERATION) {
@@ -165,8 +161,7 @@ fn operations(
             record.max_rows = constraint.max_rows.unwrap_or_default();
             let masked = constraint.masks.iter().map(|mask| &*mask.field);
             record.masked = cuts.names("operations.masked", masked, &mut left);
-            record.visible =
-                cuts.names("operations.visible", constraint.visible.iter().map(|name| &**name), &mut left);
+            record.visible = cuts.names("operations.visible", constraint.visible.iter().map(|name| &**name), &mut left);
         }
         kept.push(record);
     }
@@ -203,9 +198,8 @@ pub(crate) fn build(context: &RecordContext<'_>, request: &HttpRequest<'_>) -> A
         erased.push("asked.query".to_owned());
     }
     let asked = recorded(&mut cuts, &ASKED, context.service, request, request.path, request.body);
-    let mut name = |place: &'static str, name: Option<&crate::Name>| {
-        name.map(|name| cuts.name(place, name)).unwrap_or_default()
-    };
+    let mut name =
+        |place: &'static str, name: Option<&crate::Name>| name.map(|name| cuts.name(place, name)).unwrap_or_default();
     let mut record = AuditRecord {
         decision_id: context.decision_id.to_owned(),
         time_micros: context.time_micros,

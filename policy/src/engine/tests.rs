@@ -276,8 +276,14 @@ fn no_caller_makes_a_record_larger_than_its_bound_and_the_hashes_cover_what_was_
         mesh: names(1, 16_000).next(),
         ..Principal::default()
     });
-    let verdict =
-        explain(&tables, &Now, &Settings::default(), &principal, &request(&paths[5], &headers, None), &mut Trace::default());
+    let verdict = explain(
+        &tables,
+        &Now,
+        &Settings::default(),
+        &principal,
+        &request(&paths[5], &headers, None),
+        &mut Trace::default(),
+    );
     let record = verdict.record;
     assert!(record.encoded_len() < MAX_RECORD_BYTES - 4096, "{}", record.encoded_len());
     for place in ["principal.user", "principal.agents", "principal.groups", "principal.attributes", "asked.path"] {
