@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::Status;
 
 use crate::access::Owner;
@@ -115,18 +115,12 @@ impl<T> Stream for Inlet<T> {
     }
 }
 
-impl<T> Inlet<T> {
-    /// The next item, for those that are no gRPC stream.
-    pub async fn take(&mut self) -> Option<Result<T, Status>> {
-        self.0.next().await.map(|(item, _room)| item)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use tokio::time::timeout;
+    use tokio_stream::StreamExt as _;
 
     use super::*;
 
@@ -138,10 +132,10 @@ mod tests {
             sent += 1;
         }
         assert_eq!(sent, 4);
-        assert_eq!(stream.take().await.unwrap().unwrap(), 0);
+        assert_eq!(stream.next().await.unwrap().unwrap(), 0);
         assert!(timeout(Duration::from_millis(20), out.send(Ok(9), 64 << 10)).await.unwrap());
         // One that is larger than the whole goes when all before it are gone.
-        while timeout(Duration::from_millis(20), stream.take()).await.is_ok() {}
+        while timeout(Duration::from_millis(20), stream.next()).await.is_ok() {}
         assert!(timeout(Duration::from_millis(20), out.send(Ok(9), 10 << 20)).await.unwrap());
         let waiting = out.send(Ok(9), 1);
         drop(stream);

@@ -107,7 +107,7 @@ pub(super) struct State {
     /// By name, so that those of one proxy are together.
     pub(super) emitters: BTreeMap<String, Emitter>,
     /// How many emitters each client has.
-    owners: HashMap<Owner, usize>,
+    pub(super) owners: HashMap<Owner, usize>,
 }
 
 impl State {

@@ -533,13 +533,13 @@ mod tests {
             record: Some(AuditRecord {
                 kind: RecordKind::Summary.into(),
                 source_address: "10.0.0.7".into(),
-                summary: Some(RecordSummary { count: 490, first_micros: 0, last_micros: 1_000_000 }),
+                summary: Some(RecordSummary { count: 490, first_micros: 1_000_000, last_micros: 2_000_000 }),
                 ..AuditRecord::default()
             }),
             ..StoredRecord::default()
         };
         let text = line(&stored);
-        for part in ["summed", "490 MORE", "from 10.0.0.7", "1970-01-01T00:00:00", "1970-01-01T00:00:01"] {
+        for part in ["summed", "490 MORE", "from 10.0.0.7", "1970-01-01T00:00:01", "1970-01-01T00:00:02"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert_eq!(record(&stored)["summary"]["count"], 490);
