@@ -220,7 +220,13 @@ fn received(mut row: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::audit::{
+        store::{Batch, Log},
+        writer::Emitter,
+    };
 
     const DAY: i64 = 86_400 * SECOND;
     const NOW: i64 = 1_800_000_000 * SECOND;
@@ -246,5 +252,43 @@ mod tests {
         let state = State { received: NOW + 365 * DAY, clock: Some(NOW), ..State::default() };
         assert_eq!(Retention::new(&state).base, NOW);
         assert_eq!(Retention::new(&State { clock: None, ..state }).base, NOW + 365 * DAY);
+    }
+
+    #[test]
+    fn a_proxy_that_never_comes_back_leaves_a_gap_record_for_each_worker_that_did_not_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, state) = Log::open(&dir.path().join("audit.redb")).unwrap();
+        let mut writer = Writer::new(Arc::clone(&log), state, Arc::default());
+        let mut announce = |writer: &mut Writer, name: &str, process, end| {
+            let mut pending = writer.pending();
+            let emitter = name.to_owned();
+            pending.append(&Batch { emitter, process, end, announces: true, ..Batch::default() });
+            let done = writer.write(pending).unwrap();
+            writer.take(done);
+        };
+        for (name, process, end) in
+            [("gone/1/a", 1, false), ("gone/2/b", 1, false), ("gone/3/c", 1, true), ("old/1/a", 0, false)]
+        {
+            announce(&mut writer, name, process, end);
+        }
+        let since = now_micros() + 1;
+        std::thread::sleep(Duration::from_millis(2));
+        // Of this one only the leader gave a sign, but that is one of all its workers.
+        announce(&mut writer, "there/1/a", 2, false);
+        announce(&mut writer, "there/2/b", 2, false);
+        let open = |writer: &Writer| {
+            let open = writer.state.emitters.iter().filter(|(_, e): &(&String, &Emitter)| e.phase == Phase::Open);
+            open.map(|(name, _)| name.clone()).filter(|name| !name.starts_with("control-plane/")).collect::<Vec<_>>()
+        };
+        assert!(writer.find_silent(now_micros() + 7 * 3600 * SECOND, Duration::from_secs(60)).is_ok());
+        assert_eq!(open(&writer).len(), 5, "the control plane may have been away itself");
+        for _ in 0..2 {
+            writer.close_silent(since).unwrap();
+            assert_eq!(open(&writer), ["old/1/a", "there/1/a", "there/2/b"]);
+            assert_eq!(*log.head.borrow(), 2, "one gap record for each");
+        }
+        // It was only away.
+        announce(&mut writer, "gone/1/a", 1, false);
+        assert!(open(&writer).contains(&"gone/1/a".to_owned()));
     }
 }

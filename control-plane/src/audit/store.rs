@@ -180,16 +180,7 @@ pub(super) struct Log {
 impl Store {
     /// Opens or creates the log and starts its writer. The receiver resolves when the writer has ended.
     pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<(Self, oneshot::Receiver<()>), StoreError> {
-        let log = Arc::new(Log {
-            path: path.to_path_buf(),
-            database: RwLock::new(None),
-            head: watch::Sender::new(0),
-            healthy: AtomicBool::new(true),
-            logs: RwLock::default(),
-            rooms: Rooms::default(),
-            turns: Semaphore::new(1),
-        });
-        let state = log.reopen()?;
+        let (log, state) = Log::open(path)?;
         let (jobs, queue) = mpsc::channel(MAX_WAITING);
         let (ended, end) = oneshot::channel();
         let shared = Arc::clone(&log);
@@ -324,6 +315,21 @@ impl Store {
 const LOST: Appended = Appended { sequence: 0, refusal: Some(Refusal::StorageUnavailable) };
 
 impl Log {
+    /// Opens or creates the log, and reads its durable state.
+    pub(super) fn open(path: &Path) -> Result<(Arc<Self>, writer::State), StoreError> {
+        let log = Self {
+            path: path.to_path_buf(),
+            database: RwLock::new(None),
+            head: watch::Sender::new(0),
+            healthy: AtomicBool::new(true),
+            logs: RwLock::default(),
+            rooms: Rooms::default(),
+            turns: Semaphore::new(1),
+        };
+        let state = log.reopen()?;
+        Ok((Arc::new(log), state))
+    }
+
     pub(super) fn error(&self, source: impl Into<redb::Error>) -> StoreError {
         StoreError::Database { path: self.path.clone(), source: Box::new(source.into()) }
     }

@@ -353,7 +353,7 @@ impl Pending<'_> {
         count(&self.durable.owners).saturating_add(count(&self.begun)) < MAX_EMITTERS
     }
 
-    fn append(&mut self, batch: &Batch) -> Appended {
+    pub(super) fn append(&mut self, batch: &Batch) -> Appended {
         let known = self.emitter(&batch.emitter);
         let mut emitter = known.unwrap_or_default();
         if !emitter.is_of(batch.owner) {
