@@ -7,15 +7,16 @@
 #   bundle    CPU time and memory of a big policy in Envoy's VM
 #   push      from a document's change to a hundred subscribed proxies
 #   audit     records durable per second, and the time to their acknowledgement
+#   scan      the time to acknowledgement while a log of a million records is searched, and deleted
 # Settings: SIDE_BY_SIDE_ARGS for proxies (bench/side_by_side.py --help). Needs two cores that nothing else uses; see
 # docs/performance.md for how the figures are measured.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
-[ $# -gt 0 ] || set -- micro proxies masking bundle push audit
+[ $# -gt 0 ] || set -- micro proxies masking bundle push audit scan
 for part in "$@"; do
     case $part in
-    micro | proxies | masking | bundle | push | audit) ;;
+    micro | proxies | masking | bundle | push | audit | scan) ;;
     *)
         sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0" >&2
         exit 2
@@ -33,8 +34,8 @@ case " $* " in
     deploy/tools/wasm-build.sh doorward-bench-noop
     ;;
 esac
-case " $* " in *" push "* | *" audit "*) cargo build --locked --release -p doorward-bench --example fleet ;; esac
-case " $* " in *" proxies "* | *" masking "* | *" bundle "* | *" push "* | *" audit "*) cargo build --locked --release -p doorward ;; esac
+case " $* " in *" push "* | *" audit "* | *" scan "*) cargo build --locked --release -p doorward-bench --example fleet ;; esac
+case " $* " in *" proxies "* | *" masking "* | *" bundle "* | *" push "* | *" audit "* | *" scan "*) cargo build --locked --release -p doorward ;; esac
 case " $* " in *" micro "*) cargo bench --locked -p doorward-bench --no-run ;; esac
 
 failed=()
@@ -45,7 +46,7 @@ for part in "$@"; do
     # shellcheck disable=SC2086 # a list of arguments
     proxies) python3 bench/side_by_side.py --doorward "$RELEASE/doorward" ${SIDE_BY_SIDE_ARGS:-} || failed+=("$part") ;;
     masking | bundle) python3 bench/in_vm.py "$part" --doorward "$RELEASE/doorward" || failed+=("$part") ;;
-    push | audit) "$RELEASE/examples/fleet" "$part" "$RELEASE/doorward" || failed+=("$part") ;;
+    push | audit | scan) "$RELEASE/examples/fleet" "$part" "$RELEASE/doorward" || failed+=("$part") ;;
     esac
 done
 if [ ${#failed[@]} -gt 0 ]; then

@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     if env::var_os("CARGO_FEATURE_GRPC").is_some() {
         fs::write(out.join("descriptors.bin"), prost_build_bytes(&descriptors))?;
-        tonic_prost_build::configure().compile_fds(descriptors)?;
+        tonic_prost_build::configure().codec_path("crate::codec::BoundedCodec").compile_fds(descriptors)?;
     } else {
         tonic_prost_build::configure().build_client(false).build_server(false).compile_fds(descriptors)?;
     }

@@ -1,6 +1,7 @@
 //! A fleet without Envoys, against a real control plane: `fleet push DOORWARD` tells how long a changed document takes to
 //! reach a hundred subscribed proxies, `fleet audit DOORWARD` how many records a second become durable, and when they are
-//! acknowledged. DOORWARD is the binary; bench/run.sh builds both and calls this.
+//! acknowledged, `fleet scan DOORWARD` when they are while somebody searches a log of a million and while that is deleted.
+//! DOORWARD is the binary; bench/run.sh builds both and calls this.
 //!
 //! The fleet runs on the same cores as the control plane, so the figures of a control plane alone are better.
 #![allow(
@@ -11,9 +12,9 @@
 
 use doorward_policy::audit::Chain;
 use doorward_proto::v1::{
-    AuditBatch, AuditRecord, Hello, Outcome, PolicyEnvelope, ProxyIdentity, RecordDecision, RecordKind,
+    AuditBatch, AuditRecord, Filter, Hello, Outcome, PolicyEnvelope, ProxyIdentity, QueryRequest, RecordDecision, RecordKind,
     RecordOperation, RecordPrincipal, RecordRequest, SubscribeRequest, UpdateResult,
-    audit_ingest_client::AuditIngestClient, policy_discovery_client::PolicyDiscoveryClient,
+    audit_ingest_client::AuditIngestClient, audit_log_client::AuditLogClient, policy_discovery_client::PolicyDiscoveryClient,
     subscribe_request::Message as Subscribe,
 };
 use prost::Message as _;
@@ -72,7 +73,8 @@ async fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["push", binary] => push(&ControlPlane::start(Path::new(binary)).await).await,
         ["audit", binary] => audit(&ControlPlane::start(Path::new(binary)).await).await,
-        _ => panic!("say: fleet push|audit DOORWARD"),
+        ["scan", binary] => scan(Path::new(binary)).await,
+        _ => panic!("say: fleet push|audit|scan DOORWARD"),
     }
 }
 
@@ -92,9 +94,20 @@ impl Drop for ControlPlane {
 
 impl ControlPlane {
     async fn start(binary: &Path) -> ControlPlane {
-        let folder = tempfile::tempdir().expect("a folder for the control plane");
+        Self::start_in(binary, tempfile::tempdir().expect("a folder for the control plane"), &[]).await
+    }
+
+    /// Ends it and starts it again over the same data.
+    async fn again(mut self, binary: &Path, arguments: &[&str]) -> ControlPlane {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let empty = tempfile::tempdir().expect("a folder");
+        Self::start_in(binary, std::mem::replace(&mut self.folder, empty), arguments).await
+    }
+
+    async fn start_in(binary: &Path, folder: tempfile::TempDir, arguments: &[&str]) -> ControlPlane {
         let policies = folder.path().join("policies");
-        std::fs::create_dir(&policies).expect("a folder for policies");
+        std::fs::create_dir_all(&policies).expect("a folder for policies");
         std::fs::write(policies.join("policy.yaml"), POLICY).expect("the policy is written");
         let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let (listen, metrics) = (free().expect("a free port"), free().expect("a free port"));
@@ -106,6 +119,7 @@ impl ControlPlane {
             .arg("--data")
             .arg(folder.path().join("data"))
             .args(["--listen", &listen.to_string(), "--metrics-listen", &metrics.to_string()])
+            .args(arguments)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -302,7 +316,7 @@ fn batches(name: &str, records: usize) -> Vec<AuditBatch> {
     for from in (0..records).step_by(BATCH) {
         let records = (from..records.min(from + BATCH)).map(|number| chain.seal(record(number)).bytes).collect();
         let last_hash = chain.last_hash().to_vec();
-        out.push(AuditBatch { emitter: name.to_owned(), records, last_hash, node: "bench".into(), end: false });
+        out.push(AuditBatch { emitter: name.to_owned(), records, last_hash, node: "bench".into(), ..AuditBatch::default() });
     }
     out
 }
@@ -394,4 +408,83 @@ async fn audit(control_plane: &ControlPlane) {
             percentile(&taken, 0.99)
         );
     }
+}
+
+// --- searching and deleting ---
+
+/// Records in the log that is searched, and then deleted.
+const STORED: usize = 1_000_000;
+
+/// How long it takes until records are acknowledged, at 10,000 a second from a few emitters: half of them, and all but one
+/// in a hundred, in milliseconds.
+async fn acknowledged(control_plane: &ControlPlane, run: usize, seconds: usize) -> [f64; 2] {
+    let (emitters, rate) = (4, 10_000);
+    let pause = Duration::from_micros((BATCH * emitters * 1_000_000 / rate) as u64);
+    let start = Instant::now() + Duration::from_millis(100);
+    let mut tasks = Vec::new();
+    for number in 0..emitters {
+        let batches = batches(&format!("scan-{number}/{run}/boot"), rate * seconds / emitters);
+        tasks.push(tokio::spawn(report(control_plane.connect().await, batches, start, pause)));
+    }
+    let mut taken = Vec::new();
+    for task in tasks {
+        taken.extend(task.await.expect("an emitter ends well"));
+    }
+    taken.sort_unstable();
+    [0.5, 0.99].map(|share| percentile(&taken, share))
+}
+
+/// A search that finds nothing, so that it reads the whole log.
+async fn search(channel: Channel) {
+    let filter = Filter { user: "nobody".into(), ..Filter::default() };
+    let request = QueryRequest { filter: Some(filter), limit: 1, ..QueryRequest::default() };
+    let mut found = AuditLogClient::new(channel).query(request).await.expect("the query is taken").into_inner();
+    assert!(found.next().await.is_none(), "nobody is in the log");
+}
+
+/// The oldest cursor that is left.
+async fn oldest(channel: Channel) -> u64 {
+    let request = QueryRequest { limit: 1, ..QueryRequest::default() };
+    let mut found = AuditLogClient::new(channel).query(request).await.expect("the query is taken").into_inner();
+    found.next().await.map_or(0, |stored| stored.expect("a record").cursor)
+}
+
+async fn scan(binary: &Path) {
+    let control_plane = ControlPlane::start(binary).await;
+    for run in 0..10 {
+        let batches = batches(&format!("fill/{run}/boot"), STORED / 10);
+        report(control_plane.connect().await, batches, Instant::now(), Duration::ZERO).await;
+    }
+    println!("| a log of {STORED} records, 10,000 more a second | ack p50, ms | p99, ms |");
+    println!("| --- | --- | --- |");
+    for (run, searches) in [0, 1, 4].into_iter().enumerate() {
+        let mut running = tokio::task::JoinSet::new();
+        for _ in 0..searches {
+            let channel = control_plane.connect().await;
+            running.spawn(async move {
+                loop {
+                    search(channel.clone()).await;
+                }
+            });
+        }
+        let [half, most] = acknowledged(&control_plane, run, 8).await;
+        running.shutdown().await;
+        println!("| {searches} searches at once | {half:.1} | {most:.1} |");
+    }
+    let start = Instant::now();
+    search(control_plane.connect().await).await;
+    println!("\nA search over the whole log, alone: {:.1} s", start.elapsed().as_secs_f64());
+
+    let control_plane = control_plane.again(binary, &["--audit-retention", "1s"]).await;
+    let start = Instant::now();
+    let deleting = async {
+        while oldest(control_plane.connect().await).await <= STORED as u64 {
+            sleep(Duration::from_millis(50)).await;
+        }
+        start.elapsed().as_secs_f64()
+    };
+    let ([half, most], seconds) = tokio::join!(acknowledged(&control_plane, 9, 8), deleting);
+    #[allow(clippy::cast_precision_loss, reason = "a figure to look at")]
+    let rate = STORED as f64 / seconds;
+    println!("Deleting all of them: {rate:.0} records a second, ack p50 {half:.1} ms, p99 {most:.1} ms for 10,000 more a second");
 }

@@ -106,7 +106,7 @@ enum Name {
 }
 
 /// Who a client is: nobody in particular, where there are no client certificates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Owner(pub(crate) [u8; 32]);
 
 /// A client whose certificate was verified.

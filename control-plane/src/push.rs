@@ -21,7 +21,8 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    access::{Access, Role},
+    access::{Access, Owner, Role},
+    audit::{ingest, store::Store},
     clock::{self, now_micros},
     metrics::Metrics,
     policies::Published,
@@ -32,6 +33,8 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A proxy that does not take an update within this time is cut off; it reconnects and gets the newest.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// So long a proxy waits for its policy while the audit log cannot note it.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams end after an hour and up to a tenth more, so that load spreads over replicas.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 /// Proxies that are remembered, the connected ones among them.
@@ -115,7 +118,15 @@ impl Registry {
 fn bounded(mut proxy: ProxyIdentity) -> ProxyIdentity {
     proxy.labels.truncate(MAX_LABELS);
     let labels = proxy.labels.iter_mut().flat_map(|label| [&mut label.name, &mut label.value]);
-    for text in [&mut proxy.node, &mut proxy.cluster, &mut proxy.build, &mut proxy.boot_id].into_iter().chain(labels) {
+    let texts = [
+        &mut proxy.node,
+        &mut proxy.cluster,
+        &mut proxy.build,
+        &mut proxy.boot_id,
+        &mut proxy.process,
+        &mut proxy.emitter,
+    ];
+    for text in texts.into_iter().chain(labels) {
         cut(text);
     }
     proxy
@@ -133,6 +144,8 @@ pub struct Push {
     pub scope: String,
     /// The newest policy.
     pub policy: PolicyWatch,
+    /// Where a proxy is noted before it gets policy.
+    pub audit: Store,
     /// What proxies answered.
     pub registry: Arc<Registry>,
     /// Counts.
@@ -149,11 +162,13 @@ impl PolicyDiscovery for Push {
         &self,
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        self.access.check(&request, &[Role::Proxy])?;
+        let owner = self.access.check(&request, &[Role::Proxy])?;
         let (updates, stream) = mpsc::channel(2);
         let subscription = Subscription {
             scope: self.scope.clone(),
             policy: self.policy.clone(),
+            audit: self.audit.clone(),
+            owner,
             registry: Arc::clone(&self.registry),
             metrics: Arc::clone(&self.metrics),
             shutdown: self.shutdown.clone(),
@@ -173,6 +188,8 @@ impl PolicyDiscovery for Push {
 struct Subscription {
     scope: String,
     policy: PolicyWatch,
+    audit: Store,
+    owner: Owner,
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     shutdown: watch::Receiver<bool>,
@@ -242,6 +259,7 @@ impl Subscription {
         let connection =
             Connection { registry: Arc::clone(&self.registry), metrics: Arc::clone(&self.metrics), node, stream };
 
+        self.note(&connection.node, &hello).await;
         let mut held = (hello.digest, hello.epoch);
         let mut nonces: u64 = 0;
         let mut heartbeat = interval(HEARTBEAT);
@@ -270,6 +288,25 @@ impl Subscription {
                     }
                 }
             }
+        }
+    }
+
+    /// Notes the proxy's emitter in the audit log, durably, before it gets policy and so before it can answer requests: if it is
+    /// never heard of again, the log says that records are missing. Where the log cannot be written, the proxy gets policy all
+    /// the same: else a full disk would close every proxy that starts.
+    async fn note(&self, node: &str, hello: &Hello) {
+        let Some(proxy) = hello.proxy.as_ref().filter(|proxy| !proxy.process.is_empty()) else { return };
+        // A proxy speaks for itself only.
+        if proxy.emitter.strip_prefix(node).is_none_or(|rest| !rest.starts_with('/')) {
+            return;
+        }
+        let noted = self.audit.announce(self.owner, proxy.emitter.clone(), ingest::process(&proxy.process));
+        let refusal = match timeout(NOTE_TIMEOUT, noted).await {
+            Ok(noted) => noted.refusal.map(|refusal| refusal.code()),
+            Err(_) => Some("storage_unavailable"),
+        };
+        if let Some(code) = refusal {
+            tracing::warn!(%node, code, "a proxy gets policy although the audit log could not note it: if it is killed before its first record is stored, nothing will say that records are missing");
         }
     }
 

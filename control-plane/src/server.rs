@@ -31,7 +31,7 @@ use crate::{
     admin::Admin,
     audit::{ingest::Ingest, read::Reader, store::Store},
     cli::serve::Args,
-    clock::{self, now_micros},
+    clock,
     jwks::KeySets,
     metrics::Metrics,
     policies::{Engine, Settings, Trigger, store::PolicyStore},
@@ -39,13 +39,15 @@ use crate::{
     signing::Signer,
 };
 
-/// Largest audit batch, in bytes: a filter sends a quarter of a megabyte, or one record, which is at most a megabyte.
-const MAX_BATCH_BYTES: usize = 2 << 20;
+/// Largest audit batch, in bytes: a filter sends a quarter of a megabyte, and a record of 64 KiB beyond.
+const MAX_BATCH_BYTES: usize = 512 << 10;
+/// Largest question of an auditor, in bytes.
+const MAX_QUESTION_BYTES: usize = 16 << 10;
 /// Largest hello or result of a proxy, in bytes.
 const MAX_RESULT_BYTES: usize = 64 << 10;
 /// How long open streams get to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs until SIGTERM or SIGINT, or until a part of the server fails.
 pub async fn serve(args: Args) -> anyhow::Result<()> {
@@ -124,6 +126,7 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
                 access: access.clone(),
                 scope: args.scope.clone(),
                 policy: policy.clone(),
+                audit: audit.clone(),
                 registry: Arc::clone(&registry),
                 metrics: Arc::clone(&metrics),
                 shutdown: shutdown.clone(),
@@ -146,9 +149,7 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
     tasks.spawn(async move { ("gRPC server", grpc.await) });
     let http = http(metrics_listen, shutdown.clone(), metrics, audit.clone(), policy);
     tasks.spawn(async move { ("metrics server", http.await) });
-    if let Some(retention) = args.audit_retention {
-        tasks.spawn(prune(audit.clone(), retention, shutdown.clone()));
-    }
+    tasks.spawn(sweep(audit.clone(), args.audit_retention, shutdown.clone()));
     drop(audit);
     tracing::info!(grpc = %grpc_address, http = %http_address, "doorward serves");
 
@@ -251,7 +252,7 @@ fn grpc(
         .add_service(reflection().build_v1alpha()?)
         .add_service(PolicyDiscoveryServer::new(services.push).max_decoding_message_size(MAX_RESULT_BYTES))
         .add_service(AuditIngestServer::new(services.ingest).max_decoding_message_size(MAX_BATCH_BYTES))
-        .add_service(AuditLogServer::new(services.reader))
+        .add_service(AuditLogServer::new(services.reader).max_decoding_message_size(MAX_QUESTION_BYTES))
         .add_service(AdminServer::new(services.admin));
     let mut shutdown = shutdown.clone();
     Ok(async move {
@@ -291,17 +292,17 @@ async fn http(
     Ok(())
 }
 
-async fn prune(
+async fn sweep(
     audit: Store,
-    retention: Duration,
+    retention: Option<Duration>,
     mut shutdown: watch::Receiver<bool>,
 ) -> (&'static str, anyhow::Result<()>) {
-    let keep = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
-    let mut every = tokio::time::interval(PRUNE_EVERY);
+    let keep = retention.map(|keep| i64::try_from(keep.as_micros()).unwrap_or(i64::MAX));
+    let mut every = tokio::time::interval(SWEEP_EVERY);
     loop {
         tokio::select! {
-            () = clock::ended(&mut shutdown) => return ("audit retention", Ok(())),
-            _ = every.tick() => audit.prune(now_micros().saturating_sub(keep)).await,
+            () = clock::ended(&mut shutdown) => return ("audit housekeeping", Ok(())),
+            _ = every.tick() => audit.sweep(keep).await,
         }
     }
 }

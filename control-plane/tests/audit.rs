@@ -5,9 +5,15 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Emitter, Report, Server};
-use doorward_proto::v1::{AuditBatch, Filter, QueryRequest, TailRequest, tail_event::Event};
+use common::{Emitter, Proxy, Report, Server};
+use doorward_proto::v1::{
+    AuditBatch, AuditRecord, Filter, Hello, Label, ProxyIdentity, QueryRequest, RecordKind, RecordOperation,
+    SubscribeRequest, TailRequest, audit_ingest_client::AuditIngestClient,
+    policy_discovery_client::PolicyDiscoveryClient, subscribe_request::Message, tail_event::Event,
+};
+use prost::Message as _;
 use tokio_stream::StreamExt as _;
+use tonic::Code;
 
 fn all() -> QueryRequest {
     QueryRequest { limit: u32::MAX, ..Default::default() }
@@ -173,8 +179,8 @@ async fn a_reader_that_falls_too_far_behind_is_moved_on_and_told_where_to_resume
     assert!(matches!(tail.next().await.unwrap().unwrap().event, Some(Event::Notice(n)) if n.code == "caught_up"));
     // Nobody reads meanwhile: windows and channel fill, and the tail stands.
     const RECORDS: u64 = 120_000;
-    for _ in 0..RECORDS / 10_000 {
-        assert_eq!(report.send(emitter.batch(10_000, 0)).await.error, "");
+    for _ in 0..RECORDS / 2_000 {
+        assert_eq!(report.send(emitter.batch(2_000, 0)).await.error, "");
     }
     let (mut last, mut notice) = (0, None);
     while last < RECORDS {
@@ -198,4 +204,176 @@ async fn a_reader_that_falls_too_far_behind_is_moved_on_and_told_where_to_resume
     // From there, everything that it missed can be read.
     let missed = server.query(QueryRequest { limit: 10, after_cursor: notice.resume_cursor, ..all() }).await;
     assert_eq!(missed[0].cursor, notice.resume_cursor + 1);
+}
+
+#[tokio::test]
+async fn small_messages_that_would_grow_are_refused_before_they_are_decoded() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    // A record of empty elements is two bytes an element on the wire, and a hundred times that in memory.
+    let growing = |record: AuditRecord| {
+        let record = AuditRecord {
+            emitter: "n/0/b".into(),
+            sequence: 1,
+            previous_hash: vec![0; 32],
+            kind: RecordKind::Decision.into(),
+            ..record
+        };
+        let bytes = record.encode_to_vec();
+        assert!(bytes.len() < 64 << 10, "{}", bytes.len());
+        let last_hash = <sha2::Sha256 as sha2::Digest>::digest([vec![0; 32], bytes.clone()].concat()).to_vec();
+        AuditBatch { emitter: "n/0/b".into(), records: vec![bytes], last_hash, ..Default::default() }
+    };
+    let operations = vec![RecordOperation::default(); 30_000];
+    let visible = RecordOperation { visible: vec![String::new(); 30_000], ..Default::default() };
+    for record in [
+        AuditRecord { operations, ..Default::default() },
+        AuditRecord { operations: vec![visible], ..Default::default() },
+        AuditRecord { cut: vec![String::new(); 20_000], ..Default::default() },
+    ] {
+        let ack = Report::open(&server).await.send(growing(record)).await;
+        assert_eq!((ack.sequence, ack.error.as_str()), (0, "malformed"));
+    }
+    // So is a batch of empty records, a hello of empty labels, and an endless question.
+    let batch = AuditBatch { emitter: "n/0/b".into(), records: vec![Vec::new(); 200_000], ..Default::default() };
+    let mut client = AuditIngestClient::new(server.channel().await);
+    let mut acks = client.report(tokio_stream::once(batch)).await.unwrap().into_inner();
+    assert!(acks.next().await.is_none_or(|ack| ack.is_err()));
+    let proxy = ProxyIdentity { node: "n".into(), labels: vec![Label::default(); 30_000], ..Default::default() };
+    let hello = Hello { protocol_version: 1, proxy: Some(proxy), scope: "default".into(), ..Default::default() };
+    let request = SubscribeRequest { message: Some(Message::Hello(hello)) };
+    let mut client = PolicyDiscoveryClient::new(server.channel().await);
+    let mut updates = client.subscribe(tokio_stream::once(request)).await.unwrap().into_inner();
+    assert!(updates.next().await.unwrap().is_err());
+    let filter = Some(Filter { user: "u".repeat(1 << 20), ..Default::default() });
+    let refused = server.log().await.query(QueryRequest { filter, ..Default::default() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange);
+    assert!(server.query(all()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_cursor_that_this_log_never_gave_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut emitter = Emitter::new("node/0/boot");
+    let server = Server::start(dir.path(), &[], None);
+    assert_eq!(Report::open(&server).await.send(emitter.batch(5, 0)).await.sequence, 5);
+    server.kill();
+    let copy = std::fs::read(dir.path().join("data/audit.redb")).unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    assert_eq!(Report::open(&server).await.send(emitter.batch(5, 0)).await.sequence, 10);
+    let last = server.query(all()).await.pop().unwrap();
+    assert_eq!((last.cursor, last.log.len()), (10, 16));
+    server.kill();
+
+    // Restored from a backup: cursor 10 is beyond it at first, and then another record's.
+    std::fs::write(dir.path().join("data/audit.redb"), copy).unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    let tail = |log: &str| TailRequest { after_cursor: 10, follow: true, log: log.into(), ..Default::default() };
+    let query = |log: &str| QueryRequest { after_cursor: 10, log: log.into(), ..all() };
+    for log in ["", &last.log] {
+        for refused in [
+            server.log().await.tail(tail(log)).await.map(drop).unwrap_err(),
+            server.log().await.query(query(log)).await.map(drop).unwrap_err(),
+        ] {
+            assert_eq!(refused.code(), Code::OutOfRange);
+            assert!(
+                refused.message().contains("cursor 10 is beyond") && refused.message().contains("--since"),
+                "{refused}"
+            );
+        }
+    }
+    assert_eq!(Report::open(&server).await.send(Emitter::new("node/0/boot-2").batch(9, 0)).await.sequence, 9);
+    let refused = server.log().await.tail(tail(&last.log)).await.map(drop).unwrap_err();
+    assert!(refused.code() == Code::OutOfRange && refused.message().contains("another audit log"), "{refused}");
+    // What both logs have is resumed from, also over restarts.
+    let request = TailRequest { after_cursor: 5, log: server.query(all()).await[4].log.clone(), ..Default::default() };
+    assert!(server.log().await.tail(request).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_proxy_that_got_policy_and_is_never_heard_of_again_leaves_a_gap_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let boot = |process: &str, emitter: &str| ProxyIdentity {
+        node: "edge".into(),
+        process: process.into(),
+        emitter: emitter.into(),
+        ..Default::default()
+    };
+    let (first, second) = ("00000000000000aa", "00000000000000bb");
+    let server = Server::start(dir.path(), &[], None);
+    server.write("role.yaml", &common::role("reader", "reads"));
+    let mut proxy = Proxy::connect_as(&server, boot(first, "edge/1/a"), Vec::new(), 0).await;
+    assert!(proxy.policy(Duration::from_secs(10)).await.is_some());
+    // Killed before the proxy had anything to report; then the proxy is killed as well, and both come back.
+    server.kill();
+    let server = Server::start(dir.path(), &[], None);
+    let gaps = async || {
+        let records = server.query(all()).await.into_iter().filter_map(|stored| stored.record);
+        records.filter(|r| r.kind == i32::from(RecordKind::Gap)).map(|r| (r.lost_emitter, r.gap)).collect::<Vec<_>>()
+    };
+    // The same process comes again with another leader: nothing is lost.
+    let mut proxy = Proxy::connect_as(&server, boot(first, "edge/2/b"), Vec::new(), 0).await;
+    assert!(proxy.policy(Duration::from_secs(10)).await.is_some());
+    assert!(gaps().await.is_empty());
+    // Another process, with another number of workers.
+    let mut proxy = Proxy::connect_as(&server, boot(second, "edge/7/c"), Vec::new(), 0).await;
+    assert!(proxy.policy(Duration::from_secs(10)).await.is_some());
+    assert_eq!(gaps().await, [("edge/1/a".to_owned(), 0), ("edge/2/b".to_owned(), 0)]);
+    // It can report as announced, and its proxy can end in order.
+    let mut emitter = Emitter::new("edge/7/c");
+    let end = AuditBatch { end: true, process: second.into(), ..emitter.batch(3, 0) };
+    assert_eq!(Report::open(&server).await.send(end).await.sequence, 3);
+    let mut proxy = Proxy::connect_as(&server, boot(first, "edge/1/d"), Vec::new(), 0).await;
+    assert!(proxy.policy(Duration::from_secs(10)).await.is_some());
+    assert_eq!(gaps().await.len(), 2);
+    // It cannot speak for another node.
+    let mut proxy = Proxy::connect_as(&server, boot(second, "other/1/d"), Vec::new(), 0).await;
+    assert!(proxy.policy(Duration::from_secs(10)).await.is_some());
+    assert_eq!(gaps().await.len(), 2);
+}
+
+#[tokio::test]
+async fn retention_deletes_more_than_can_come_in_and_a_cancelled_query_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut emitter = Emitter::new("node/0/boot");
+    let server = Server::start(dir.path(), &[], None);
+    let mut report = Report::open(&server).await;
+    const RECORDS: u64 = 200_000;
+    for _ in 0..RECORDS / 2_000 {
+        assert_eq!(report.send(emitter.batch(2_000, 0)).await.error, "");
+    }
+    // Nothing matches, so all of the log is read: until nobody waits for it.
+    let filter = Some(Filter { user: "nobody".into(), ..Default::default() });
+    let mut searches = Vec::new();
+    for _ in 0..5 {
+        searches.push(server.log().await.query(QueryRequest { filter: filter.clone(), ..all() }).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(searches);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before = cpu_ticks(server.child.id());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let spent = cpu_ticks(server.child.id()) - before;
+    assert!(spent < 20, "{spent} hundredths of a second of work for queries that nobody waits for");
+    server.kill();
+
+    let server = Server::start(dir.path(), &["--audit-retention", "1ms"], None);
+    let mut report = Report::open(&server).await;
+    let started = Instant::now();
+    let mut slowest = Duration::ZERO;
+    while server.query(QueryRequest { limit: 1, ..all() }).await.first().is_some_and(|first| first.cursor <= RECORDS) {
+        assert!(started.elapsed() < Duration::from_secs(50), "the first round of retention did not delete all");
+        let sent = Instant::now();
+        assert_eq!(report.send(emitter.batch(1, 0)).await.error, "");
+        slowest = slowest.max(sent.elapsed());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    eprintln!("{RECORDS} records deleted in {:?}, slowest acknowledgement {slowest:?}", started.elapsed());
+}
+
+/// Processor time of a process so far, in hundredths of a second.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

@@ -1,7 +1,7 @@
 //! The worker's records on their way to the control plane: numbered, chained, kept until they are acknowledged as durable.
 
 use crate::link::Link;
-use doorward_policy::audit::{Chain, Sealed, gap};
+use doorward_policy::audit::{Chain, Sealed, bounds::MAX_RECORD_BYTES, gap};
 use doorward_proto::v1::{AuditAck, AuditBatch, AuditRecord};
 use prost::Message;
 use std::collections::VecDeque;
@@ -9,8 +9,6 @@ use std::collections::VecDeque;
 /// Bounds of one batch.
 const BATCH_RECORDS: usize = 256;
 const BATCH_BYTES: usize = 256 << 10;
-/// No record reaches this size: the host bounds the heads of requests, and bodies are not in records.
-const LARGEST_RECORD: usize = 1 << 20;
 /// Records that nobody waits for are sent at the tick, or once this many are unsent.
 const EAGER_RECORDS: usize = BATCH_RECORDS;
 /// A stream that acknowledges nothing for this long while something is unacknowledged is dead.
@@ -49,6 +47,7 @@ pub struct Emitter {
     node: String,
     worker: u32,
     boot: String,
+    process: String,
     generation: u32,
     chain: Chain,
     /// Unacknowledged, oldest first, without holes.
@@ -74,6 +73,8 @@ pub struct Counts {
     pub acknowledged: u64,
     /// Records that found the queue full.
     pub lost: u64,
+    /// Denials that were counted into a sum instead of having records of their own.
+    pub summed: u64,
 }
 
 impl Emitter {
@@ -84,6 +85,7 @@ impl Emitter {
             node: node.to_owned(),
             worker,
             boot: boot.to_owned(),
+            process: String::new(),
             generation: 0,
             chain: Chain::new(format!("{node}/{worker}/{boot}")),
             queue: VecDeque::new(),
@@ -112,9 +114,10 @@ impl Emitter {
         self.chain.sequence()
     }
 
-    /// Gives the emitter its worker's number, which is not known until the VM has work. Once there are records, the name
-    /// stays.
-    pub fn set_worker(&mut self, worker: u32) {
+    /// Gives the emitter its worker's number, and the process of the proxy, which are not known until the VM has work. Once
+    /// there are records, the name stays.
+    pub fn set_worker(&mut self, worker: u32, process: &str) {
+        process.clone_into(&mut self.process);
         if self.chain.sequence() == 0 {
             self.worker = worker;
             self.chain = Chain::new(format!("{}/{worker}/{}", self.node, self.boot));
@@ -131,7 +134,7 @@ impl Emitter {
             return false;
         }
         // A record is measured only where it might not fit: that costs about as much as encoding it.
-        self.bytes.saturating_add(LARGEST_RECORD) <= self.limits.bytes
+        self.bytes.saturating_add(MAX_RECORD_BYTES) <= self.limits.bytes
             || self.bytes.saturating_add(record.encoded_len() + 256 * (extra + 1)) <= self.limits.bytes
     }
 
@@ -222,6 +225,7 @@ impl Emitter {
             last_hash,
             node: self.node.clone(),
             end,
+            process: self.process.clone(),
         })
     }
 
@@ -386,7 +390,7 @@ mod tests {
         assert_eq!(emitter.offer(record("e")), Some(4));
         let gap = AuditRecord::decode(emitter.queue[0].bytes.as_slice()).unwrap();
         assert_eq!((gap.gap, gap.gap_reason.as_str()), (2, "queue_full"));
-        assert_eq!(emitter.counts, Counts { acknowledged: 2, lost: 2 });
+        assert_eq!(emitter.counts, Counts { acknowledged: 2, lost: 2, summed: 0 });
     }
 
     #[test]

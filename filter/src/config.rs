@@ -112,7 +112,7 @@ pub enum Bodies {
     None,
 }
 
-/// Bounds on unacknowledged records.
+/// Bounds on unacknowledged records, and on those that callers can cause.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Audit {
@@ -120,11 +120,15 @@ pub struct Audit {
     pub max_records: u32,
     /// Bytes.
     pub max_bytes: u32,
+    /// Of the same denial in ten seconds, so many have records of their own; the others are summed.
+    pub repeats_in_full: u32,
+    /// Denials of unidentified callers that have records of their own, per second; the others are summed.
+    pub unidentified_per_second: u32,
 }
 
 impl Default for Audit {
     fn default() -> Self {
-        Audit { max_records: 16_384, max_bytes: 32 << 20 }
+        Audit { max_records: 16_384, max_bytes: 32 << 20, repeats_in_full: 100, unidentified_per_second: 50 }
     }
 }
 
@@ -182,6 +186,13 @@ impl Config {
         }
         if config.audit.max_records == 0 || config.audit.max_bytes < 1 << 16 {
             return Err("audit: maxRecords must be at least 1 and maxBytes at least 65536.".to_owned());
+        }
+        if config.audit.repeats_in_full == 0 || config.audit.unidentified_per_second == 0 {
+            return Err(
+                "audit: repeatsInFull and unidentifiedPerSecond must be at least 1, so that each kind of denial \
+                        has a record that shows it."
+                    .to_owned(),
+            );
         }
         if config.metrics_prefix.is_empty() {
             return Err("metricsPrefix is empty; leave it out for \"doorward\".".to_owned());
@@ -258,6 +269,10 @@ mod tests {
             (format!(r#"{{"controlPlane":{{"cluster":""}},"policyKeys":[{good}]}}"#), "cluster is empty"),
             (format!(r#"{{"controlPlane":{{"cluster":"c"}},"policyKeys":[{good}],"unmached":"deny"}}"#), "unmached"),
             (format!(r#"{{"controlPlane":{{"cluster":"c"}},"policyKeys":[{good}],"keyHeaders":["X"]}}"#), "keyHeaders"),
+            (
+                format!(r#"{{"controlPlane":{{"cluster":"c"}},"policyKeys":[{good}],"audit":{{"repeatsInFull":0}}}}"#),
+                "repeatsInFull",
+            ),
         ];
         for (json, part) in cases {
             let error = Config::parse(json.as_bytes()).unwrap_err();

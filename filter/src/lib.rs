@@ -7,7 +7,7 @@
 //! | [`config`] | the plugin's configuration |
 //! | [`worker`] | the root context: policy in force, streams to the control plane |
 //! | [`policy_store`], [`leader`], [`link`], [`subscribe`] | how policy reaches every worker |
-//! | [`audit`], [`slots`] | how records leave; whose records are lost |
+//! | [`audit`], [`repeats`], [`slots`] | how records leave; which are only counted; whose are lost |
 //! | [`stream`], [`response`], [`head`], [`problem`] | one request and its response |
 //! | [`bodies`] | whether the host hands over bodies at all |
 //! | [`host`] | Envoy's clock, signature check and shared data for decisions |
@@ -28,6 +28,7 @@ pub mod policy_store;
 pub mod problem;
 #[allow(unsafe_code, reason = "the ABI is made of pointers; no other module has unsafe code")]
 pub mod raw;
+pub mod repeats;
 pub mod response;
 pub mod slots;
 pub mod stream;

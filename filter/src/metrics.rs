@@ -103,6 +103,7 @@ impl Metrics {
         }
         self.count("audit.acknowledged", audit.acknowledged);
         self.count("audit.lost", audit.lost);
+        self.count("audit.summed", audit.summed);
         self.count("token_cache.hit", tokens.hits);
         self.count("token_cache.miss", tokens.misses);
         let depth = i64::try_from(depth).unwrap_or(i64::MAX);

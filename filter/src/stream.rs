@@ -225,7 +225,7 @@ impl Stream {
                 verdict.outcome = Outcome::Deny(denial);
             }
         }
-        let sequence = active.record(verdict.record);
+        let sequence = active.record(verdict.record, verdict.audit_required);
         if verdict.audit_required && sequence.is_none() && !matches!(verdict.outcome, Outcome::Deny(_)) {
             let detail = "The record of this decision cannot be queued, and the policy requires one.";
             verdict.outcome = Outcome::Deny(Denial::new(Code::AuditUnavailable, detail));

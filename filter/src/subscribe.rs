@@ -24,6 +24,10 @@ pub struct Proxy {
     pub boot: String,
     /// Number of this worker: as many VMs have worked at the same time so far.
     pub workers: u32,
+    /// One for each start of the proxy.
+    pub process: String,
+    /// Under which name this worker's records go.
+    pub emitter: String,
 }
 
 /// The policy stream.
@@ -70,6 +74,8 @@ impl Subscription {
                     workers: proxy.workers,
                     labels: Vec::<Label>::new(),
                     boot_id: proxy.boot.clone(),
+                    process: proxy.process.clone(),
+                    emitter: proxy.emitter.clone(),
                 }),
                 scope: config.scope.clone(),
                 digest: current.map(|policy| policy.digest.to_vec()).unwrap_or_default(),

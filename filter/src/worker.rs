@@ -10,6 +10,7 @@ use crate::{
     policy_store::{Policy, Rejection, Store, Trust},
     problem,
     raw::{self, Direction, Level},
+    repeats::Repeats,
     slots::{self, Lost, Slots},
     subscribe::{Proxy, Subscription, seconds},
 };
@@ -41,6 +42,8 @@ pub struct Active {
     subscription: Subscription,
     /// Records on their way.
     pub emitter: Emitter,
+    /// Denials that come too often.
+    repeats: Repeats,
     /// Figures.
     pub metrics: Metrics,
     /// Requests that wait for their body, until it is known that bodies come.
@@ -148,6 +151,7 @@ impl Worker {
         let now = Envoy::now().now_nanos / 1_000_000;
         if let Some(active) = &mut self.active {
             active.lease.release();
+            active.sum_up(now, true);
             // With records left, the slot stays: the leader finds it standing still, and records the loss.
             if active.emitter.end(&active.config.control_plane.cluster, now) {
                 active.slots.release(active.emitter.name());
@@ -192,7 +196,8 @@ impl Active {
             slots: Slots::new(&config.scope),
             registered: false,
             emitter: Emitter::new(&node, 0, &hex, limits),
-            proxy: Proxy { node, cluster: property("cluster"), boot: hex, workers: 0 },
+            repeats: Repeats::new(config.audit.repeats_in_full, config.audit.unidentified_per_second),
+            proxy: Proxy { node, cluster: property("cluster"), boot: hex, ..Proxy::default() },
             subscription: Subscription::default(),
             metrics: Metrics::new(&config.metrics_prefix),
             bodies: Awaited::default(),
@@ -211,15 +216,26 @@ impl Active {
             self.registered = true;
             let (node, boot) = (&self.proxy.node, &self.proxy.boot);
             let number = self.slots.take(|number| format!("{node}/{number}/{boot}"));
-            self.emitter.set_worker(number);
+            self.proxy.process = slots::process();
+            self.emitter.set_worker(number, &self.proxy.process);
             self.proxy.workers = number;
         }
     }
 
-    /// Queues a record, and gives its number; see [`Emitter::offer`].
-    pub fn record(&mut self, record: AuditRecord) -> Option<u64> {
+    /// Queues the record of a decision, and gives its number; see [`Emitter::offer`]. A denial that repeats itself is only
+    /// counted; see [`Repeats`].
+    pub fn record(&mut self, record: AuditRecord, required: bool) -> Option<u64> {
         self.register();
+        if self.repeats.count(&record, required) {
+            return None;
+        }
         self.emitter.offer(record)
+    }
+
+    /// Queues the sums whose time has come.
+    fn sum_up(&mut self, now: u64, ends: bool) {
+        let emitter = &mut self.emitter;
+        self.repeats.hand_over(now, ends, |sum| emitter.has_room(sum) && emitter.offer(sum.clone()).is_some());
     }
 
     /// Shows that this worker lives; the leader also looks for workers that do not.
@@ -247,7 +263,9 @@ impl Active {
         self.take_stored(now);
         let leads = self.lease.hold(now);
         self.beat(leads, now);
+        self.sum_up(now, false);
         if leads {
+            self.emitter.name().clone_into(&mut self.proxy.emitter);
             self.subscription.tick(&self.config, &self.proxy, self.policy.as_ref(), now);
         } else if self.subscription.is_open() {
             self.subscription.close(now);
@@ -266,7 +284,8 @@ impl Active {
             }
         }
         self.was_leading = leads;
-        let (audit, tokens) = (std::mem::take(&mut self.emitter.counts), std::mem::take(&mut self.cache.counts));
+        let (mut audit, tokens) = (std::mem::take(&mut self.emitter.counts), std::mem::take(&mut self.cache.counts));
+        audit.summed = std::mem::take(&mut self.repeats.summed);
         self.metrics.flush(audit, tokens, self.emitter.depth());
     }
 

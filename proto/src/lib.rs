@@ -7,6 +7,11 @@
 //!
 //! With feature `grpc` the tonic clients and servers are generated as well, and [`FILE_DESCRIPTOR_SET`] for reflection.
 
+#[cfg(feature = "grpc")]
+pub mod codec;
+#[cfg(feature = "grpc")]
+pub mod wire;
+
 /// Package `doorward.v1`.
 #[allow(
     missing_docs,

@@ -93,7 +93,8 @@ fn closed_without_a_policy_and_enforcing_without_the_control_plane() {
         upstream: datasette.port,
         control_plane: control.grpc,
         key,
-        options: "",
+        // Each denial of this test has its record.
+        options: r#", "audit": { "repeatsInFull": 1000, "unidentifiedPerSecond": 1000 }"#,
     };
     let envoy = Envoy::start(folder.path(), &options);
     for _ in 0..10 {

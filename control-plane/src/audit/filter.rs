@@ -1,6 +1,23 @@
 //! Which records a reader asked for.
 
+use doorward_policy::audit::bounds::cut_name;
 use doorward_proto::v1::{AuditRecord, Filter};
+
+/// The filter with its names as records hold them: long ones are cut there.
+pub fn as_recorded(mut filter: Filter) -> Filter {
+    let names = [
+        &mut filter.user,
+        &mut filter.agent,
+        &mut filter.role,
+        &mut filter.tenant,
+        &mut filter.service,
+        &mut filter.component,
+    ];
+    for name in names {
+        *name = cut_name(name).into_owned();
+    }
+    filter
+}
 
 /// Whether `record` passes every part of `filter` that is set.
 ///

@@ -2,14 +2,19 @@
 
 use std::{sync::Arc, time::Instant};
 
-use doorward_proto::v1::{AuditAck, AuditBatch, AuditRecord, RecordKind, audit_ingest_server::AuditIngest};
+use doorward_policy::audit::bounds::MAX_RECORD_BYTES;
+use doorward_proto::{
+    v1::{AuditAck, AuditBatch, AuditRecord, RecordKind, audit_ingest_server::AuditIngest},
+    wire,
+};
 use prost::Message as _;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    store::{Appended, Checked, Refusal, Store},
+    room::Room,
+    store::{Appended, Batch, Checked, Lost, Refusal, Store},
     writer::{self, is_emitter},
 };
 use crate::{
@@ -20,8 +25,11 @@ use crate::{
 
 /// Batches of one stream that may wait for the disk; beyond, the stream is read no further.
 const IN_FLIGHT: usize = 64;
-const MAX_RECORD_BYTES: usize = 1 << 20;
-const MAX_RECORDS: usize = 65_536;
+/// Their bytes.
+const STREAM_BYTES: usize = 4 << 20;
+const MAX_RECORDS: usize = 4096;
+/// What one record may take in memory. The filter's largest takes less.
+const MAX_RECORD_MEMORY: usize = 256 << 10;
 
 /// The service.
 pub struct Ingest {
@@ -40,6 +48,8 @@ struct Pending {
     received: Instant,
     answer: oneshot::Receiver<Appended>,
     refusal: Option<Refusal>,
+    /// What the batch takes of its stream's, its client's and everybody's room, until it is answered.
+    _room: (OwnedSemaphorePermit, Room),
 }
 
 #[tonic::async_trait]
@@ -64,6 +74,7 @@ async fn receive(
     pending: mpsc::Sender<Pending>,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let stream_room = Arc::new(Semaphore::new(STREAM_BYTES));
     loop {
         let batch = tokio::select! {
             // What was queued is still answered; what was not read, the emitter sends again elsewhere.
@@ -79,15 +90,22 @@ async fn receive(
             None => return,
         };
         let received = Instant::now();
+        let bytes = batch.records.iter().map(Vec::len).sum::<usize>().clamp(1, STREAM_BYTES);
+        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let Ok(mine) = Arc::clone(&stream_room).acquire_many_owned(wanted).await else { return };
+        let room = (mine, store.room(owner, bytes).await);
         let (emitter, end) = (batch.emitter.clone(), batch.end);
-        let (records, refusal) = check(&batch);
+        let process = process(&batch.process);
+        let (records, refusal) = check(batch);
         if let Some(refusal) = refusal {
             tracing::warn!(emitter = %printable(&emitter), code = refusal.code(), "an audit batch was refused");
         }
-        let Some(answer) = store.submit(owner, emitter.clone(), records, end && refusal.is_none()).await else {
+        let end = end && refusal.is_none();
+        let batch = Batch { owner, emitter: emitter.clone(), process, records, end, announces: false };
+        let Some(answer) = store.submit(batch).await else {
             return;
         };
-        if pending.send(Pending { emitter, received, answer, refusal }).await.is_err() {
+        if pending.send(Pending { emitter, received, answer, refusal, _room: room }).await.is_err() {
             return;
         }
     }
@@ -98,7 +116,7 @@ async fn acknowledge(
     acks: mpsc::Sender<Result<AuditAck, Status>>,
     metrics: Arc<Metrics>,
 ) {
-    while let Some(Pending { emitter, received, answer, refusal }) = waiting.recv().await {
+    while let Some(Pending { emitter, received, answer, refusal, _room }) = waiting.recv().await {
         let Ok(appended) = answer.await else {
             let _ = acks.send(Err(Status::unavailable("the audit log is shutting down; send the batch again"))).await;
             return;
@@ -117,19 +135,24 @@ async fn acknowledge(
     }
 }
 
+/// What a proxy calls the process it runs in: 16 hex digits. 0: not known, as of filters before there was such a name.
+pub fn process(text: &str) -> u64 {
+    if text.len() == 16 { u64::from_str_radix(text, 16).unwrap_or(0) } else { 0 }
+}
+
 /// The records of a batch up to the first that is wrong, and why that one is.
 ///
 /// A batch whose last hash is not the one it claims is refused whole: then either its records or its claim were changed
 /// on the way, and nobody can say which.
-pub fn check(batch: &AuditBatch) -> (Vec<Checked>, Option<Refusal>) {
+pub fn check(batch: AuditBatch) -> (Vec<Checked>, Option<Refusal>) {
     if !is_emitter(&batch.emitter) || batch.records.len() > MAX_RECORDS {
         return (Vec::new(), Some(Refusal::Malformed));
     }
     let mut checked: Vec<Checked> = Vec::with_capacity(batch.records.len());
-    for bytes in &batch.records {
+    for bytes in batch.records {
         let Some(next) = decode(&batch.emitter, bytes) else { return (checked, Some(Refusal::Malformed)) };
         if let Some(last) = checked.last() {
-            if next.record.sequence != last.record.sequence.saturating_add(1) {
+            if next.sequence != last.sequence.saturating_add(1) {
                 return (checked, Some(Refusal::Hole));
             }
             if next.previous != last.hash {
@@ -144,11 +167,13 @@ pub fn check(batch: &AuditBatch) -> (Vec<Checked>, Option<Refusal>) {
     }
 }
 
-fn decode(emitter: &str, bytes: &[u8]) -> Option<Checked> {
-    if bytes.len() > MAX_RECORD_BYTES {
+/// What waits for the disk is the record's bytes, which are all that is stored; decoded it takes several times as much.
+fn decode(emitter: &str, bytes: Vec<u8>) -> Option<Checked> {
+    // Weighed first: two bytes of an empty element are a hundred when decoded.
+    if bytes.len() > MAX_RECORD_BYTES || wire::weigh(&bytes, &wire::RECORD, MAX_RECORD_MEMORY).is_err() {
         return None;
     }
-    let record = AuditRecord::decode(bytes).ok()?;
+    let record = AuditRecord::decode(bytes.as_slice()).ok()?;
     // Canonical: fields in order, defaults left out, nothing unknown. What is stored must hash to what was chained.
     if record.encode_to_vec() != bytes || record.emitter != emitter || record.sequence == 0 {
         return None;
@@ -157,8 +182,10 @@ fn decode(emitter: &str, bytes: &[u8]) -> Option<Checked> {
         return None;
     }
     let previous = record.previous_hash.as_slice().try_into().ok()?;
-    let hash = writer::chain(&previous, bytes);
-    Some(Checked { previous, hash, record })
+    let hash = writer::chain(&previous, &bytes);
+    let lost = (record.gap_reason == "emitter_lost")
+        .then_some(Lost { emitter: record.lost_emitter, sequence: record.lost_sequence });
+    Some(Checked { sequence: record.sequence, previous, hash, bytes, lost })
 }
 
 fn printable(text: &str) -> String {
@@ -202,22 +229,24 @@ pub(crate) mod tests {
     }
 
     async fn send_as(store: &Store, owner: Owner, batch: &AuditBatch) -> (u64, Option<Refusal>) {
-        let (records, refusal) = check(batch);
-        let appended = store.append(owner, batch.emitter.clone(), records, batch.end && refusal.is_none()).await;
+        let (records, refusal) = check(batch.clone());
+        let (process, end) = (process(&batch.process), batch.end && refusal.is_none());
+        let batch = Batch { owner, emitter: batch.emitter.clone(), process, records, end, announces: false };
+        let appended = store.append(batch).await;
         (appended.sequence, appended.refusal.or(refusal))
     }
 
     #[test]
     fn bytes_that_are_not_canonical_are_malformed() {
         let good = batch("n/0/b", 1, 1, [0; 32]);
-        assert!(check(&good).1.is_none());
+        assert!(check(good.clone()).1.is_none());
         // An unknown field, a default written out, and a record of another emitter.
         for suffix in [&[0xf8, 0x07, 0x01][..], &[0x12, 0x00][..]] {
             let mut bad = good.clone();
             bad.records[0].extend_from_slice(suffix);
-            assert_eq!(check(&bad).1, Some(Refusal::Malformed));
+            assert_eq!(check(bad.clone()).1, Some(Refusal::Malformed));
         }
-        assert_eq!(check(&AuditBatch { emitter: "n/1/b".into(), ..good.clone() }).1, Some(Refusal::Malformed));
+        assert_eq!(check(AuditBatch { emitter: "n/1/b".into(), ..good.clone() }).1, Some(Refusal::Malformed));
         for name in ["", "n", "n/0", "/0/b", "n//b", "n/0/", writer::OWN, "n\n/0/b"] {
             assert!(!is_emitter(name), "{name:?}");
         }
@@ -230,9 +259,9 @@ pub(crate) mod tests {
         let other = batch("n/0/b", 3, 3, [7; 32]);
         let mut bad = good.clone();
         bad.records[2] = other.records[0].clone();
-        let (kept, refusal) = check(&bad);
+        let (kept, refusal) = check(bad.clone());
         assert_eq!((kept.len(), refusal), (2, Some(Refusal::ChainBroken)));
-        let (kept, refusal) = check(&AuditBatch { last_hash: vec![1; 32], ..good });
+        let (kept, refusal) = check(AuditBatch { last_hash: vec![1; 32], ..good });
         assert_eq!((kept.len(), refusal), (0, Some(Refusal::ChainBroken)));
     }
 
@@ -382,9 +411,11 @@ pub(crate) mod tests {
         {
             let (store, end) = Store::open(&dir.path().join("audit.redb"), Arc::default()).unwrap();
             send(&store, &first).await;
-            store.prune(i64::MAX).await;
+            store.sweep(Some(0)).await;
+            while !store.after(0, 10).unwrap().is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
             assert_eq!(store.sequence("n/0/b".into()).await, 3);
-            assert!(store.after(0, 10).unwrap().is_empty());
             drop(store);
             end.await.unwrap();
         }

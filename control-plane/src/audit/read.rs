@@ -10,14 +10,18 @@ use doorward_proto::v1::{
     Filter, Heartbeat, QueryRequest, StoredRecord, TailEvent, TailNotice, TailRequest, audit_log_server::AuditLog,
     tail_event::Event,
 };
+use prost::Message as _;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{filter::matches, store::Store};
+use super::{
+    filter::{self, matches},
+    room::{Inlet, Outlet, pipe},
+    store::Store,
+};
 use crate::{
     access::{Access, Role},
     clock,
@@ -50,7 +54,7 @@ pub struct Reader {
 }
 
 /// Runs a blocking read of the log.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     store: &Store,
     read: impl FnOnce(&Store) -> Result<T, super::store::StoreError> + Send + 'static,
 ) -> Result<T, Status> {
@@ -63,36 +67,44 @@ async fn blocking<T: Send + 'static>(
 
 #[tonic::async_trait]
 impl AuditLog for Reader {
-    type TailStream = ReceiverStream<Result<TailEvent, Status>>;
-    type QueryStream = ReceiverStream<Result<StoredRecord, Status>>;
+    type TailStream = Inlet<TailEvent>;
+    type QueryStream = Inlet<StoredRecord>;
 
     async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
         self.access.check(&request, &READERS)?;
-        let (events, stream) = mpsc::channel(CHUNK);
-        let tail =
-            Tail { request: request.into_inner(), store: self.store.clone(), events, shutdown: self.shutdown.clone() };
+        let request = request.into_inner();
+        self.store.resumes(request.after_cursor, &request.log)?;
+        let (events, stream) = pipe();
+        let tail = Tail { request, store: self.store.clone(), events, shutdown: self.shutdown.clone() };
         let open = OpenTail(Arc::clone(&self.metrics));
         open.0.tails.inc();
         tokio::spawn(async move {
             let _open = open;
             if let Err(Some(status)) = tail.run().await {
-                let _ = tail.events.send(Err(status)).await;
+                tail.events.send(Err(status), 1).await;
             }
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(stream))
     }
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
         self.access.check(&request, &READERS)?;
         let request = request.into_inner();
-        let (records, stream) = mpsc::channel(CHUNK);
-        let store = self.store.clone();
+        self.store.resumes(request.after_cursor, &request.log)?;
+        let (records, stream) = pipe();
+        let (store, mut shutdown) = (self.store.clone(), self.shutdown.clone());
         tokio::spawn(async move {
-            if let Err(status) = query(&store, request, &records).await {
-                let _ = records.send(Err(status)).await;
+            let ended = tokio::select! {
+                result = query(&store, request, &records) => result,
+                // Nobody waits for the answer any more: what was read is read, and nothing further.
+                () = records.closed() => Ok(()),
+                () = clock::ended(&mut shutdown) => Err(Status::unavailable("the control plane is shutting down; ask again")),
+            };
+            if let Err(status) = ended {
+                records.send(Err(status), 1).await;
             }
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        Ok(Response::new(stream))
     }
 }
 
@@ -103,23 +115,17 @@ impl Drop for OpenTail {
     }
 }
 
-async fn query(
-    store: &Store,
-    request: QueryRequest,
-    out: &mpsc::Sender<Result<StoredRecord, Status>>,
-) -> Result<(), Status> {
-    let filter = request.filter.unwrap_or_default();
+async fn query(store: &Store, request: QueryRequest, out: &Outlet<StoredRecord>) -> Result<(), Status> {
+    let filter = filter::as_recorded(request.filter.unwrap_or_default());
     let head = *store.head().borrow();
     let mut left = if request.limit == 0 { DEFAULT_QUERY_LIMIT } else { request.limit };
     let floor = since(store, &filter, request.after_cursor).await?;
     let mut cursor = if request.newest_first { head.saturating_add(1) } else { floor };
     while left > 0 {
         let descending = request.newest_first;
-        let chunk = blocking(
-            store,
-            move |store| if descending { store.before(cursor, CHUNK) } else { store.after(cursor, CHUNK) },
-        )
-        .await?;
+        let chunk = store
+            .scan(move |store| if descending { store.before(cursor, CHUNK) } else { store.after(cursor, CHUNK) })
+            .await?;
         if chunk.is_empty() {
             return Ok(());
         }
@@ -131,7 +137,8 @@ async fn query(
             }
             if left > 0 && stored.record.as_ref().is_some_and(|record| matches(&filter, record)) {
                 left -= 1;
-                if out.send(Ok(stored)).await.is_err() {
+                let bytes = stored.encoded_len();
+                if !out.send(Ok(stored), bytes).await {
                     return Ok(());
                 }
             }
@@ -152,7 +159,7 @@ async fn since(store: &Store, filter: &Filter, after_cursor: u64) -> Result<u64,
 struct Tail {
     request: TailRequest,
     store: Store,
-    events: mpsc::Sender<Result<TailEvent, Status>>,
+    events: Outlet<TailEvent>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -171,7 +178,7 @@ impl Tail {
 
     async fn follow(&self) -> Ended {
         let mut head = self.store.head();
-        let filter = self.request.filter.clone().unwrap_or_default();
+        let filter = filter::as_recorded(self.request.filter.clone().unwrap_or_default());
         let started_at = *head.borrow();
         let mut cursor = self.start(&filter, started_at).await?;
         let stop = (!self.request.follow).then_some(started_at);
@@ -216,7 +223,7 @@ impl Tail {
             }
             tokio::select! {
                 changed = head.changed() => changed.map_err(|_| None)?,
-                _ = heartbeat.tick() => self.send(Event::Heartbeat(Heartbeat { cursor })).await?,
+                _ = heartbeat.tick() => self.send(Event::Heartbeat(Heartbeat { cursor, log: self.store.log_at(cursor) })).await?,
             }
         }
     }
@@ -257,10 +264,14 @@ impl Tail {
     }
 
     async fn notice(&self, code: &str, missed: u64, message: &str, resume_cursor: u64) -> Ended {
-        self.send(Event::Notice(TailNotice { code: code.into(), missed, message: message.into(), resume_cursor })).await
+        let log = self.store.log_at(resume_cursor);
+        self.send(Event::Notice(TailNotice { code: code.into(), missed, message: message.into(), resume_cursor, log }))
+            .await
     }
 
     async fn send(&self, event: Event) -> Ended {
-        self.events.send(Ok(TailEvent { event: Some(event) })).await.map_err(|_| None)
+        let event = TailEvent { event: Some(event) };
+        let bytes = event.encoded_len();
+        if self.events.send(Ok(event), bytes).await { Ok(()) } else { Err(None) }
     }
 }

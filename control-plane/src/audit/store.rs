@@ -5,6 +5,8 @@
 //! | `records` | cursor, from 1, never used again | `StoredRecord` without its cursor |
 //! | `emitters` | `NODE/WORKER/BOOT` | sequence and hash of the last durable record, state, time last seen, whose it is |
 //! | `meta` | `next_cursor` | the next cursor, so that deleting the newest records cannot bring an old cursor back |
+//! | | `clock` | the time up to which retention believes the clock |
+//! | `logs` | first cursor | id of the log from there on, see [`super::position`] |
 //!
 //! After a failed write redb refuses further work on an open database, so the writer closes and reopens it; readers take
 //! a handle for one short read at a time and do not keep it.
@@ -18,20 +20,26 @@ use std::{
     time::Duration,
 };
 
-use doorward_proto::v1::{AuditRecord, StoredRecord};
+use doorward_proto::{v1::StoredRecord, wire};
 use prost::Message as _;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tonic::Status;
 
-use super::writer;
+use super::{
+    position::{Logs, Misplaced},
+    room::{Room, Rooms},
+    writer,
+};
 use crate::{access::Owner, metrics::Metrics, private};
 
 pub(super) const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
 pub(super) const EMITTERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("emitters");
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// Bytes of records that one read returns at most (one record may exceed it).
-const READ_BYTES: usize = 4 << 20;
-/// Batches of all streams that may wait for the disk: with their largest size, this bounds the memory they take.
+pub(super) const LOGS: TableDefinition<'_, u64, u64> = TableDefinition::new("logs");
+/// What the records that one read returns take in memory at most (one record may exceed it).
+const READ_MEMORY: usize = 2 << 20;
+/// Batches of all streams that may wait for the disk. What they take in memory is bounded by [`Rooms`].
 const MAX_WAITING: usize = 256;
 
 /// Why the log cannot be read or written.
@@ -56,12 +64,42 @@ pub enum StoreError {
 /// A record whose form and chain within its batch were checked.
 #[derive(Debug, Clone)]
 pub struct Checked {
+    /// Its number.
+    pub sequence: u64,
     /// The hash it names as its predecessor's.
     pub previous: [u8; 32],
     /// Its own hash.
     pub hash: [u8; 32],
-    /// The record; encodes to the bytes that were hashed.
-    pub record: AuditRecord,
+    /// Its canonical bytes.
+    pub bytes: Vec<u8>,
+    /// The emitter that it declares lost.
+    pub lost: Option<Lost>,
+}
+
+/// An emitter that a worker of its proxy found dead.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// Its name.
+    pub emitter: String,
+    /// It had numbered at least so many records.
+    pub sequence: u64,
+}
+
+/// What an emitter sent, or what is known of it before it sends anything.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The client that sent it.
+    pub owner: Owner,
+    /// Whose records.
+    pub emitter: String,
+    /// The proxy's process; 0: not known.
+    pub process: u64,
+    /// Ascending, without holes.
+    pub records: Vec<Checked>,
+    /// The emitter ends after them.
+    pub end: bool,
+    /// The emitter is remembered although it has sent nothing yet.
+    pub announces: bool,
 }
 
 /// Why records of a batch were not stored; the stable codes of `AuditAck.error`.
@@ -77,6 +115,8 @@ pub enum Refusal {
     Malformed,
     /// Another client began this emitter.
     ForeignEmitter,
+    /// The client began more emitters than this log remembers of one.
+    TooManyEmitters,
 }
 
 impl Refusal {
@@ -88,6 +128,7 @@ impl Refusal {
             Self::Hole => "hole",
             Self::Malformed => "malformed",
             Self::ForeignEmitter => "foreign_emitter",
+            Self::TooManyEmitters => "too_many_emitters",
         }
     }
 }
@@ -102,9 +143,18 @@ pub struct Appended {
 }
 
 pub(super) enum Job {
-    Append { owner: Owner, emitter: String, records: Vec<Checked>, end: bool, reply: oneshot::Sender<Appended> },
-    Sequence { emitter: String, reply: oneshot::Sender<u64> },
-    Prune { received_before: i64 },
+    Append {
+        batch: Batch,
+        reply: oneshot::Sender<Appended>,
+    },
+    Sequence {
+        emitter: String,
+        reply: oneshot::Sender<u64>,
+    },
+    /// Regular housekeeping; `keep`: delete records older than so many microseconds.
+    Sweep {
+        keep: Option<i64>,
+    },
 }
 
 /// The log. Cheap to clone; the writer thread ends when the last clone is gone.
@@ -121,18 +171,16 @@ pub(super) struct Log {
     /// Cursor of the newest durable record.
     pub(super) head: watch::Sender<u64>,
     healthy: AtomicBool,
+    /// Which log a cursor belongs to.
+    pub(super) logs: RwLock<Logs>,
+    rooms: Rooms,
+    turns: Semaphore,
 }
 
 impl Store {
     /// Opens or creates the log and starts its writer. The receiver resolves when the writer has ended.
     pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<(Self, oneshot::Receiver<()>), StoreError> {
-        let log = Arc::new(Log {
-            path: path.to_path_buf(),
-            database: RwLock::new(None),
-            head: watch::Sender::new(0),
-            healthy: AtomicBool::new(true),
-        });
-        let state = log.reopen()?;
+        let (log, state) = Log::open(path)?;
         let (jobs, queue) = mpsc::channel(MAX_WAITING);
         let (ended, end) = oneshot::channel();
         let shared = Arc::clone(&log);
@@ -148,23 +196,31 @@ impl Store {
     }
 
     /// Appends records; resolves when they are durable or refused.
-    pub async fn append(&self, owner: Owner, emitter: String, records: Vec<Checked>, end: bool) -> Appended {
-        match self.submit(owner, emitter, records, end).await {
+    pub async fn append(&self, batch: Batch) -> Appended {
+        match self.submit(batch).await {
             Some(reply) => reply.await.unwrap_or(LOST),
             None => LOST,
         }
     }
 
     /// Queues an append, so that one stream can have several under way. `None`: the writer has ended.
-    pub async fn submit(
-        &self,
-        owner: Owner,
-        emitter: String,
-        records: Vec<Checked>,
-        end: bool,
-    ) -> Option<oneshot::Receiver<Appended>> {
+    pub async fn submit(&self, batch: Batch) -> Option<oneshot::Receiver<Appended>> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Append { owner, emitter, records, end, reply }).await.ok().map(|()| answer)
+        self.jobs.send(Job::Append { batch, reply }).await.ok().map(|()| answer)
+    }
+
+    /// Remembers an emitter before it may have anything to say: if it is never heard of again, the log says so. Resolves
+    /// when that is durable.
+    pub async fn announce(&self, owner: Owner, emitter: String, process: u64) -> Appended {
+        if !writer::is_emitter(&emitter) {
+            return Appended { sequence: 0, refusal: Some(Refusal::Malformed) };
+        }
+        self.append(Batch { owner, emitter, process, announces: true, ..Batch::default() }).await
+    }
+
+    /// Waits until this client may have so many bytes more waiting for the disk.
+    pub async fn room(&self, owner: Owner, bytes: usize) -> Room {
+        self.log.rooms.take(owner, bytes).await
     }
 
     /// Last durable sequence of an emitter, in order with what was queued before.
@@ -176,10 +232,44 @@ impl Store {
         }
     }
 
-    /// Deletes records received before this time (Unix microseconds), a bounded number per call.
-    pub async fn prune(&self, received_before: i64) {
+    /// Housekeeping, to be called every minute: looks for proxies that are silent for too long, and begins to delete what is
+    /// older than `keep` microseconds. That goes on between appends until it is done.
+    pub async fn sweep(&self, keep: Option<i64>) {
         // Without a writer the process is ending.
-        let _ = self.jobs.send(Job::Prune { received_before }).await;
+        let _ = self.jobs.send(Job::Sweep { keep }).await;
+    }
+
+    /// The id of the log that this cursor belongs to; "" where it is not known.
+    pub fn log_at(&self, cursor: u64) -> String {
+        self.log.logs.read().unwrap_or_else(PoisonError::into_inner).at(cursor)
+    }
+
+    /// One step of a search over the whole log. All searches take their steps one after another, and each gives as much time
+    /// as it took to whoever else needs the processor: so they take half a core at most, and appends keep their latency.
+    pub async fn scan<T: Send + 'static>(
+        &self,
+        step: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Status> {
+        let Ok(_turn) = self.log.turns.acquire().await else {
+            return Err(Status::unavailable("the audit log is shutting down; ask again"));
+        };
+        let started = std::time::Instant::now();
+        let found = super::read::blocking(self, step).await;
+        tokio::time::sleep(started.elapsed()).await;
+        found
+    }
+
+    /// Whether a reader can resume after this cursor, which it got with this id of a log ("": it kept none).
+    pub fn resumes(&self, cursor: u64, log: &str) -> Result<(), Misplaced> {
+        let head = *self.log.head.borrow();
+        if cursor > head {
+            return Err(Misplaced::Beyond { cursor, head });
+        }
+        let found = self.log_at(cursor);
+        if cursor > 0 && !log.is_empty() && found != log {
+            return Err(Misplaced::OtherLog { cursor });
+        }
+        Ok(())
     }
 
     /// Cursor of the newest durable record, as it grows.
@@ -225,6 +315,21 @@ impl Store {
 const LOST: Appended = Appended { sequence: 0, refusal: Some(Refusal::StorageUnavailable) };
 
 impl Log {
+    /// Opens or creates the log, and reads its durable state.
+    pub(super) fn open(path: &Path) -> Result<(Arc<Self>, writer::State), StoreError> {
+        let log = Self {
+            path: path.to_path_buf(),
+            database: RwLock::new(None),
+            head: watch::Sender::new(0),
+            healthy: AtomicBool::new(true),
+            logs: RwLock::default(),
+            rooms: Rooms::default(),
+            turns: Semaphore::new(1),
+        };
+        let state = log.reopen()?;
+        Ok((Arc::new(log), state))
+    }
+
     pub(super) fn error(&self, source: impl Into<redb::Error>) -> StoreError {
         StoreError::Database { path: self.path.clone(), source: Box::new(source.into()) }
     }
@@ -267,10 +372,23 @@ impl Log {
     fn load(&self, database: &Database) -> Result<writer::State, StoreError> {
         let begin = database.begin_read().map_err(|e| self.error(e))?;
         let mut state = writer::State { next: 1, ..Default::default() };
+        match begin.open_table(LOGS) {
+            Ok(table) => {
+                let rows = table.iter().map_err(|e| self.error(e))?;
+                let rows = rows.map(|row| row.map(|(first, id)| (first.value(), id.value())));
+                let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|e| self.error(e))?;
+                *self.logs.write().unwrap_or_else(PoisonError::into_inner) = Logs::new(rows);
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(self.error(error)),
+        }
         match begin.open_table(META) {
             Ok(meta) => {
                 if let Some(next) = meta.get("next_cursor").map_err(|e| self.error(e))? {
                     state.next = next.value();
+                }
+                if let Some(clock) = meta.get("clock").map_err(|e| self.error(e))? {
+                    state.clock = i64::try_from(clock.value()).ok();
                 }
             }
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(state),
@@ -280,7 +398,7 @@ impl Log {
         for row in emitters.iter().map_err(|e| self.error(e))? {
             let (name, value) = row.map_err(|e| self.error(e))?;
             if let Some(emitter) = writer::Emitter::decode(value.value()) {
-                state.emitters.insert(name.value().to_owned(), emitter);
+                state.remember(name.value().to_owned(), emitter);
             }
         }
         let records = begin.open_table(RECORDS).map_err(|e| self.error(e))?;
@@ -302,12 +420,15 @@ impl Log {
             return Ok(Vec::new());
         }
         let mut range = table.range(from..=to).map_err(|e| self.error(e))?;
-        let (mut found, mut bytes) = (Vec::new(), 0);
-        while found.len() < limit && bytes < READ_BYTES {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        let (mut found, mut memory) = (Vec::new(), 0_usize);
+        while found.len() < limit && memory < READ_MEMORY {
             let Some(row) = (if descending { range.next_back() } else { range.next() }) else { break };
             let (cursor, value) = row.map_err(|e| self.error(e))?;
-            bytes += value.value().len();
-            found.push(decode(cursor.value(), value.value())?);
+            let weight = wire::weigh(value.value(), &wire::STORED, usize::MAX);
+            memory = memory.saturating_add(weight.unwrap_or(READ_MEMORY));
+            let stored = decode(cursor.value(), value.value())?;
+            found.push(StoredRecord { log: logs.at(stored.cursor), ..stored });
         }
         Ok(found)
     }

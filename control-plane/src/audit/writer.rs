@@ -5,26 +5,32 @@
 //! ahead of the disk.
 
 use std::{
-    collections::HashMap,
-    sync::Arc,
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-use doorward_proto::v1::{AuditRecord, RecordDecision, RecordKind, StoredRecord};
-use prost::Message as _;
-use redb::ReadableTable as _;
+use doorward_proto::v1::{AuditRecord, RecordDecision, RecordKind};
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint},
+};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TryRecvError},
+    oneshot,
+};
 
-use super::store::{Appended, Checked, EMITTERS, Job, Log, META, RECORDS, Refusal, StoreError};
+use super::{
+    retention::Retention,
+    store::{Appended, Batch, EMITTERS, Job, LOGS, Log, META, RECORDS, Refusal, StoreError},
+};
 use crate::{access::Owner, clock::now_micros, metrics::Metrics};
 
 /// Records in one commit at most; what waits beyond goes into the next.
 const COMMIT_RECORDS: usize = 65_536;
-/// Records deleted in one prune at most, so that appends do not wait long for it.
-const PRUNE_RECORDS: usize = 50_000;
-/// How long a closed emitter is remembered, so that a late resend is still recognised.
-const REMEMBER_MICROS: i64 = 7 * 86_400 * 1_000_000;
+/// Emitters that are remembered of one client: one takes a few hundred bytes of memory.
+const MAX_EMITTERS: usize = 200_000;
 const MAX_EMITTER_BYTES: usize = 512;
 /// The control plane's own emitter, for what it has to say itself. It has one chain for the life of the log.
 pub(super) const OWN: &str = "control-plane/0/0";
@@ -35,7 +41,8 @@ pub(super) enum Phase {
     Open,
     /// It sent its end mark.
     Ended,
-    /// Another boot id of the same worker took over without an end mark; the gap is recorded.
+    /// It is gone without an end mark: another boot id of the same worker took over, its proxy was started anew or is silent,
+    /// or another worker found it dead. The gap is recorded.
     Superseded,
 }
 
@@ -44,22 +51,24 @@ pub(super) enum Phase {
 pub(super) struct Emitter {
     sequence: u64,
     hash: [u8; 32],
-    phase: Phase,
-    seen: i64,
+    pub(super) phase: Phase,
+    pub(super) seen: i64,
     /// The client that began it; nobody in particular, where clients have no identity.
-    owner: Owner,
+    pub(super) owner: Owner,
+    /// The proxy's process; 0: not known.
+    pub(super) process: u64,
 }
 
 impl Emitter {
-    fn encode(&self) -> [u8; 81] {
-        let mut bytes = [0; 81];
+    fn encode(&self) -> [u8; 89] {
+        let mut bytes = [0; 89];
         let phase = match self.phase {
             Phase::Open => 0,
             Phase::Ended => 1,
             Phase::Superseded => 2,
         };
         let parts = self.sequence.to_be_bytes().into_iter().chain(self.hash).chain([phase]);
-        let parts = parts.chain(self.seen.to_be_bytes()).chain(self.owner.0);
+        let parts = parts.chain(self.seen.to_be_bytes()).chain(self.owner.0).chain(self.process.to_be_bytes());
         bytes.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
         bytes
     }
@@ -79,10 +88,12 @@ impl Emitter {
             _ => Phase::Superseded,
         };
         let (seen, rest) = rest.split_first_chunk::<8>()?;
-        // Logs of earlier versions know no owner.
-        let owner = rest.first_chunk::<32>().map_or(Owner::default(), |owner| Owner(*owner));
+        // Logs of earlier versions know no owner, and no process.
+        let (owner, rest) =
+            rest.split_first_chunk::<32>().map_or((Owner::default(), rest), |(o, rest)| (Owner(*o), rest));
+        let process = rest.first_chunk::<8>().map_or(0, |process| u64::from_be_bytes(*process));
         let (sequence, seen) = (u64::from_be_bytes(*sequence), i64::from_be_bytes(*seen));
-        Some(Self { sequence, hash: *hash, phase, seen, owner })
+        Some(Self { sequence, hash: *hash, phase, seen, owner, process })
     }
 }
 
@@ -91,60 +102,112 @@ impl Emitter {
 pub(super) struct State {
     pub(super) next: u64,
     pub(super) received: i64,
-    pub(super) emitters: HashMap<String, Emitter>,
+    /// The time that retention believed last.
+    pub(super) clock: Option<i64>,
+    /// By name, so that those of one proxy are together.
+    pub(super) emitters: BTreeMap<String, Emitter>,
+    /// How many emitters each client has.
+    pub(super) owners: HashMap<Owner, usize>,
+}
+
+impl State {
+    pub(super) fn remember(&mut self, name: String, emitter: Emitter) {
+        match self.emitters.insert(name, emitter) {
+            None => *self.owners.entry(emitter.owner).or_default() += 1,
+            Some(before) if before.owner != emitter.owner => {
+                self.release(before.owner);
+                *self.owners.entry(emitter.owner).or_default() += 1;
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn forget(&mut self, name: &str) {
+        if let Some(emitter) = self.emitters.remove(name) {
+            self.release(emitter.owner);
+        }
+    }
+
+    fn release(&mut self, owner: Owner) {
+        if let Some(count) = self.owners.get_mut(&owner) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.owners.remove(&owner);
+            }
+        }
+    }
 }
 
 struct Waiting {
-    owner: Owner,
-    emitter: String,
-    records: Vec<Checked>,
-    end: bool,
+    batch: Batch,
     reply: oneshot::Sender<Appended>,
 }
 
 /// A commit being put together: what it changes, on top of the durable state.
-struct Pending<'a> {
+pub(super) struct Pending<'a> {
     durable: &'a State,
     next: u64,
     received: i64,
-    emitters: HashMap<String, Emitter>,
+    emitters: BTreeMap<String, Emitter>,
+    begun: HashMap<Owner, usize>,
     rows: Vec<(u64, Vec<u8>)>,
     duplicates: u64,
 }
 
 pub(super) struct Writer {
-    log: Arc<Log>,
-    state: State,
+    pub(super) log: Arc<Log>,
+    pub(super) state: State,
     metrics: Arc<Metrics>,
     broken: bool,
+    /// The id of the log from the first record on that this process writes.
+    id: u64,
+    pub(super) retention: Retention,
 }
 
 impl Writer {
     pub(super) fn new(log: Arc<Log>, state: State, metrics: Arc<Metrics>) -> Self {
-        Self { log, state, metrics, broken: false }
+        let retention = Retention::new(&state);
+        Self { log, state, metrics, broken: false, id: rand::random(), retention }
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
-        while let Some(first) = queue.blocking_recv() {
-            let (mut batch, mut count, mut next) = (Vec::new(), 0, Some(first));
+        loop {
+            // While there is something to delete, nothing is waited for.
+            let first = if self.retention.is_busy() {
+                match queue.try_recv() {
+                    Ok(job) => Some(job),
+                    Err(TryRecvError::Empty) => None,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            } else {
+                match queue.blocking_recv() {
+                    Some(job) => Some(job),
+                    None => return,
+                }
+            };
+            let (mut batch, mut count, mut next) = (Vec::new(), 0, first);
             while let Some(job) = next.take() {
                 match job {
-                    Job::Append { owner, emitter, records, end, reply } => {
-                        count += records.len();
-                        batch.push(Waiting { owner, emitter, records, end, reply });
+                    Job::Append { batch: records, reply } => {
+                        count += records.records.len();
+                        batch.push(Waiting { batch: records, reply });
                     }
                     // Asked after an append of the same stream, so that one has to be answered first.
                     Job::Sequence { emitter, reply } => {
                         self.commit(std::mem::take(&mut batch));
                         let _ = reply.send(self.sequence(&emitter));
                     }
-                    Job::Prune { received_before } => self.prune(received_before),
+                    Job::Sweep { keep } => {
+                        self.commit(std::mem::take(&mut batch));
+                        self.sweep(keep);
+                    }
                 }
                 if count < COMMIT_RECORDS {
                     next = queue.try_recv().ok();
                 }
             }
             self.commit(batch);
+            self.delete_some();
         }
     }
 
@@ -157,16 +220,10 @@ impl Writer {
             return;
         }
         let answers = self.recover().and_then(|()| {
-            let (answers, pending) = self.prepare(&batch);
-            self.write(&pending)?;
-            let Pending { next, received, emitters, rows, duplicates, .. } = pending;
-            self.state.next = next;
-            self.state.received = received;
-            self.state.emitters.extend(emitters);
-            self.log.head.send_replace(next.saturating_sub(1));
-            self.metrics.commits.inc();
-            self.metrics.records_durable.inc_by(rows.len() as u64);
-            self.metrics.records_duplicate.inc_by(duplicates);
+            let mut pending = self.pending();
+            let answers = batch.iter().map(|waiting| pending.append(&waiting.batch)).collect::<Vec<_>>();
+            let done = self.write(pending)?;
+            self.take(done);
             Ok(answers)
         });
         match answers {
@@ -179,14 +236,14 @@ impl Writer {
             Err(error) => {
                 self.fail(&error);
                 for waiting in batch {
-                    let sequence = self.sequence(&waiting.emitter);
+                    let sequence = self.sequence(&waiting.batch.emitter);
                     let _ = waiting.reply.send(Appended { sequence, refusal: Some(Refusal::StorageUnavailable) });
                 }
             }
         }
     }
 
-    fn fail(&mut self, error: &StoreError) {
+    pub(super) fn fail(&mut self, error: &StoreError) {
         self.broken = true;
         self.log.set_healthy(false);
         tracing::error!(%error, "audit records are not acknowledged: the log cannot be written");
@@ -199,7 +256,7 @@ impl Writer {
     }
 
     /// After a failure, what reached the disk is unknown: read it back before judging the next batch.
-    fn recover(&mut self) -> Result<(), StoreError> {
+    pub(super) fn recover(&mut self) -> Result<(), StoreError> {
         if self.broken {
             let started = Instant::now();
             self.state = self.log.reopen()?;
@@ -209,89 +266,80 @@ impl Writer {
         Ok(())
     }
 
-    fn prepare(&self, batch: &[Waiting]) -> (Vec<Appended>, Pending<'_>) {
-        let mut pending = Pending {
+    pub(super) fn pending(&self) -> Pending<'_> {
+        Pending {
             durable: &self.state,
             next: self.state.next,
             received: self.state.received.max(now_micros()),
-            emitters: HashMap::new(),
+            emitters: BTreeMap::new(),
+            begun: HashMap::new(),
             rows: Vec::new(),
             duplicates: 0,
-        };
-        let answers = batch.iter().map(|waiting| pending.append(waiting)).collect();
-        (answers, pending)
+        }
     }
 
-    fn write(&self, pending: &Pending<'_>) -> Result<(), StoreError> {
-        if pending.emitters.is_empty() {
-            return Ok(());
+    /// Writes a commit; durable when this returns.
+    pub(super) fn write(&self, pending: Pending<'_>) -> Result<Done, StoreError> {
+        let Pending { next, received, emitters, rows, duplicates, durable, .. } = pending;
+        let mut done = Done { next, received, emitters, rows: rows.len() as u64, duplicates, begins: None };
+        if done.emitters.is_empty() {
+            return Ok(done);
         }
         let database = self.log.database()?;
         let transaction = database.begin_write().map_err(|e| self.log.error(e))?;
         {
             let mut records = transaction.open_table(RECORDS).map_err(|e| self.log.error(e))?;
-            for (cursor, bytes) in &pending.rows {
+            for (cursor, bytes) in &rows {
                 records.insert(cursor, bytes.as_slice()).map_err(|e| self.log.error(e))?;
             }
             let mut emitters = transaction.open_table(EMITTERS).map_err(|e| self.log.error(e))?;
-            for (name, emitter) in &pending.emitters {
+            for (name, emitter) in &done.emitters {
                 emitters.insert(name.as_str(), emitter.encode().as_slice()).map_err(|e| self.log.error(e))?;
             }
             let mut meta = transaction.open_table(META).map_err(|e| self.log.error(e))?;
-            meta.insert("next_cursor", pending.next).map_err(|e| self.log.error(e))?;
+            meta.insert("next_cursor", next).map_err(|e| self.log.error(e))?;
+            if !rows.is_empty() && !self.has_begun() {
+                let mut logs = transaction.open_table(LOGS).map_err(|e| self.log.error(e))?;
+                logs.insert(durable.next, self.id).map_err(|e| self.log.error(e))?;
+                done.begins = Some(durable.next);
+            }
         }
         // redb's default durability: the commit returns after the data reached the disk.
         transaction.commit().map_err(|e| self.log.error(e))?;
         self.log.set_healthy(true);
-        Ok(())
+        Ok(done)
     }
 
-    fn prune(&mut self, received_before: i64) {
-        if let Err(error) = self.recover().and_then(|()| self.try_prune(received_before)) {
-            self.fail(&error);
-        }
+    fn has_begun(&self) -> bool {
+        self.log.logs.read().unwrap_or_else(PoisonError::into_inner).newest() == Some(self.id)
     }
 
-    fn try_prune(&mut self, received_before: i64) -> Result<(), StoreError> {
-        let database = self.log.database()?;
-        let transaction = database.begin_write().map_err(|e| self.log.error(e))?;
-        let forgotten: Vec<String> = self
-            .state
-            .emitters
-            .iter()
-            .filter(|(_, e)| e.phase != Phase::Open && e.seen < now_micros().saturating_sub(REMEMBER_MICROS))
-            .map(|(name, _)| name.clone())
-            .collect();
-        let mut deleted = 0_usize;
-        {
-            let mut records = transaction.open_table(RECORDS).map_err(|e| self.log.error(e))?;
-            while deleted < PRUNE_RECORDS {
-                let old = match records.first().map_err(|e| self.log.error(e))? {
-                    Some((_, value)) => {
-                        StoredRecord::decode(value.value()).map_or(true, |r| r.received_micros < received_before)
-                    }
-                    None => false,
-                };
-                if !old {
-                    break;
-                }
-                records.pop_first().map_err(|e| self.log.error(e))?;
-                deleted += 1;
-            }
-            let mut emitters = transaction.open_table(EMITTERS).map_err(|e| self.log.error(e))?;
-            for name in &forgotten {
-                emitters.remove(name.as_str()).map_err(|e| self.log.error(e))?;
-            }
+    /// Takes over what is durable now, and shows it to readers.
+    pub(super) fn take(&mut self, done: Done) {
+        self.state.next = done.next;
+        self.state.received = done.received;
+        for (name, emitter) in done.emitters {
+            self.state.remember(name, emitter);
         }
-        transaction.commit().map_err(|e| self.log.error(e))?;
-        for name in &forgotten {
-            self.state.emitters.remove(name);
+        if let Some(first) = done.begins {
+            self.log.logs.write().unwrap_or_else(PoisonError::into_inner).push(first, self.id);
         }
-        if deleted > 0 {
-            tracing::info!(deleted, "old audit records were deleted");
-        }
-        Ok(())
+        self.log.head.send_replace(done.next.saturating_sub(1));
+        self.metrics.commits.inc();
+        self.metrics.records_durable.inc_by(done.rows);
+        self.metrics.records_duplicate.inc_by(done.duplicates);
     }
+}
+
+/// A commit that is on the disk.
+pub(super) struct Done {
+    next: u64,
+    received: i64,
+    emitters: BTreeMap<String, Emitter>,
+    rows: u64,
+    duplicates: u64,
+    /// The first cursor of this process, if it is in this commit.
+    begins: Option<u64>,
 }
 
 impl Pending<'_> {
@@ -299,28 +347,39 @@ impl Pending<'_> {
         self.emitters.get(name).or_else(|| self.durable.emitters.get(name)).copied()
     }
 
-    fn append(&mut self, waiting: &Waiting) -> Appended {
-        let known = self.emitter(&waiting.emitter);
+    /// Whether this client may begin another emitter.
+    fn may_begin(&self, owner: Owner) -> bool {
+        let count = |counts: &HashMap<Owner, usize>| counts.get(&owner).copied().unwrap_or(0);
+        count(&self.durable.owners).saturating_add(count(&self.begun)) < MAX_EMITTERS
+    }
+
+    pub(super) fn append(&mut self, batch: &Batch) -> Appended {
+        let known = self.emitter(&batch.emitter);
         let mut emitter = known.unwrap_or_default();
-        if !emitter.is_of(waiting.owner) {
+        if !emitter.is_of(batch.owner) {
             // Not even how far it is: what is durable of it is none of this client's.
             return Appended { sequence: 0, refusal: Some(Refusal::ForeignEmitter) };
         }
-        emitter.owner = waiting.owner;
+        if known.is_none() && !self.may_begin(batch.owner) {
+            return Appended { sequence: 0, refusal: Some(Refusal::TooManyEmitters) };
+        }
+        emitter.owner = batch.owner;
+        if batch.process != 0 {
+            emitter.process = batch.process;
+        }
         let refuse = |emitter: &Emitter, refusal| Appended { sequence: emitter.sequence, refusal: Some(refusal) };
         let (mut refused, mut lost) = (None, Vec::new());
-        for checked in &waiting.records {
-            let sequence = checked.record.sequence;
+        for checked in &batch.records {
             let expected = emitter.sequence.saturating_add(1);
-            if sequence < expected {
-                if sequence == emitter.sequence && checked.hash != emitter.hash {
+            if checked.sequence < expected {
+                if checked.sequence == emitter.sequence && checked.hash != emitter.hash {
                     refused = Some(Refusal::ChainBroken);
                     break;
                 }
                 self.duplicates += 1;
                 continue;
             }
-            if sequence > expected {
+            if checked.sequence > expected {
                 refused = Some(Refusal::Hole);
                 break;
             }
@@ -329,54 +388,68 @@ impl Pending<'_> {
                 refused = Some(Refusal::ChainBroken);
                 break;
             }
-            self.row(checked.record.clone(), checked.hash);
-            emitter.sequence = sequence;
+            self.row(&checked.bytes, checked.hash);
+            emitter.sequence = checked.sequence;
             emitter.hash = checked.hash;
             if emitter.phase == Phase::Superseded {
                 // It was only slow, so its end is to come.
                 emitter.phase = Phase::Open;
             }
-            if checked.record.gap_reason == "emitter_lost" {
-                lost.push(&checked.record);
-            }
+            lost.extend(&checked.lost);
         }
         emitter.seen = self.received;
-        if known.is_none() && emitter.sequence == 0 && !(waiting.end && refused.is_none()) {
+        let begins = batch.announces || (batch.end && refused.is_none());
+        if known.is_none() && emitter.sequence == 0 && !begins {
             return refused.map_or(Appended { sequence: 0, refusal: None }, |refusal| refuse(&emitter, refusal));
         }
-        if waiting.end && refused.is_none() {
+        if batch.end && refused.is_none() {
             emitter.phase = Phase::Ended;
         }
-        self.emitters.insert(waiting.emitter.clone(), emitter);
-        if known.is_none() {
-            self.supersede(&waiting.emitter, waiting.owner);
+        if batch.announces && emitter.phase == Phase::Superseded {
+            emitter.phase = Phase::Open;
         }
-        for record in lost {
-            self.lost(&waiting.emitter, waiting.owner, &record.lost_emitter, record.lost_sequence);
+        self.emitters.insert(batch.emitter.clone(), emitter);
+        if known.is_none() {
+            *self.begun.entry(batch.owner).or_default() += 1;
+            self.supersede(&batch.emitter, batch.owner, batch.process);
+        }
+        for lost in lost {
+            self.lost(&batch.emitter, batch.owner, &lost.emitter, lost.sequence);
         }
         refused.map_or(Appended { sequence: emitter.sequence, refusal: None }, |refusal| refuse(&emitter, refusal))
     }
 
-    /// A new boot id of a worker: whatever its earlier ones still had in memory is lost, and the log says so.
-    fn supersede(&mut self, name: &str, owner: Owner) {
-        let Some((slot, _)) = name.rsplit_once('/') else { return };
-        let same_worker = |other: &str| other != name && other.rsplit_once('/').is_some_and(|(s, _)| s == slot);
-        let mut lost: Vec<String> = self
-            .durable
-            .emitters
-            .keys()
-            .chain(self.emitters.keys())
-            .filter(|other| same_worker(other))
-            .cloned()
-            .collect();
-        lost.sort();
-        lost.dedup();
-        for other in lost {
+    /// The other emitters of the same proxy.
+    fn siblings(&self, name: &str) -> Vec<String> {
+        let Some(node) = node(name) else { return Vec::new() };
+        // Names are in order, and 0 comes right after the slash.
+        let range = format!("{node}/")..format!("{node}0");
+        let durable = self.durable.emitters.range(range.clone()).map(|(other, _)| other);
+        let mut found: Vec<_> = durable.chain(self.emitters.range(range).map(|(other, _)| other)).collect();
+        found.retain(|other| *other != name && self::node(other) == Some(node));
+        found.sort();
+        found.dedup();
+        found.into_iter().cloned().collect()
+    }
+
+    /// A new boot id of a worker, or a new process of a proxy: whatever the earlier ones still had in memory is lost, and the
+    /// log says so.
+    fn supersede(&mut self, name: &str, owner: Owner, process: u64) {
+        let slot = |name: &str| name.rsplit_once('/').map(|(slot, _)| slot.to_owned());
+        for other in self.siblings(name) {
             let Some(emitter) = self.emitter(&other).filter(|e| e.phase == Phase::Open && e.is_of(owner)) else {
                 continue;
             };
+            let what = if process != 0 && emitter.process != process {
+                "whose proxy was started anew"
+            } else if slot(&other) == slot(name) {
+                "of the same worker"
+            } else {
+                continue;
+            };
             let detail = format!(
-                "Emitter {other} was replaced by {name} without an end mark after sequence {}; what it had not sent is lost.",
+                "Emitter {name} began after {other}, {what}, and that one had sent no end mark after sequence {}; what it \
+                 had not sent is lost.",
                 emitter.sequence
             );
             self.supersede_one(other, emitter, 0, detail);
@@ -406,7 +479,7 @@ impl Pending<'_> {
         self.supersede_one(other.to_owned(), emitter, numbered, detail);
     }
 
-    fn supersede_one(&mut self, name: String, mut emitter: Emitter, numbered: u64, detail: String) {
+    pub(super) fn supersede_one(&mut self, name: String, mut emitter: Emitter, numbered: u64, detail: String) {
         emitter.phase = Phase::Superseded;
         emitter.seen = self.received;
         self.emitters.insert(name.clone(), emitter);
@@ -436,19 +509,31 @@ impl Pending<'_> {
             previous_hash: emitter.hash.to_vec(),
             ..record
         };
+        let bytes = record.encode_to_vec();
         emitter.sequence = record.sequence;
-        emitter.hash = chain(&emitter.hash, &record.encode_to_vec());
+        emitter.hash = chain(&emitter.hash, &bytes);
         emitter.seen = self.received;
-        self.row(record, emitter.hash);
+        self.row(&bytes, emitter.hash);
         self.emitters.insert(OWN.into(), emitter);
     }
 
-    fn row(&mut self, record: AuditRecord, hash: [u8; 32]) {
-        let stored =
-            StoredRecord { cursor: 0, record: Some(record), hash: hash.to_vec(), received_micros: self.received };
-        self.rows.push((self.next, stored.encode_to_vec()));
+    fn row(&mut self, record: &[u8], hash: [u8; 32]) {
+        self.rows.push((self.next, stored(record, &hash, self.received)));
         self.next = self.next.saturating_add(1);
     }
+}
+
+/// A `StoredRecord` of a record's canonical bytes, without cursor.
+fn stored(record: &[u8], hash: &[u8; 32], received: i64) -> Vec<u8> {
+    let mut row = Vec::with_capacity(record.len() + 64);
+    encode_key(2, WireType::LengthDelimited, &mut row);
+    encode_varint(record.len() as u64, &mut row);
+    row.extend_from_slice(record);
+    encode_key(3, WireType::LengthDelimited, &mut row);
+    encode_varint(hash.len() as u64, &mut row);
+    row.extend_from_slice(hash);
+    prost::encoding::int64::encode(4, &received, &mut row);
+    row
 }
 
 /// `NODE/WORKER/BOOT`; the node may itself hold slashes. The control plane's own name is nobody else's.
@@ -462,11 +547,47 @@ pub(super) fn is_emitter(name: &str) -> bool {
 }
 
 /// The node of an emitter's name.
-fn node(emitter: &str) -> Option<&str> {
+pub(super) fn node(emitter: &str) -> Option<&str> {
     emitter.rsplitn(3, '/').nth(2)
 }
 
 /// h(n) = SHA-256(h(n-1) ‖ canonical(record n)).
 pub(super) fn chain(previous: &[u8; 32], canonical: &[u8]) -> [u8; 32] {
     Sha256::new().chain_update(previous).chain_update(canonical).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use doorward_proto::v1::StoredRecord;
+
+    use super::*;
+
+    #[test]
+    fn a_row_is_the_stored_record_with_the_very_bytes_that_were_hashed() {
+        let record = AuditRecord { decision_id: "d".into(), sequence: 7, ..Default::default() };
+        let expected = StoredRecord {
+            record: Some(record.clone()),
+            hash: vec![9; 32],
+            received_micros: 1_800_000_000_000_000,
+            ..Default::default()
+        };
+        assert_eq!(stored(&record.encode_to_vec(), &[9; 32], 1_800_000_000_000_000), expected.encode_to_vec());
+    }
+
+    #[test]
+    fn an_emitters_state_is_read_back_also_of_earlier_versions() {
+        let emitter = Emitter {
+            sequence: 3,
+            hash: [4; 32],
+            phase: Phase::Superseded,
+            seen: 5,
+            owner: Owner([6; 32]),
+            process: 7,
+        };
+        let bytes = emitter.encode();
+        let read = |bytes: &[u8]| Emitter::decode(bytes).map(|e| (e.sequence, e.seen, e.owner.0[0], e.process));
+        assert_eq!(read(&bytes), Some((3, 5, 6, 7)));
+        assert_eq!(read(&bytes[..81]), Some((3, 5, 6, 0)));
+        assert_eq!(read(&bytes[..49]), Some((3, 5, 0, 0)));
+    }
 }

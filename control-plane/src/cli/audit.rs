@@ -1,6 +1,6 @@
 //! `doorward audit`: tail and query of the audit log.
 
-use std::{io::Write as _, process::ExitCode, time::Duration};
+use std::{fmt, io::Write as _, process::ExitCode, str::FromStr, time::Duration};
 
 use anyhow::bail;
 use doorward_proto::v1::{
@@ -49,9 +49,9 @@ struct TailArgs {
     /// Start with the newest N [default: 10, none with --after].
     #[arg(long, value_name = "N")]
     last: Option<u32>,
-    /// Start after this cursor (`cursor` in JSON).
-    #[arg(long, value_name = "CURSOR", conflicts_with = "last")]
-    after: Option<u64>,
+    /// Start after this record: `cursor` in JSON, or `position`, with which a log that was restored meanwhile is noticed.
+    #[arg(long, value_name = "POSITION", conflicts_with = "last")]
+    after: Option<Position>,
     #[command(flatten)]
     common: Common,
 }
@@ -69,9 +69,9 @@ struct QueryArgs {
     /// Newest first.
     #[arg(long)]
     newest_first: bool,
-    /// Only records after this cursor.
-    #[arg(long, value_name = "CURSOR", default_value_t = 0)]
-    after: u64,
+    /// Only records after this one: `cursor` or `position` in JSON.
+    #[arg(long, value_name = "POSITION")]
+    after: Option<Position>,
     #[command(flatten)]
     common: Common,
 }
@@ -138,6 +138,32 @@ struct FilterArgs {
     emitter: Option<String>,
 }
 
+/// A place in a log: `CURSOR`, or `LOG:CURSOR`, where LOG is the log's id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Position {
+    log: String,
+    cursor: u64,
+}
+
+impl FromStr for Position {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (log, cursor) = text.split_once(':').unwrap_or(("", text));
+        let is_log = log.is_empty() != text.contains(':') && log.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match cursor.parse() {
+            Ok(cursor) if is_log => Ok(Self { log: log.to_owned(), cursor }),
+            _ => Err("write a record's `cursor` (a number), or its `position`, as JSON shows them".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.log.is_empty() { write!(f, "{}", self.cursor) } else { write!(f, "{}:{}", self.log, self.cursor) }
+    }
+}
+
 /// A span before now, or a moment, in microseconds.
 fn moment(text: &str) -> Result<i64, String> {
     if let Ok(moment) = text.parse::<jiff::Timestamp>() {
@@ -189,11 +215,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn query(args: &QueryArgs, printer: &mut Printer) -> anyhow::Result<()> {
+    let after = args.after.clone().unwrap_or_default();
     let request = QueryRequest {
         filter: Some(args.common.filter.wire()),
         limit: args.limit,
-        after_cursor: args.after,
+        after_cursor: after.cursor,
         newest_first: args.newest_first,
+        log: after.log,
     };
     let mut client = AuditLogClient::new(args.common.connection.connect().await?);
     let mut records = client.query(request).await.map_err(|status| refused(&status))?.into_inner();
@@ -209,7 +237,7 @@ fn passing(status: &Status) -> bool {
 }
 
 async fn tail(args: &TailArgs, printer: &mut Printer) -> anyhow::Result<()> {
-    let mut cursor = args.after.unwrap_or(0);
+    let mut position = args.after.clone().unwrap_or_default();
     let mut last = if args.after.is_some() { 0 } else { args.last.unwrap_or(10) };
     let mut reached = false;
     let mut wait = Duration::from_millis(250);
@@ -223,8 +251,13 @@ async fn tail(args: &TailArgs, printer: &mut Printer) -> anyhow::Result<()> {
                 continue;
             }
         };
-        let request =
-            TailRequest { filter: Some(args.common.filter.wire()), follow: args.follow, after_cursor: cursor, last };
+        let request = TailRequest {
+            filter: Some(args.common.filter.wire()),
+            follow: args.follow,
+            after_cursor: position.cursor,
+            last,
+            log: position.log.clone(),
+        };
         let problem = match AuditLogClient::new(channel).tail(request).await {
             Err(status) => Some(status),
             Ok(events) => {
@@ -234,7 +267,7 @@ async fn tail(args: &TailArgs, printer: &mut Printer) -> anyhow::Result<()> {
                 loop {
                     match events.next().await {
                         Some(Ok(event)) => {
-                            if take(event, printer, &mut cursor)? {
+                            if take(event, printer, &mut position)? {
                                 // From here on the cursor says where to go on.
                                 last = 0;
                             }
@@ -249,7 +282,7 @@ async fn tail(args: &TailArgs, printer: &mut Printer) -> anyhow::Result<()> {
             None if !args.follow => return Ok(()),
             Some(status) if !args.follow || !reached || !passing(&status) => return Err(refused(&status)),
             _ => {
-                eprintln!("connection lost; going on after cursor {cursor}");
+                eprintln!("connection lost; going on after {position}");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(5));
             }
@@ -257,17 +290,17 @@ async fn tail(args: &TailArgs, printer: &mut Printer) -> anyhow::Result<()> {
     }
 }
 
-/// Prints an event and moves the cursor; true if the cursor is now known.
-fn take(event: TailEvent, printer: &mut Printer, cursor: &mut u64) -> anyhow::Result<bool> {
-    let known = match event.event {
+/// Prints an event and moves the position; true if it is now known.
+fn take(event: TailEvent, printer: &mut Printer, position: &mut Position) -> anyhow::Result<bool> {
+    let (log, cursor) = match event.event {
         Some(Event::Record(stored)) => {
             printer.print(&stored)?;
-            stored.cursor
+            (stored.log, stored.cursor)
         }
         Some(Event::Heartbeat(beat)) => {
             // Notices a reader that went away while nothing comes.
             printer.flush()?;
-            beat.cursor
+            (beat.log, beat.cursor)
         }
         Some(Event::Notice(notice)) if notice.code != "caught_up" => {
             let missed = notice.missed;
@@ -275,15 +308,17 @@ fn take(event: TailEvent, printer: &mut Printer, cursor: &mut u64) -> anyhow::Re
                 "{}: {} ({missed} records; doorward audit query --after {} shows them)",
                 clean(&notice.code),
                 clean(&notice.message),
-                notice.resume_cursor
+                Position { log: notice.log, cursor: notice.resume_cursor }
             );
-            0
+            (String::new(), 0)
         }
-        Some(Event::Notice(notice)) => notice.resume_cursor,
-        None => 0,
+        Some(Event::Notice(notice)) => (notice.log, notice.resume_cursor),
+        None => (String::new(), 0),
     };
-    *cursor = known.max(*cursor);
-    Ok(*cursor > 0)
+    if cursor > position.cursor {
+        *position = Position { log, cursor };
+    }
+    Ok(position.cursor > 0)
 }
 
 struct Printer {
@@ -344,6 +379,7 @@ fn line(stored: &StoredRecord) -> String {
     }
     let (outcome, code, what) = match record.kind() {
         RecordKind::Gap => ("gap".to_owned(), record.gap_reason.clone(), missing(&record)),
+        RecordKind::Summary => ("summed".to_owned(), decision.code.clone(), summed(&record)),
         RecordKind::Response => {
             let response = record.response.clone().unwrap_or_default();
             let what = format!(
@@ -374,6 +410,18 @@ fn line(stored: &StoredRecord) -> String {
         or_dash(&record.role),
         or_dash(&record.service),
         clean(&what)
+    )
+}
+
+/// What a summed record says.
+fn summed(record: &AuditRecord) -> String {
+    let summary = record.summary.unwrap_or_default();
+    let from = if record.source_address.is_empty() { "several addresses" } else { &record.source_address };
+    format!(
+        "{} MORE like this from {from}, denied between {} and {}; none of them has a record of its own",
+        summary.count,
+        time(summary.first_micros),
+        time(summary.last_micros)
     )
 }
 
@@ -416,6 +464,7 @@ fn record(stored: &StoredRecord) -> Value {
         RecordKind::Decision => "decision",
         RecordKind::Response => "response",
         RecordKind::Gap => "gap",
+        RecordKind::Summary => "summary",
         RecordKind::Unspecified => "unknown",
     };
     let principal = record.principal.as_ref().map(|principal| {
@@ -440,8 +489,12 @@ fn record(stored: &StoredRecord) -> Value {
             "bytes": response.bytes, "records": response.records, "code": response.code,
         })
     });
+    let summary = record.summary.as_ref().map(|summary| {
+        json!({ "count": summary.count, "first": time(summary.first_micros), "last": time(summary.last_micros) })
+    });
+    let position = Position { log: stored.log.clone(), cursor: stored.cursor };
     json!({
-        "cursor": stored.cursor, "kind": kind, "decisionId": record.decision_id, "time": time(record.time_micros),
+        "cursor": stored.cursor, "position": position.to_string(), "kind": kind, "decisionId": record.decision_id, "time": time(record.time_micros),
         "received": time(stored.received_micros), "emitter": record.emitter, "sequence": record.sequence,
         "hash": hex(&stored.hash), "previousHash": hex(&record.previous_hash), "principal": principal,
         "role": record.role, "department": record.department, "service": record.service, "dialect": record.dialect,
@@ -451,13 +504,50 @@ fn record(stored: &StoredRecord) -> Value {
         "traceId": record.trace_id, "gap": record.gap, "gapReason": record.gap_reason,
         "lostEmitter": record.lost_emitter, "lostSequence": record.lost_sequence, "model": record.model,
         "classification": record.classification, "erased": record.erased, "policyStale": record.policy_stale,
-        "sourceAddress": record.source_address,
+        "sourceAddress": record.source_address, "summary": summary, "cut": record.cut,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use doorward_proto::v1::RecordSummary;
+
     use super::*;
+
+    #[test]
+    fn a_position_is_a_cursor_with_or_without_its_log() {
+        let position = |log: &str, cursor| Ok(Position { log: log.into(), cursor });
+        assert_eq!("184467".parse(), position("", 184_467));
+        assert_eq!("00ab:7".parse(), position("00ab", 7));
+        for wrong in ["", ":7", "xyz:7", "00ab:", "-1", "00ab:7:8", "00ab"] {
+            assert!(wrong.parse::<Position>().is_err(), "{wrong}");
+        }
+        for text in ["184467", "00ab:7"] {
+            assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_sum_says_how_many_from_where_and_between_when() {
+        let mut stored = StoredRecord {
+            record: Some(AuditRecord {
+                kind: RecordKind::Summary.into(),
+                source_address: "10.0.0.7".into(),
+                summary: Some(RecordSummary { count: 490, first_micros: 1_000_000, last_micros: 2_000_000 }),
+                ..AuditRecord::default()
+            }),
+            ..StoredRecord::default()
+        };
+        let text = line(&stored);
+        for part in ["summed", "490 MORE", "from 10.0.0.7", "1970-01-01T00:00:01", "1970-01-01T00:00:02"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(record(&stored)["summary"]["count"], 490);
+        if let Some(record) = &mut stored.record {
+            record.source_address.clear();
+        }
+        assert!(line(&stored).contains("several addresses"));
+    }
 
     #[test]
     fn since_is_a_span_or_a_moment() {

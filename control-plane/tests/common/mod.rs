@@ -136,12 +136,16 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn connect(server: &Server, node: &str, digest: Vec<u8>, epoch: u64) -> Self {
+        let proxy = ProxyIdentity { node: node.into(), ..Default::default() };
+        Self::connect_as(server, proxy, digest, epoch).await
+    }
+
+    pub async fn connect_as(server: &Server, proxy: ProxyIdentity, digest: Vec<u8>, epoch: u64) -> Self {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let key = std::fs::read_to_string(server.root.join("data/policy-signing.pub")).unwrap();
         let key = ed25519_compact::PublicKey::from_slice(&STANDARD.decode(key.trim()).unwrap()).unwrap();
         let (requests, stream) = mpsc::channel(16);
-        let proxy = Some(ProxyIdentity { node: node.into(), ..Default::default() });
-        let hello = Hello { protocol_version: 1, proxy, scope: "default".into(), digest, epoch };
+        let hello = Hello { protocol_version: 1, proxy: Some(proxy), scope: "default".into(), digest, epoch };
         requests.send(SubscribeRequest { message: Some(Request::Hello(hello)) }).await.unwrap();
         let mut client = PolicyDiscoveryClient::new(server.channel().await);
         let updates = client.subscribe(ReceiverStream::new(stream)).await.unwrap().into_inner();

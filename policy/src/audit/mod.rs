@@ -4,6 +4,7 @@
 //! left out, no maps, no unknown fields. The chain is `h(n) = SHA-256(h(n-1) ‖ canonical(record n))` with `h(0)` of 32
 //! zero bytes; record *n* also carries `h(n-1)` itself, so that a record alone tells its place.
 
+pub mod bounds;
 mod record;
 
 use doorward_proto::v1::{AuditRecord, RecordKind};
@@ -11,7 +12,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 pub(crate) use record::{RecordContext, Sent, build};
-pub use record::{fingerprint, predicate_text};
+pub use record::{UNIDENTIFIED, fingerprint, predicate_text};
 
 /// `h(0)`: what the first record of an emitter follows.
 pub const GENESIS: [u8; 32] = [0; 32];

@@ -1,5 +1,6 @@
 //! Builds the record of one decision. Credentials, masked values and literals of masked fields never enter it.
 
+use super::bounds::{self, Cuts};
 use crate::{
     bundle::{Service, Tables},
     code::Denial,
@@ -13,6 +14,9 @@ use doorward_proto::v1::{
 };
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
+
+/// The user of a record where nobody was identified.
+pub const UNIDENTIFIED: &str = "unidentified";
 
 /// What is known when a record is built; later parts are `None` where the request did not get that far.
 #[derive(Clone, Copy, Debug)]
@@ -65,67 +69,103 @@ fn records_query(service: Option<&Service>, path: &str) -> bool {
     service.is_some_and(|service| service.record_request_text) && refuse_in_query(path).is_ok()
 }
 
-fn recorded(service: Option<&Service>, request: &HttpRequest<'_>, path: &str, body: Option<&[u8]>) -> RecordRequest {
+/// Names of the parts of a request, for `cut`.
+struct Places {
+    method: &'static str,
+    authority: &'static str,
+    path: &'static str,
+}
+
+const ASKED: Places = Places { method: "asked.method", authority: "asked.authority", path: "asked.path" };
+const SENT: Places = Places { method: "sent.method", authority: "sent.authority", path: "sent.path" };
+
+fn recorded(
+    cuts: &mut Cuts,
+    places: &Places,
+    service: Option<&Service>,
+    request: &HttpRequest<'_>,
+    path: &str,
+    body: Option<&[u8]>,
+) -> RecordRequest {
     let text = if records_query(service, path) { path } else { path.split(['?', '#']).next().unwrap_or_default() };
     RecordRequest {
-        method: request.method.to_owned(),
-        authority: request.authority.to_owned(),
-        path: text.to_owned(),
+        method: cuts.text(places.method, request.method, bounds::METHOD),
+        authority: cuts.text(places.authority, request.authority, bounds::AUTHORITY),
+        path: cuts.text(places.path, text, bounds::PATH),
         sha256: fingerprint(request.method, request.authority, path).to_vec(),
         body_sha256: body.map(|body| Sha256::digest(body).to_vec()).unwrap_or_default(),
     }
 }
 
-fn principal(tables: Option<&Tables>, principal: Option<&Principal>) -> RecordPrincipal {
-    let text = |name: &Option<crate::Name>| name.as_deref().unwrap_or_default().to_owned();
+fn principal(cuts: &mut Cuts, tables: Option<&Tables>, principal: Option<&Principal>) -> RecordPrincipal {
     let Some(principal) = principal else {
-        return RecordPrincipal { user: "unidentified".to_owned(), ..RecordPrincipal::default() };
+        return RecordPrincipal { user: UNIDENTIFIED.to_owned(), ..RecordPrincipal::default() };
     };
-    RecordPrincipal {
-        user: principal.user.as_deref().unwrap_or("unidentified").to_owned(),
-        provider: text(&principal.provider),
-        groups: principal.groups.iter().map(|group| group.to_string()).collect(),
-        tenant: text(&principal.tenant),
-        attributes: principal
-            .attributes
-            .iter()
-            .map(|(name, value)| RecordAttribute {
-                name: name.to_string(),
-                values: match value {
-                    Attribute::One(value) => vec![value.to_string()],
-                    Attribute::Many(values) => values.iter().map(|value| value.to_string()).collect(),
-                },
-            })
-            .collect(),
-        agents: principal.agents.iter().map(|agent| agent.name.to_string()).collect(),
-        key: principal.key.and_then(|at| tables?.keys().get(at).map(|key| key.name.to_string())).unwrap_or_default(),
-        token_id: principal.token.as_ref().map(|token| text(&token.id)).unwrap_or_default(),
-        token_sha256: principal.token.as_ref().map(|token| token.sha256.to_string()).unwrap_or_default(),
-        mesh_identity: text(&principal.mesh),
+    let key = principal.key.and_then(|at| tables?.keys().get(at)).map(|key| &*key.name);
+    let token = principal.token.as_ref();
+    let mut name =
+        |place: &'static str, name: Option<&str>| name.map(|name| cuts.name(place, name)).unwrap_or_default();
+    let mut record = RecordPrincipal {
+        user: name("principal.user", Some(principal.user.as_deref().unwrap_or(UNIDENTIFIED))),
+        provider: name("principal.provider", principal.provider.as_deref()),
+        tenant: name("principal.tenant", principal.tenant.as_deref()),
+        agents: principal.agents.iter().map(|agent| name("principal.agents", Some(&agent.name))).collect(),
+        key: name("principal.key", key),
+        token_id: name("principal.token_id", token.and_then(|token| token.id.as_deref())),
+        token_sha256: token.map(|token| token.sha256.to_string()).unwrap_or_default(),
+        ..RecordPrincipal::default()
+    };
+    record.mesh_identity =
+        principal.mesh.as_deref().map(|id| cuts.text("principal.mesh_identity", id, bounds::MESH)).unwrap_or_default();
+    let mut left = bounds::GROUPS;
+    record.groups = cuts.names("principal.groups", principal.groups.iter().map(|group| &**group), &mut left);
+    let mut left = bounds::ATTRIBUTES;
+    for (name, value) in &principal.attributes {
+        let Some(name) = cuts.names("principal.attributes", [&**name], &mut left).pop() else { break };
+        let values = match value {
+            Attribute::One(value) => cuts.names("principal.attributes", [&**value], &mut left),
+            Attribute::Many(values) => {
+                cuts.names("principal.attributes", values.iter().map(|value| &**value), &mut left)
+            }
+        };
+        record.attributes.push(RecordAttribute { name, values });
     }
+    record
 }
 
-fn operations(data: Option<&DataRequest>, constraints: Option<&Constraints>) -> Vec<RecordOperation> {
-    let Some(data) = data else { return Vec::new() };
-    data.operations
-        .iter()
-        .enumerate()
-        .map(|(at, operation)| {
-            let mut record = RecordOperation {
-                component: operation.component.to_string(),
-                verb: verb_name(operation.verb).to_owned(),
-                ..RecordOperation::default()
+fn operations(cuts: &mut Cuts, data: Option<&DataRequest>, constraints: Option<&Constraints>) -> Vec<RecordOperation> {
+    let (mut left, mut kept) = (bounds::OPERATIONS, Vec::new());
+    for (at, operation) in data.iter().flat_map(|data| &data.operations).enumerate() {
+        if !bounds::spend(&mut left, bounds::OPERATION) {
+            cuts.add("operations");
+            break;
+        }
+        let component = cuts.names("operations.component", [&*operation.component], &mut left).pop();
+        let mut record = RecordOperation {
+            component: component.unwrap_or_default(),
+            verb: verb_name(operation.verb).to_owned(),
+            ..RecordOperation::default()
+        };
+        if let Some(constraint) = constraints.and_then(|constraints| constraints.operations.get(at)) {
+            // What limits comes before the lists, which may take all the room.
+            let mut predicate = |place: &'static str, predicate: &Option<Resolved>| match predicate {
+                None => String::new(),
+                Some(predicate) => {
+                    let text = cuts.display(place, predicate, bounds::PREDICATE.min(left));
+                    left = left.saturating_sub(text.len());
+                    text
+                }
             };
-            if let Some(constraint) = constraints.and_then(|constraints| constraints.operations.get(at)) {
-                record.visible = constraint.visible.iter().map(|name| name.to_string()).collect();
-                record.masked = constraint.masks.iter().map(|mask| mask.field.to_string()).collect();
-                record.rows = constraint.rows.as_ref().map(predicate_text).unwrap_or_default();
-                record.check = constraint.check.as_ref().map(predicate_text).unwrap_or_default();
-                record.max_rows = constraint.max_rows.unwrap_or_default();
-            }
-            record
-        })
-        .collect()
+            record.rows = predicate("operations.rows", &constraint.rows);
+            record.check = predicate("operations.check", &constraint.check);
+            record.max_rows = constraint.max_rows.unwrap_or_default();
+            let masked = constraint.masks.iter().map(|mask| &*mask.field);
+            record.masked = cuts.names("operations.masked", masked, &mut left);
+            record.visible = cuts.names("operations.visible", constraint.visible.iter().map(|name| &**name), &mut left);
+        }
+        kept.push(record);
+    }
+    kept
 }
 
 /// A resolved predicate as text, as documents write it.
@@ -152,21 +192,23 @@ pub(crate) fn build(context: &RecordContext<'_>, request: &HttpRequest<'_>) -> A
         Some(Would::Rewrite) => ("would_rewrite", ""),
         Some(Would::Allow) => ("would_allow", ""),
     };
-    let name = |name: Option<&crate::Name>| name.map(|name| name.to_string()).unwrap_or_default();
+    let mut cuts = Cuts::default();
     let mut erased = Vec::new();
     if !records_query(context.service, request.path) && request.path.contains('?') {
         erased.push("asked.query".to_owned());
     }
-    let asked = recorded(context.service, request, request.path, request.body);
-    AuditRecord {
+    let asked = recorded(&mut cuts, &ASKED, context.service, request, request.path, request.body);
+    let mut name =
+        |place: &'static str, name: Option<&crate::Name>| name.map(|name| cuts.name(place, name)).unwrap_or_default();
+    let mut record = AuditRecord {
         decision_id: context.decision_id.to_owned(),
         time_micros: context.time_micros,
         kind: RecordKind::Decision.into(),
-        principal: Some(principal(context.tables, context.principal)),
-        role: name(decision.and_then(|decision| decision.role.as_ref())),
-        department: name(decision.and_then(|decision| decision.department.as_ref())),
-        service: name(context.service.map(|service| &service.name)),
-        operations: operations(context.data, constraints),
+        role: name("role", decision.and_then(|decision| decision.role.as_ref())),
+        department: name("department", decision.and_then(|decision| decision.department.as_ref())),
+        service: name("service", context.service.map(|service| &service.name)),
+        principal: Some(principal(&mut cuts, context.tables, context.principal)),
+        operations: operations(&mut cuts, context.data, constraints),
         dialect: context
             .service
             .map(|service| match service.dialect {
@@ -179,14 +221,17 @@ pub(crate) fn build(context: &RecordContext<'_>, request: &HttpRequest<'_>) -> A
             .to_owned(),
         sent: context.sent.map(|sent| match sent.body {
             None if sent.path == request.path => asked.clone(),
-            body => recorded(context.service, request, sent.path, body.or(request.body)),
+            body => recorded(&mut cuts, &SENT, context.service, request, sent.path, body.or(request.body)),
         }),
         asked: Some(asked),
         decision: Some(RecordDecision {
             outcome: outcome.to_owned(),
             code: context.denial.map(|denial| denial.code.as_str()).unwrap_or_default().to_owned(),
             status: context.denial.map(|denial| u32::from(denial.code.status())).unwrap_or_default(),
-            detail: context.denial.map(|denial| denial.detail.to_string()).unwrap_or_default(),
+            detail: context
+                .denial
+                .map(|denial| cuts.text("decision.detail", &denial.detail, bounds::DETAIL))
+                .unwrap_or_default(),
             would: would.to_owned(),
             would_code: would_code.to_owned(),
             duration_nanos: 0,
@@ -195,9 +240,11 @@ pub(crate) fn build(context: &RecordContext<'_>, request: &HttpRequest<'_>) -> A
         bundle_epoch: context.tables.map(Tables::epoch).unwrap_or_default(),
         trace_id: trace_id(request),
         erased,
-        source_address: request.source_address.to_owned(),
+        source_address: cuts.text("source_address", request.source_address, bounds::ADDRESS),
         ..AuditRecord::default()
-    }
+    };
+    record.cut = cuts.into_places();
+    record
 }
 
 /// Trace id of a W3C `traceparent` header (`00-TRACE-SPAN-FLAGS`), if it is one.

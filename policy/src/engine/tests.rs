@@ -543,3 +543,63 @@ fn a_preflight_goes_upstream_without_anything_but_its_question_and_only_where_th
         assert_eq!(code(&ask(&open, "OPTIONS", path, &preflight, None)), Some(Code::Unparsable), "{path}");
     }
 }
+
+#[test]
+fn no_caller_makes_a_record_larger_than_its_bound_and_the_hashes_cover_what_was_cut() {
+    use crate::audit::bounds::MAX_RECORD_BYTES;
+    use prost::Message as _;
+    let recording = POLICY.replace("  match:", "  recordRequestText: true\n  match:");
+    let tables = tables(&(recording + &key("reader", "reader", "app-reader", "")));
+    let long = |unit: &str| unit.repeat(57_000 / unit.len());
+    let headers = [Header { name: "x-doorward-key", value: b"reader" }];
+    let paths = [
+        format!("/{}", long("a")),
+        format!("/{}", long("ü")),
+        format!("/api/v2/crm/{}", long("a")),
+        format!("/api/v2/crm/_table/{}", long("a")),
+        format!("/api/v2/crm/_table/orders?{}", long("a")),
+        format!("/api/v2/crm/_table/orders?fields={}", long("a,")),
+        format!("/api/v2/crm/_table/orders?filter=status='{}'", long("a")),
+        format!("/api/v2/crm/_table/orders?related={}", long("b_by_id,")),
+        format!("/api/v2/crm/_table/orders/{}", long("1")),
+    ];
+    for path in &paths {
+        for headers in [&headers[..], &[]] {
+            for (method, authority) in [("GET", "x"), (&long("M"), &long("h."))] {
+                let ask = HttpRequest { method, authority, ..request(path, headers, None) };
+                let begun = begin(&tables, &Now, &Settings::default(), &mut TokenCache::default(), &ask);
+                let Begin::Done(verdict) = begun else { continue };
+                let size = verdict.record.encoded_len();
+                assert!(size < 8 << 10, "{size}: {}", &path[..40]);
+                let asked = verdict.record.asked.unwrap();
+                assert_eq!(asked.sha256, crate::audit::fingerprint(method, authority, path));
+                assert!(asked.path.ends_with('…') && verdict.record.cut.contains(&"asked.path".into()), "{path:.40}");
+            }
+        }
+    }
+    // What a token may say of its holder.
+    let names = |count: usize, length: usize| (0..count).map(move |at| format!("{at:0length$}").into());
+    let principal = Arc::new(Principal {
+        user: names(1, 16_000).next(),
+        tenant: names(1, 16_000).next(),
+        groups: names(512, 300).collect(),
+        attributes: names(256, 300).map(|name| (name, identity::Attribute::Many(names(512, 40).collect()))).collect(),
+        agents: names(9, 16_000).map(|name| identity::Agent { name }).collect(),
+        mesh: names(1, 16_000).next(),
+        ..Principal::default()
+    });
+    let verdict = explain(
+        &tables,
+        &Now,
+        &Settings::default(),
+        &principal,
+        &request(&paths[5], &headers, None),
+        &mut Trace::default(),
+    );
+    let record = verdict.record;
+    assert!(record.encoded_len() < MAX_RECORD_BYTES - 4096, "{}", record.encoded_len());
+    for place in ["principal.user", "principal.agents", "principal.groups", "principal.attributes", "asked.path"] {
+        assert!(record.cut.contains(&place.to_owned()), "{place}: {:?}", record.cut);
+    }
+    assert!(record.principal.unwrap().groups.len() > 30);
+}

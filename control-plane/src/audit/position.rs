@@ -1,0 +1,81 @@
+//! Which log a cursor belongs to.
+//!
+//! A cursor is a number, and after a restore from a backup the same numbers are given out again, for other records. So each
+//! run of the control plane that writes draws an id, which holds from its first cursor on; a reader that names the id along
+//! with the cursor is told if the records after it are not those that it would have got before.
+
+use tonic::Status;
+
+/// Ids of the log by the cursor they hold from, ascending.
+#[derive(Debug, Default)]
+pub struct Logs(Vec<(u64, u64)>);
+
+impl Logs {
+    /// Of rows that ascend.
+    pub fn new(rows: Vec<(u64, u64)>) -> Self {
+        Self(rows)
+    }
+
+    /// From this cursor on the log has this id.
+    pub fn push(&mut self, first: u64, id: u64) {
+        self.0.push((first, id));
+    }
+
+    /// The newest id.
+    pub fn newest(&self) -> Option<u64> {
+        self.0.last().map(|(_, id)| *id)
+    }
+
+    /// The id at a cursor, in hexadecimal; "" before there was any.
+    pub fn at(&self, cursor: u64) -> String {
+        let after = self.0.partition_point(|(first, _)| *first <= cursor);
+        after.checked_sub(1).and_then(|at| self.0.get(at)).map(|(_, id)| format!("{id:016x}")).unwrap_or_default()
+    }
+}
+
+/// Why a reader cannot resume where it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Misplaced {
+    /// No record has this cursor yet.
+    #[error(
+        "cursor {cursor} is beyond the newest record of this audit log, which is {head}: the log was restored or rebuilt, or \
+         the cursor is of another control plane. Records that you have may be missing here, and new ones get cursors that you \
+         have seen. Look up the newest record that both have (doorward audit query --decision-id), and resume after its cursor \
+         here, or begin anew (--last, --since)"
+    )]
+    Beyond {
+        /// Asked for.
+        cursor: u64,
+        /// The newest.
+        head: u64,
+    },
+    /// The log had another id at this cursor.
+    #[error(
+        "cursor {cursor} is of another audit log than this one has there: the log was restored or rebuilt, or you ask another \
+         control plane. Records that you have may be missing here. Look up the newest record that both have (doorward audit \
+         query --decision-id), and resume after its cursor here, or begin anew (--last, --since)"
+    )]
+    OtherLog {
+        /// Asked for.
+        cursor: u64,
+    },
+}
+
+impl From<Misplaced> for Status {
+    fn from(misplaced: Misplaced) -> Self {
+        Status::out_of_range(misplaced.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_holds_from_its_first_cursor_on() {
+        let logs = Logs::new(vec![(5, 1), (9, 0xab)]);
+        let found: Vec<_> = [0, 4, 5, 8, 9, 100].map(|cursor| logs.at(cursor)).into();
+        let (one, two) = ("0000000000000001", "00000000000000ab");
+        assert_eq!(found, ["", "", one, one, two, two]);
+    }
+}
