@@ -126,7 +126,7 @@ fn constrain(
             let key = component.and_then(|component| component.key.first());
             let key = key.ok_or_else(|| unsupported("ids need a declared key of one field."))?;
             let test = super::filter::Test::In { negated: false, values: ids.clone() };
-            table.rows = Rows::Filter(Filter::Test(key.clone(), test));
+            table.rows = Rows::Filter(Filter::of(key.clone(), test));
         }
         if let Some(rows) = &own.rows {
             let any = component.and_then(|component| component.fields.first()).map(|field| &field.name);
@@ -354,7 +354,9 @@ fn query(target: &mut String, table: &Table) -> Result<(), Denial> {
         Rows::All | Rows::One(_) => {}
         Rows::Ids(ids) => {
             let text = |literal: &super::filter::Literal| match literal {
-                super::filter::Literal::Text(text) | super::filter::Literal::Number(text) => text.clone(),
+                super::filter::Literal::Text(text)
+                | super::filter::Literal::Number(text)
+                | super::filter::Literal::Exact(text) => text.clone(),
             };
             push("ids", &ids.iter().map(text).collect::<Vec<_>>().join(","));
         }

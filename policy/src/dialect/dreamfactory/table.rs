@@ -1,7 +1,7 @@
 //! Requests of tables: which rows, what of them, and what is written.
 
 use super::{
-    body, filter,
+    body, cast, filter,
     filter::Literal,
     options::{BODY_OPTIONS, Options, QUERY_OPTIONS, columns, is_alias, orders, resolve, shown},
     parse::Understood,
@@ -85,7 +85,12 @@ pub(super) fn table(
     let mut options = Options::default();
     options.query(query)?;
     let records = records(component, verb, id, json, &mut options)?;
-    for name in ["having", "as_list", "include_schema"] {
+    if options.take("having").is_some() {
+        return Err(unsupported(
+            "DreamFactory does not apply having to a table, so that groups would come which it excludes: limit rows by filter, and groups in the client.",
+        ));
+    }
+    for name in ["as_list", "include_schema"] {
         if options.take(name).is_some_and(|value| !matches!(value.as_str(), Some("false" | "0"))) {
             return Err(unsupported(format!("The option {name} is not supported.")));
         }
@@ -124,7 +129,10 @@ pub(super) fn table(
                 },
                 _ => Err(unsupported("ids must be integers or strings.")),
             };
-            Rows::Ids(ids.iter().map(literal).collect::<Result<_, _>>()?)
+            let field_type = |key: &Name| component.and_then(|component| component.field(key)).map(|key| key.field_type);
+            let key_type = key.first().and_then(field_type).unwrap_or(FieldType::Unspecified);
+            let typed = |value: &Value| cast::literal(literal(value)?, key_type);
+            Rows::Ids(ids.iter().map(typed).collect::<Result<_, _>>()?)
         }
         (Some(id), None, None) => {
             if !path::plain_name(id) || id.contains(',') || !filter::carries(id) {

@@ -4,6 +4,7 @@ mod reads;
 mod resources;
 mod rows;
 mod upstream;
+mod words;
 mod writes;
 
 use super::{emit, parse};
@@ -84,6 +85,7 @@ fn service() -> Service {
         components: [
             component("_table/customers", &customers, &[("orders_by_customer_id", "_table/orders")]),
             component("_table/orders", &[("id", Integer), ("total", Number), ("cost", Number)], &[]),
+            component("_table/words", &words::COLUMNS.map(|name| (name, String)), &[]),
             component("_proc/get_summary", &[], &[]),
         ]
         .into_iter()
