@@ -6,6 +6,7 @@ use crate::{
 };
 use doorward_policy::{
     Name,
+    number::Decimal,
     predicate::{
         CompareOp, Context, MAX_DEPTH, Predicate, Resolved, Truth, eval,
         parse::{MAX_LENGTH, parse},
@@ -13,6 +14,7 @@ use doorward_policy::{
     },
     value::{FieldType, Literal, Value},
 };
+use num_bigint::BigInt;
 use std::{cmp::Ordering, sync::LazyLock};
 
 const FIELDS: [(&str, FieldType); 8] = [
@@ -101,11 +103,11 @@ fn schema(name: &str) -> Option<FieldType> {
 static ROWS: LazyLock<Vec<[Value; 8]>> = LazyLock::new(|| {
     let text = |text: &str| Value::Literal(Literal::String(text.into()));
     let integer = |number| Value::Literal(Literal::Integer(number));
-    let number = |number| Value::Literal(Literal::Number(number));
+    let number = |text: &str| Value::Literal(Literal::Number(Decimal::parse(text).expect("a number")));
     let truth = |truth| Value::Literal(Literal::Boolean(truth));
     let (null, day) = (Value::Null, "2024-01-01T00:00:00Z");
     vec![
-        [integer(1), number(1.5), text("west"), text("a"), truth(true), text(day), text("2024-01-01"), text("{}")],
+        [integer(1), number("1.5"), text("west"), text("a"), truth(true), text(day), text("2024-01-01"), text("{}")],
         [
             integer(7),
             integer(9_007_199_254_740_993),
@@ -128,7 +130,7 @@ static ROWS: LazyLock<Vec<[Value; 8]>> = LazyLock::new(|| {
         ],
         [
             integer(-3),
-            number(-2.5),
+            number("-2.5"),
             text("éa%"),
             text("WEST"),
             null.clone(),
@@ -138,7 +140,7 @@ static ROWS: LazyLock<Vec<[Value; 8]>> = LazyLock::new(|| {
         ],
         [
             integer(i64::MAX),
-            number(1e300),
+            number("1e300"),
             text("acme"),
             text("north"),
             truth(true),
@@ -268,19 +270,24 @@ fn order(field_type: FieldType, left: &Literal, right: &Literal) -> Option<Optio
         },
         (Literal::Boolean(left), Literal::Boolean(right)) => Some(left.cmp(right)),
         (Literal::Integer(left), Literal::Integer(right)) => Some(left.cmp(right)),
-        (Literal::Number(left), Literal::Number(right)) => left.partial_cmp(right),
-        (Literal::Integer(left), Literal::Number(right)) => Some(exact(*left, *right)),
-        (Literal::Number(left), Literal::Integer(right)) => Some(exact(*right, *left).reverse()),
+        (Literal::Number(left), Literal::Number(right)) => Some(exact(left.as_str())?.cmp(&exact(right.as_str())?)),
+        (Literal::Integer(left), Literal::Number(right)) => {
+            Some(exact(&left.to_string())?.cmp(&exact(right.as_str())?))
+        }
+        (Literal::Number(left), Literal::Integer(right)) => {
+            Some(exact(left.as_str())?.cmp(&exact(&right.to_string())?))
+        }
         _ => None,
     })
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "the conversion saturates beyond every integer compared with")]
-fn exact(integer: i64, number: f64) -> Ordering {
-    i128::from(integer).cmp(&(number.trunc() as i128)).then_with(|| {
-        let fraction = number.fract();
-        0.0_f64.partial_cmp(&fraction).unwrap_or(Ordering::Equal)
-    })
+/// The number as a multiple of 10^-2000; `None` where that would be too large to be quick.
+fn exact(text: &str) -> Option<BigInt> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let shift: i64 = exponent.trim_start_matches('+').parse().ok().filter(|shift: &i64| shift.abs() < 900)?;
+    let power = u32::try_from(2000 + shift - i64::try_from(fraction.len()).ok()?).ok()?;
+    Some([whole, fraction].concat().parse::<BigInt>().ok()? * BigInt::from(10).pow(power))
 }
 
 fn instant(text: &str) -> Option<jiff::Timestamp> {

@@ -12,6 +12,7 @@
 //! | [`bundle`] | a `Bundle` (wire form) | [`bundle::Tables`]: interned, indexed, immutable |
 //! | [`identity`] | credentials | a [`identity::Principal`] |
 //! | [`dialect`] | an HTTP request | a [`request::DataRequest`], and back, constrained |
+//! | [`number`] | a number's text | an exact decimal |
 //! | [`predicate`] | a row filter's text | a typed tree, resolved and evaluated |
 //! | [`decide`] | principal × request × tables | a [`decide::Decision`] |
 //! | [`limit`] | a decision's rate limits | a yes, or when to come back |
@@ -32,6 +33,7 @@ pub mod engine;
 pub mod host;
 pub mod identity;
 pub mod limit;
+pub mod number;
 pub mod predicate;
 pub mod request;
 pub mod transform;

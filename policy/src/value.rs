@@ -1,6 +1,6 @@
 //! Typed values of fields, as predicates and write checks see them.
 
-use crate::Name;
+use crate::{Name, number::Decimal};
 pub use doorward_proto::v1::FieldType;
 
 /// A literal of a field's type. There is no null: SQL's `NULL` is tested with `IS NULL` only.
@@ -8,10 +8,10 @@ pub use doorward_proto::v1::FieldType;
 pub enum Literal {
     /// `string`, and `timestamp` and `date` in their ISO 8601 text.
     String(Name),
-    /// `integer`
+    /// `integer`: 64 bits with a sign, as in SQLite, PostgreSQL's `bigint` and PHP.
     Integer(i64),
-    /// `number`; always finite
-    Number(f64),
+    /// `number`, exactly as it was written; always finite.
+    Number(Decimal),
     /// `boolean`
     Boolean(bool),
 }

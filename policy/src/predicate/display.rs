@@ -11,7 +11,7 @@ impl Display for Literal {
         match self {
             Literal::String(text) => quoted(f, text, '\''),
             Literal::Integer(value) => write!(f, "{value}"),
-            Literal::Number(value) => write!(f, "{value:?}"),
+            Literal::Number(value) => write!(f, "{value}"),
             Literal::Boolean(value) => write!(f, "{value}"),
         }
     }

@@ -5,7 +5,6 @@ use super::{
     parse::{is_date, parse_rfc3339},
 };
 use crate::value::{FieldType, Literal, Value};
-use std::cmp::Ordering;
 
 /// A truth value. Only `True` lets anything through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +89,9 @@ fn compare(field_type: FieldType, have: &Literal, op: CompareOp, want: &Literal)
             _ => None,
         },
         (Literal::Integer(have), Literal::Integer(want)) => Some(have.cmp(want)),
-        (Literal::Number(have), Literal::Number(want)) => have.partial_cmp(want),
-        (Literal::Integer(have), Literal::Number(want)) => exact(*have, *want),
-        (Literal::Number(have), Literal::Integer(want)) => exact(*want, *have).map(Ordering::reverse),
+        (Literal::Number(have), Literal::Number(want)) => Some(have.cmp(want)),
+        (Literal::Integer(have), Literal::Number(want)) => Some(want.cmp_integer(*have).reverse()),
+        (Literal::Number(have), Literal::Integer(want)) => Some(have.cmp_integer(*want)),
         (Literal::Boolean(have), Literal::Boolean(want)) => Some(have.cmp(want)),
         _ => None,
     };
@@ -105,23 +104,6 @@ fn compare(field_type: FieldType, have: &Literal, op: CompareOp, want: &Literal)
         CompareOp::Gt => Truth::from(ordering.is_gt()),
         CompareOp::Ge => Truth::from(ordering.is_ge()),
         CompareOp::Unspecified => Truth::Unknown,
-    }
-}
-
-/// Compares without rounding the integer.
-#[allow(clippy::cast_possible_truncation, reason = "the number is within the range of i64 and has no fraction")]
-fn exact(integer: i64, number: f64) -> Option<Ordering> {
-    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if number.is_nan() {
-        None
-    } else if number >= LIMIT {
-        Some(Ordering::Less)
-    } else if number < -LIMIT {
-        Some(Ordering::Greater)
-    } else {
-        let whole = number.floor();
-        let fraction = if number > whole { Ordering::Less } else { Ordering::Equal };
-        Some(integer.cmp(&(whole as i64)).then(fraction))
     }
 }
 

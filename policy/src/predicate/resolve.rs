@@ -222,7 +222,7 @@ mod tests {
         for (text, expected) in [
             ("region = {user.name} AND region = {tenant}", "region = 'eve@example.com' AND region = 'acme'"),
             ("id = {user.id}", "id = 42"),
-            ("score > {user.s}", "score > -1500.0"),
+            ("score > {user.s}", "score > -1.5e3"),
             ("open = {user.o}", "open = true"),
             ("region = {user.n}", "region = 'a'' OR 1=1'"),
             ("region IN ({role.zone}, 'x')", "region IN ('west', 'north', 'x')"),

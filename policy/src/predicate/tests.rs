@@ -1,7 +1,7 @@
 //! Evaluator, simplifier, printer and wire form against slow, obvious counterparts and SQLite.
 
 use super::{parse::parse, wire, *};
-use crate::value::Value;
+use crate::{number::Decimal, value::Value};
 use proptest::prelude::*;
 use rusqlite::Connection;
 
@@ -19,9 +19,9 @@ fn literal(field_type: FieldType) -> BoxedStrategy<Literal> {
     let text = |list: &'static [&'static str]| prop::sample::select(list).prop_map(|text| Literal::String(text.into()));
     match field_type {
         FieldType::Integer => prop::sample::select(vec![-2, 0, 1, 2, 3, i64::MAX]).prop_map(Literal::Integer).boxed(),
-        FieldType::Number => {
-            prop::sample::select(vec![-2.5, 0.0, 1.0, 2.0, 2.5, 1e20]).prop_map(Literal::Number).boxed()
-        }
+        FieldType::Number => prop::sample::select(vec!["-2.5", "0.0", "-0", "1", "1.0", "2e0", "2.5", "1E20"])
+            .prop_map(|text| Literal::Number(Decimal::parse(text).unwrap()))
+            .boxed(),
         FieldType::Boolean => any::<bool>().prop_map(Literal::Boolean).boxed(),
         FieldType::Timestamp => text(&["2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z", "2025-12-31T23:59:59Z"]).boxed(),
         FieldType::Date => text(&["2026-01-01", "2026-01-02", "2025-12-31"]).boxed(),
@@ -143,7 +143,7 @@ fn sqlite(predicate: &Resolved, row: &[Value]) -> u8 {
         Value::Null => rusqlite::types::Value::Null,
         Value::Literal(Literal::String(text)) => rusqlite::types::Value::Text(text.to_string()),
         Value::Literal(Literal::Integer(value)) => rusqlite::types::Value::Integer(*value),
-        Value::Literal(Literal::Number(value)) => rusqlite::types::Value::Real(*value),
+        Value::Literal(Literal::Number(value)) => rusqlite::types::Value::Real(value.to_f64()),
         Value::Literal(Literal::Boolean(value)) => rusqlite::types::Value::Integer(i64::from(*value)),
     });
     database.execute("INSERT INTO r VALUES (?,?,?,?,?,?,?)", rusqlite::params_from_iter(values)).unwrap();
@@ -242,11 +242,16 @@ fn integers_and_numbers_compare_without_rounding() {
         let value = Predicate::Compare { field: "n".into(), field_type: FieldType::Number, op, value: want };
         eval(&value, &|_| Some(Value::Literal(have.clone()))) == Truth::True
     };
-    assert!(test(Literal::Integer(i64::MAX), CompareOp::Lt, Literal::Number(9_223_372_036_854_775_808.0)));
-    assert!(test(Literal::Integer(9_007_199_254_740_993), CompareOp::Gt, Literal::Number(9_007_199_254_740_992.0)));
-    assert!(test(Literal::Integer(-3), CompareOp::Lt, Literal::Number(-2.5)));
-    assert!(test(Literal::Number(-2.5), CompareOp::Gt, Literal::Integer(-3)));
-    assert!(test(Literal::Integer(2), CompareOp::Eq, Literal::Number(2.0)));
+    let number = |text: &str| Literal::Number(Decimal::parse(text).unwrap());
+    assert!(test(Literal::Integer(i64::MAX), CompareOp::Lt, number("9223372036854775808")));
+    assert!(test(Literal::Integer(9_007_199_254_740_993), CompareOp::Gt, number("9007199254740992.0")));
+    assert!(test(number("9007199254740993"), CompareOp::Ne, number("9007199254740992")));
+    assert!(test(number("9007199254740993"), CompareOp::Eq, Literal::Integer(9_007_199_254_740_993)));
+    assert!(test(number("0.1000000000000000000000000000000000000001"), CompareOp::Gt, number("0.1")));
+    assert!(test(number("1e-400"), CompareOp::Gt, Literal::Integer(0)));
+    assert!(test(Literal::Integer(-3), CompareOp::Lt, number("-2.5")));
+    assert!(test(number("-2.5"), CompareOp::Gt, Literal::Integer(-3)));
+    assert!(test(Literal::Integer(2), CompareOp::Eq, number("2.0")));
 }
 
 #[test]

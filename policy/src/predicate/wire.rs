@@ -3,6 +3,7 @@
 use super::{CompareOp, MAX_DEPTH, Operand, PlaceholderSource, Predicate, Template};
 use crate::{
     Name,
+    number::Decimal,
     value::{FieldType, Literal},
 };
 use doorward_proto::v1::{self, operand::Value, predicate::Node};
@@ -96,8 +97,10 @@ impl Decoder<'_> {
                 Literal::String((self.strings)(*index).ok_or("a value's string index is out of range")?)
             }
             Value::Integer(value) => Literal::Integer(*value),
-            Value::Number(value) if value.is_finite() => Literal::Number(*value),
-            Value::Number(_) => return Err("a number is not finite"),
+            Value::Decimal(index) => {
+                let text = (self.strings)(*index).ok_or("a number's string index is out of range")?;
+                Literal::Number(Decimal::parse(&text).ok_or("a number is not one or is not finite")?)
+            }
             Value::Boolean(value) => Literal::Boolean(*value),
             Value::Placeholder(placeholder) => {
                 let source = match PlaceholderSource::try_from(placeholder.source) {
@@ -165,7 +168,7 @@ pub fn encode_operand(operand: &Operand, intern: &mut dyn FnMut(&str) -> u32) ->
     let value = match operand {
         Operand::Literal(Literal::String(text)) => Value::String(intern(text)),
         Operand::Literal(Literal::Integer(value)) => Value::Integer(*value),
-        Operand::Literal(Literal::Number(value)) => Value::Number(*value),
+        Operand::Literal(Literal::Number(value)) => Value::Decimal(intern(value.as_str())),
         Operand::Literal(Literal::Boolean(value)) => Value::Boolean(*value),
         Operand::Placeholder { source, name } => {
             Value::Placeholder(v1::Placeholder { source: (*source).into(), name: intern(name) })

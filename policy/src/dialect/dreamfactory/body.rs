@@ -4,6 +4,7 @@ use super::{unparsable, unsupported};
 use crate::{
     bundle::Service,
     code::{Code, Denial},
+    number::Decimal,
     request::HttpRequest,
     value::{FieldType, Literal, Value as Typed},
 };
@@ -73,9 +74,7 @@ pub(in crate::dialect) fn typed(value: &Value, field_type: FieldType) -> Option<
         (_, Value::Null) => return Some(Some(Typed::Null)),
         (FieldType::Integer, Value::Number(number)) => Literal::Integer(number.as_i64()?),
         (FieldType::Integer, Value::String(text)) => Literal::Integer(canonical_integer(text)?),
-        (FieldType::Number, Value::Number(number)) => {
-            Literal::Number(number.as_f64().filter(|number| number.is_finite())?)
-        }
+        (FieldType::Number, Value::Number(number)) => Literal::Number(Decimal::parse(&number.to_string())?),
         (FieldType::Number, Value::String(text)) => Literal::Number(canonical_number(text)?),
         (FieldType::Boolean, Value::Bool(value)) => Literal::Boolean(*value),
         (FieldType::Boolean, Value::Number(number)) => Literal::Boolean(match number.as_i64()? {
@@ -96,7 +95,7 @@ pub(in crate::dialect) fn typed(value: &Value, field_type: FieldType) -> Option<
         (FieldType::Json | FieldType::Unspecified, Value::Bool(value)) => Literal::Boolean(*value),
         (FieldType::Json | FieldType::Unspecified, Value::Number(number)) => match number.as_i64() {
             Some(integer) => Literal::Integer(integer),
-            None => Literal::Number(number.as_f64()?),
+            None => Literal::Number(Decimal::parse(&number.to_string())?),
         },
         _ => return None,
     };
@@ -107,9 +106,9 @@ fn canonical_integer(text: &str) -> Option<i64> {
     text.parse::<i64>().ok().filter(|number| number.to_string() == text)
 }
 
-fn canonical_number(text: &str) -> Option<f64> {
+fn canonical_number(text: &str) -> Option<Decimal> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
-    text.parse::<f64>().ok().filter(|number| plain && number.is_finite())
+    Decimal::parse(text).filter(|number| plain && number.as_str() == text)
 }
 
 /// A literal as JSON.
@@ -117,7 +116,7 @@ pub(in crate::dialect) fn to_json(literal: &Literal) -> Value {
     match literal {
         Literal::String(text) => Value::String(text.to_string()),
         Literal::Integer(number) => Value::from(*number),
-        Literal::Number(number) => Number::from_f64(*number).map_or(Value::Null, Value::Number),
+        Literal::Number(number) => Number::from_f64(number.to_f64()).map_or(Value::Null, Value::Number),
         Literal::Boolean(value) => Value::Bool(*value),
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn text_of(literal: &Literal) -> String {
     match literal {
         Literal::String(text) => text.to_string(),
         Literal::Integer(number) => number.to_string(),
-        Literal::Number(number) => number.to_string(),
+        Literal::Number(number) => number.as_str().to_owned(),
         Literal::Boolean(value) => value.to_string(),
     }
 }

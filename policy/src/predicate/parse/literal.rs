@@ -2,6 +2,7 @@
 
 use crate::{
     Name,
+    number::Decimal,
     value::{FieldType, Literal},
 };
 
@@ -13,9 +14,7 @@ pub fn parse_literal(text: &str, field_type: FieldType) -> Option<Literal> {
         FieldType::Timestamp => is_timestamp(text).then(|| Literal::String(Name::from(text))),
         FieldType::Date => is_date(text).then(|| Literal::String(Name::from(text))),
         FieldType::Integer if !text.starts_with('+') => text.parse().ok().map(Literal::Integer),
-        FieldType::Number if is_number(text) => {
-            text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Literal::Number)
-        }
+        FieldType::Number => Decimal::parse(text).map(Literal::Number),
         FieldType::Boolean => match text {
             "true" => Some(Literal::Boolean(true)),
             "false" => Some(Literal::Boolean(false)),

@@ -78,9 +78,16 @@ fn literal(field_type: FieldType, value: &Literal) -> Result<Value, Denial> {
     match (field_type, value) {
         (FieldType::String | FieldType::Date, Literal::String(text)) => Ok(Value::Text(text.to_string())),
         (FieldType::Integer | FieldType::Number, Literal::Integer(value)) => Ok(Value::Integer(*value)),
-        (FieldType::Integer | FieldType::Number, Literal::Number(value)) if value.is_finite() => {
-            Ok(Value::Real(*value))
-        }
+        // SQLite compares its integers and reals exactly, but reads any literal that is not an integer of 64 bits as a
+        // double.
+        (FieldType::Integer | FieldType::Number, Literal::Number(number)) => match number.as_i64() {
+            Some(integer) => Ok(Value::Integer(integer)),
+            None if number.is_double() => Ok(Value::Real(number.to_f64())),
+            None => Err(Denial::new(
+                Code::Unsupported,
+                "The row filter compares with a number that SQLite would round: it has 64-bit integers and doubles.",
+            )),
+        },
         _ => Err(Denial::new(Code::Unsupported, "The row filter compares a field with a value of another type.")),
     }
 }

@@ -143,7 +143,7 @@ fn a_row_filter_is_one_more_condition_in_parentheses() {
     assert_eq!(query[5], "((`id` > 1) OR (`id` < 0))");
     assert_eq!(
         query[6],
-        "(((typeof(`region`) IN ('text')) AND (`region` COLLATE BINARY = 'we''st')) OR ((typeof(`score`) IN ('integer', 'real')) AND (`score` <= 1.0)))"
+        "(((typeof(`region`) IN ('text')) AND (`region` COLLATE BINARY = 'we''st')) OR ((typeof(`score`) IN ('integer', 'real')) AND (`score` <= 1)))"
     );
     assert!(query[7].starts_with("(abs(CASE WHEN (SELECT count(*) = 1"));
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    number::Decimal,
     predicate::{CompareOp, Truth, eval},
     value::Value,
 };
@@ -52,7 +53,7 @@ fn evaluated(db: &Connection, rows: &Resolved) -> Vec<i64> {
                 ValueRef::Null => Value::Null,
                 ValueRef::Integer(value @ (0 | 1)) if name == "active" => Value::Literal(Literal::Boolean(value == 1)),
                 ValueRef::Integer(value) => Value::Literal(Literal::Integer(value)),
-                ValueRef::Real(value) => Value::Literal(Literal::Number(value)),
+                ValueRef::Real(value) => Value::Literal(Literal::Number(Decimal::from_f64(value).unwrap())),
                 ValueRef::Text(text) => Value::Literal(Literal::String(std::str::from_utf8(text).unwrap().into())),
                 ValueRef::Blob(_) => return None,
             })
@@ -109,7 +110,9 @@ fn literal(field_type: FieldType) -> BoxedStrategy<Literal> {
     match field_type {
         FieldType::Boolean => any::<bool>().prop_map(Literal::Boolean).boxed(),
         FieldType::Integer => (-2_i64..7).prop_map(Literal::Integer).boxed(),
-        FieldType::Number => prop::sample::select(vec![-2.0, 0.0, 1.5, 1e300]).prop_map(Literal::Number).boxed(),
+        FieldType::Number => prop::sample::select(vec!["-2", "0.0", "-0", "15e-1", "1e300"])
+            .prop_map(|text| Literal::Number(Decimal::parse(text).unwrap()))
+            .boxed(),
         FieldType::Date => texts(&["2024-01-01", "2023-12-31"]),
         FieldType::Timestamp => texts(&["2024-01-01T00:00:00Z", "2023-12-31 23:00:00-01:00", "2023-12-31T23:59:59Z"]),
         _ => texts(&["west", "East", "we*t", "", "we'st", "x') OR 1=1 --"]),
