@@ -16,13 +16,12 @@
 use super::{filter::Literal, unsupported};
 use crate::{
     code::Denial,
-    value::{self, FieldType},
+    number::Decimal,
+    value::{self, FieldType, Size},
 };
 
-/// Digits that a number may have: more than any column's.
-const MAX_DIGITS: usize = 40;
-/// Digits of a double that PHP writes (`precision`).
-const DOUBLE_DIGITS: usize = 14;
+/// Digits that a number may have: as many as the largest decimal.
+const MAX_DIGITS: usize = 65;
 
 /// True for a number in plain digits, with a sign and a fraction or without.
 pub(super) fn is_plain(text: &str) -> bool {
@@ -42,17 +41,14 @@ pub(super) const fn is_text(field_type: FieldType) -> bool {
     )
 }
 
-/// True if a number in plain digits comes out of the cast for a field of this type as it went in.
-fn survives(text: &str, field_type: FieldType) -> bool {
+/// True if a number comes out of the cast for a field of this type as it went in.
+fn survives(number: &Decimal, field_type: FieldType) -> bool {
+    let same = |text: String| Decimal::parse(&text).is_some_and(|kept| kept == *number);
     match field_type {
-        FieldType::Integer => text.parse::<i64>().is_ok(),
-        FieldType::Number => {
-            let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-            let fraction = text.contains('.');
-            let digits = digits.trim_start_matches('0');
-            let digits = if fraction { digits.trim_end_matches('0') } else { digits };
-            digits.len() <= DOUBLE_DIGITS
-        }
+        FieldType::Integer => number.as_i64().is_some(),
+        // PHP writes a double with 14 digits (its setting `precision`), and the driver binds the text.
+        FieldType::Number => same(format!("{:.13e}", number.to_f64())),
+        FieldType::Decimal => same(format!("{:.6}", number.to_f64())),
         _ => false,
     }
 }
@@ -66,7 +62,8 @@ pub(super) fn literal(given: Literal, field_type: FieldType) -> Result<Literal, 
         Literal::Text(text) | Literal::Number(text) => (text.as_str(), false),
         Literal::Exact(text) => (text.as_str(), true),
     };
-    let number = |text: &str| Ok(if exact { Literal::Exact(text.to_owned()) } else { Literal::Number(text.to_owned()) });
+    let number =
+        |text: &str| Ok(if exact { Literal::Exact(text.to_owned()) } else { Literal::Number(text.to_owned()) });
     match field_type {
         FieldType::Integer => match text.parse::<i64>() {
             Ok(value) if !text.starts_with('+') => number(&value.to_string()),
@@ -74,10 +71,19 @@ pub(super) fn literal(given: Literal, field_type: FieldType) -> Result<Literal, 
                 "The filter compares an integer field with a value that is no integer of 64 bits: DreamFactory would make another value of it.",
             )),
         },
-        FieldType::Number if is_plain(text) && (exact || survives(text, field_type)) => number(text),
-        FieldType::Number => Err(unsupported(
-            "The filter compares a number field with a value that is no number of at most 14 digits, written without exponent: DreamFactory would make another value of it.",
-        )),
+        FieldType::Number | FieldType::Decimal => match Decimal::parse(text).filter(|_| is_plain(text)) {
+            Some(value) if exact || survives(&value, field_type) => number(text),
+            Some(_) if field_type == FieldType::Decimal => Err(unsupported(
+                "The filter compares a decimal field with a number of more places or digits than DreamFactory keeps: it makes six places of a double.",
+            )),
+            Some(_) => Err(unsupported(
+                "The filter compares a number field with a number of more than 14 digits, of which DreamFactory makes another.",
+            )),
+            None => Err(unsupported(
+                "The filter compares a numeric field with a value that is no number in plain digits: DreamFactory would make another value of it.",
+            )),
+        },
+        FieldType::Binary => Err(unsupported("A binary field can be tested with IS NULL and IS NOT NULL only.")),
         FieldType::Boolean if !exact => match boolean(text) {
             Some(value) => number(if value { "1" } else { "0" }),
             None => Err(unsupported(
@@ -87,7 +93,8 @@ pub(super) fn literal(given: Literal, field_type: FieldType) -> Result<Literal, 
         FieldType::Timestamp | FieldType::Date if text.is_empty() => Err(unsupported(
             "The filter compares a date or timestamp with an empty text, for which DreamFactory may take the present time.",
         )),
-        _ if exact => Err(unsupported("Only a numeric field can be compared with a number in parentheses.")),
+        // Undeclared fields are denied before anything is written.
+        _ if exact && field_type != FieldType::Unspecified => Err(unsupported("Only a numeric field can be compared with a number in parentheses.")),
         _ => Ok(given),
     }
 }
@@ -109,14 +116,61 @@ fn boolean(text: &str) -> Option<bool> {
 /// # Errors
 /// With the end of a sentence, if DreamFactory's cast would make another value of it.
 pub(super) fn number(value: &value::Literal, field_type: FieldType) -> Result<String, &'static str> {
-    let text = match value {
-        value::Literal::Integer(value) => value.to_string(),
-        value::Literal::Number(value) => value.to_string(),
+    let (text, number) = match value {
+        value::Literal::Integer(value) => (Some(value.to_string()), Decimal::from_i64(*value)),
+        value::Literal::Number(value) => (value.plain(65), value.clone()),
         _ => return Err("a value is not a number"),
     };
-    if is_plain(&text) && survives(&text, field_type) {
-        Ok(text)
-    } else {
-        Err("DreamFactory would make another value of a number")
+    text.filter(|text| is_plain(text) && survives(&number, field_type))
+        .ok_or("DreamFactory would make another value of a number")
+}
+
+/// What is stored where a value is written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Stored {
+    /// The value, as far as its field is what it is declared as.
+    Same,
+    /// A double next to it, so that no test of the value holds of what is stored.
+    Near,
+    /// Something else, for the reason that ends the sentence.
+    Other(&'static str),
+}
+
+/// What is stored where a value of a field of this type is written.
+pub(super) fn stored(value: &value::Literal, field_type: FieldType, size: Size) -> Stored {
+    let number = match value {
+        value::Literal::Integer(value) => Decimal::from_i64(*value),
+        value::Literal::Number(value) => value.clone(),
+        value::Literal::String(_) | value::Literal::Boolean(_) => return Stored::Same,
+    };
+    match field_type {
+        FieldType::Integer | FieldType::Decimal if !size.holds(value) => {
+            Stored::Other("it has more digits than the field is declared with")
+        }
+        FieldType::Decimal if !survives(&number, field_type) => {
+            Stored::Other("DreamFactory makes six places of a double of it")
+        }
+        FieldType::Number if !survives(&number, field_type) => Stored::Near,
+        _ => Stored::Same,
+    }
+}
+
+/// Why DreamFactory would compare with, or store, another value than this literal of a policy.
+#[cfg(feature = "compile")]
+pub(crate) fn refusal(value: &value::Literal, field_type: FieldType, size: Size, write: bool) -> Option<&'static str> {
+    let is_number = matches!(value, value::Literal::Integer(_) | value::Literal::Number(_));
+    if is_number && number(value, field_type).is_err() {
+        return Some(match field_type {
+            FieldType::Decimal => "DreamFactory keeps six places of a double",
+            FieldType::Number => "DreamFactory keeps 14 digits of a double",
+            _ => "DreamFactory keeps integers of 64 bits",
+        });
+    }
+    match stored(value, field_type, size) {
+        Stored::Other(why) if write => Some(why),
+        _ if field_type == FieldType::Integer && !size.holds(value) => {
+            Some("it has more digits than the field is declared with")
+        }
+        _ => None,
     }
 }

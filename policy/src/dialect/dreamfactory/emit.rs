@@ -1,7 +1,7 @@
 //! Syntax tree and constraints → request and response plan.
 
 use super::{
-    body,
+    body, cast,
     filter::Filter,
     parse::{OVERRIDES, parse, plain},
     path,
@@ -152,6 +152,15 @@ fn constrain(
     for record in &mut table.records {
         for (field, value, overrides) in &own.set {
             if *overrides || !record.contains_key(&**field) {
+                let declared = component.and_then(|component| component.field(field));
+                if let Some(declared) = declared
+                    && cast::stored(value, declared.field_type, declared.size) != cast::Stored::Same
+                {
+                    return Err(Denial::new(
+                        Code::AttributeInvalid,
+                        format!("A preset value of {field} has more digits than DreamFactory would store."),
+                    ));
+                }
                 record.insert(field.to_string(), body::to_json(value));
             }
         }

@@ -117,7 +117,8 @@ impl Filter {
             other => other.clone(),
         };
         // Every cast leaves 0 and 1 as they are.
-        let plain = |literal: &Literal| !matches!(literal, Literal::Number(text) if !matches!(text.as_str(), "0" | "1"));
+        let plain =
+            |literal: &Literal| !matches!(literal, Literal::Number(text) if !matches!(text.as_str(), "0" | "1"));
         let twin = match &self {
             Filter::And(_) | Filter::Or(_) => None,
             Filter::Test(field, Test::Compare(op, value)) if !plain(value) => {
@@ -336,12 +337,12 @@ fn join(conjunction: bool, mut filters: Vec<Filter>) -> Option<Filter> {
     Some(if conjunction { Filter::And(filters) } else { Filter::Or(filters) })
 }
 
-/// True for a plain identifier that is not a word of the grammar.
+/// True for a plain identifier that cannot be taken for a word of the grammar.
 pub(super) fn is_field(name: &str) -> bool {
     name.len() <= 128
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
-        && !is_word(name)
+        && (!is_word(name) || NAMES.iter().any(|word| word.eq_ignore_ascii_case(name)))
 }
 
 /// True for a word of the grammar.
@@ -350,9 +351,11 @@ pub(super) fn is_word(text: &str) -> bool {
 }
 
 const WORDS: [&str; 20] = [
-    "AND", "OR", "NOR", "XOR", "NOT", "IN", "ALL", "LIKE", "CONTAINS", "STARTS", "ENDS", "WITH", "IS", "NULL", "EQ",
-    "NE", "GT", "GTE", "LT", "LTE",
+    "AND", "OR", "NOR", "XOR", "NOT", "IN", "ALL", "LIKE", "CONTAINS", "EQ", "NE", "GT", "GTE", "LT", "LTE", "WITH",
+    "STARTS", "ENDS", "IS", "NULL",
 ];
+/// Words that stand behind a field only, so that a field may have their name.
+const NAMES: [&str; 4] = ["STARTS", "ENDS", "IS", "NULL"];
 
 /// Parses a client's filter. Fields are resolved against `component`; parameters are replaced by their values.
 pub(super) fn parse(
@@ -520,7 +523,9 @@ impl Parser<'_> {
             },
             Some(Token::Bare(text)) if !exact => Literal::text(text)?,
             _ if exact => {
-                return Err(unsupported("In parentheses, a value of the filter can only be a number: quote a literal."));
+                return Err(unsupported(
+                    "In parentheses, a value of the filter can only be a number: quote a literal.",
+                ));
             }
             _ => return Err(unparsable("The filter has no value after an operator: write an empty text as ''.")),
         };

@@ -129,7 +129,8 @@ pub(super) fn table(
                 },
                 _ => Err(unsupported("ids must be integers or strings.")),
             };
-            let field_type = |key: &Name| component.and_then(|component| component.field(key)).map(|key| key.field_type);
+            let field_type =
+                |key: &Name| component.and_then(|component| component.field(key)).map(|key| key.field_type);
             let key_type = key.first().and_then(field_type).unwrap_or(FieldType::Unspecified);
             let typed = |value: &Value| cast::literal(literal(value)?, key_type);
             Rows::Ids(ids.iter().map(typed).collect::<Result<_, _>>()?)
@@ -282,8 +283,21 @@ fn record(component: Option<&Component>, row: Value, bare: bool) -> Result<Map<S
         }
         let field_type = field.map_or(FieldType::Unspecified, |field| field.field_type);
         let Some(typed) = body::typed(&value, field_type) else {
+            if field_type == FieldType::Binary {
+                return Err(unsupported(format!(
+                    "The binary field {} takes base64 only: DreamFactory would fetch what a URL names.",
+                    shown(&name)
+                )));
+            }
             return Err(unparsable(format!("The field {} is given a value of another type.", shown(&name))));
         };
+        let size = field.map(|field| field.size).unwrap_or_default();
+        if let Some(Typed::Literal(literal)) = &typed
+            && let cast::Stored::Other(why) = cast::stored(literal, field_type, size)
+        {
+            let name = shown(&name);
+            return Err(unsupported(format!("Another value than this would be stored in the field {name}: {why}.")));
+        }
         let value = match &typed {
             Some(Typed::Literal(literal)) => body::to_json(literal),
             Some(Typed::Null) | None => value,
@@ -333,9 +347,15 @@ fn operations(
                 continue;
             }
             let field = component.and_then(|component| component.field(&name));
-            let typed = body::typed(value, field.map_or(FieldType::Unspecified, |field| field.field_type));
+            let field_type = field.map_or(FieldType::Unspecified, |field| field.field_type);
+            let size = field.map(|field| field.size).unwrap_or_default();
+            // Of a value that is stored rounded, nothing is known to a check.
+            let typed = body::typed(value, field_type).flatten().filter(|typed| match typed {
+                Typed::Literal(literal) => cast::stored(literal, field_type, size) == cast::Stored::Same,
+                Typed::Null => true,
+            });
             add(&name, Clause::Write);
-            row.values.push((name, typed.flatten()));
+            row.values.push((name, typed));
         }
         operation.writes.push(row);
     }

@@ -167,7 +167,8 @@ pub(super) fn returned(rewrite: &Rewrite, rows: &[Row], server: Option<&str>) ->
     let filter = query.iter().find(|(name, _)| name == "filter").map(|(_, value)| value.clone()).unwrap();
     let filter = server.map_or(filter.clone(), |server| format!("({filter}) AND ({server})"));
     let mut bound = Vec::new();
-    let sql = read(&filter, &parameters, &customers, &mut bound).unwrap_or_else(|| panic!("refused upstream: {filter}"));
+    let sql =
+        read(&filter, &parameters, &customers, &mut bound).unwrap_or_else(|| panic!("refused upstream: {filter}"));
     let database = database(rows);
     let mut statement = database.prepare(&format!("SELECT id FROM customers WHERE {sql} ORDER BY id")).unwrap();
     statement.query_map(rusqlite::params_from_iter(bound), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()

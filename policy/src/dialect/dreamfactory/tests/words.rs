@@ -11,11 +11,53 @@ use rusqlite::types::Value as Sql;
 use std::collections::HashMap;
 
 /// Each operator inside a name, at its end, and beside its parts.
-pub(super) const COLUMNS: [&str; 44] = [
-    "do_not", "do_", "xnot", "x", "NOT_IN", "not_", "inot", "i", "nots", "is_not", "innot", "xin", "in_", "band", "xand",
-    "for", "xor_", "nor_", "xnor", "isnull", "is_null", "this", "x_is", "is_", "alike", "like_", "contains_", "xcontains",
-    "begins", "starts", "starts_with", "ends", "ends_with", "all_", "ball", "a_eq", "one", "wgt", "gte_", "belt", "lte_",
-    "plus", "p0", "null_",
+pub(super) const COLUMNS: [&str; 46] = [
+    "do_not",
+    "do_",
+    "xnot",
+    "x",
+    "NOT_IN",
+    "not_",
+    "inot",
+    "i",
+    "nots",
+    "is_not",
+    "innot",
+    "xin",
+    "in_",
+    "band",
+    "xand",
+    "for",
+    "xor_",
+    "nor_",
+    "xnor",
+    "isnull",
+    "is_null",
+    "this",
+    "x_is",
+    "is_",
+    "alike",
+    "like_",
+    "contains_",
+    "xcontains",
+    "begins",
+    "starts",
+    "starts_with",
+    "ends",
+    "ends_with",
+    "all_",
+    "ball",
+    "a_eq",
+    "one",
+    "wgt",
+    "gte_",
+    "belt",
+    "lte_",
+    "plus",
+    "p0",
+    "null_",
+    "is",
+    "null",
 ];
 
 fn text(text: &str) -> Option<Sql> {
@@ -140,8 +182,8 @@ fn sql(filter: &Filter, values: &mut Vec<String>) -> String {
 /// Any plain identifier, and those made of the words that DreamFactory looks for.
 fn name() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
-        "not", "NOT", "in", "is", "null", "all", "like", "starts", "ends", "with", "contains", "and", "or", "nor", "xor",
-        "eq", "ne", "gt", "gte", "lt", "lte", "_", "a", "X", "p0", "1",
+        "not", "NOT", "in", "is", "null", "all", "like", "starts", "ends", "with", "contains", "and", "or", "nor",
+        "xor", "eq", "ne", "gt", "gte", "lt", "lte", "_", "a", "X", "p0", "1",
     ]);
     let made = (prop::sample::select(vec!["a", "_", "no", "do_"]), prop::collection::vec(piece, 0..5))
         .prop_map(|(first, rest)| format!("{first}{}", rest.concat()));
@@ -150,7 +192,18 @@ fn name() -> impl Strategy<Value = String> {
 
 fn policy() -> impl Strategy<Value = Resolved> {
     let word = prop::sample::select(vec![
-        "west", "", "a) OR (b", "NOT IN", "x IS NULL", ":p0", "o'x", "50%", "(", "= 1", "it's (", "&&",
+        "west",
+        "",
+        "a) OR (b",
+        "NOT IN",
+        "x IS NULL",
+        ":p0",
+        "o'x",
+        "50%",
+        "(",
+        "= 1",
+        "it's (",
+        "&&",
     ])
     .prop_map(|text| Literal::String(text.into()));
     let number = prop::sample::select(vec![0, 1, 2, -3, i64::MAX, i64::MIN]).prop_map(Literal::Integer);
