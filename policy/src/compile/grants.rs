@@ -317,11 +317,34 @@ impl Lowering<'_, '_> {
         let size = facts.sizes.get(&**field).copied().unwrap_or_default();
         for value in values {
             changed(out, path, field, field_type, size, value, false);
+            for held in self
+                .held(&out.document.name, value)
+                .iter()
+                .filter_map(|held| parse_literal(&held.to_string(), field_type))
+            {
+                changed(out, path, field, field_type, size, &Operand::Literal(held), false);
+            }
         }
         // What is stored instead of another integer is 0 or 1: a test of equality with one of these holds of both or of none.
         let equal = op.is_none_or(|op| matches!(op, v1::CompareOp::Eq | v1::CompareOp::Ne));
         if checks && field_type == FieldType::Integer && size.bits == 0 && !(equal && values.iter().all(is_flag)) {
             sizeless(out, path, field);
+        }
+    }
+
+    /// Values that documents hold for a placeholder: lookups of the role, attributes of its keys.
+    fn held(&self, role: &str, operand: &Operand) -> Vec<&Scalar> {
+        let Operand::Placeholder { source, name } = operand else { return Vec::new() };
+        let name = name.as_ref();
+        match source {
+            PlaceholderSource::FromRole => {
+                self.role.lookups.get(name).map(OneOrMany::as_slice).into_iter().flatten().collect()
+            }
+            PlaceholderSource::FromKey => {
+                let keys = self.context.keys.iter().filter(|(_, key)| key.role == role);
+                keys.filter_map(|(_, key)| key.attributes.get(name)).flat_map(OneOrMany::as_slice).collect()
+            }
+            _ => Vec::new(),
         }
     }
 

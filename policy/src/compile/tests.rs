@@ -302,7 +302,7 @@ fn literals_that_dreamfactory_would_cast_to_others_are_told() {
     let service = "kind: DataService\nmetadata: {name: df}\nspec:\n  dialect: DIALECT\n  match: [{path: /api/v2/df}]\n  components:\n    _table/t:\n      fields: {id: integer, flag: boolean, level: {type: integer, bits: 16}, price: {type: decimal, digits: 20, scale: 3}, score: number, photo: binary}\n";
     let found = |dialect: &str, grant: &str| {
         let role = format!(
-            "---\nkind: AccessRole\nmetadata: {{name: r}}\nspec:\n  grants:\n    - service: df\n      components: [_table/t]\n      fields: {{read: [id], write: [id, score]}}\n      {}\n",
+            "---\nkind: AccessRole\nmetadata: {{name: r}}\nspec:\n  lookups: {{prices: [1.5, 0.0000001]}}\n  grants:\n    - service: df\n      components: [_table/t]\n      fields: {{read: [id], write: [id, score]}}\n      {}\n",
             grant.replace(" | ", "\n      ")
         );
         let text = format!("apiVersion: doorward.dev/v1alpha1\n{}{role}", service.replace("DIALECT", dialect));
@@ -319,6 +319,7 @@ fn literals_that_dreamfactory_would_cast_to_others_are_told() {
         ("verbs: [GET] | rows: score = 0.123456789012345", "score", "14 digits"),
         ("verbs: [GET] | rows: score = 123456789012345", "score", "14 digits"),
         ("verbs: [GET] | rows: level < 65536", "level", "more digits"),
+        ("verbs: [GET] | rows: 'price IN ({role.prices})'", "price", "six places"),
         ("verbs: [POST] | set: {price: 0.0001}", "price", "more digits"),
         ("verbs: [POST] | set: {level: 70000}", "level", "more digits"),
         ("verbs: [POST] | set: {score: 0.123456789012345}", "score", "14 digits"),

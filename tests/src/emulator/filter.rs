@@ -245,7 +245,7 @@ mod tests {
             "(\"id\" > ?) OR (\"id\" > ?) AND (\"name\" = ?)"
         );
         assert_eq!(shown("id = (id)").unwrap().0, "\"id\" = (id)");
-        assert!(shown("id = (select 1)").unwrap().0.ends_with('?'));
+        assert!(shown("name = (select 1)").unwrap().0.ends_with('?'));
         assert!(shown("ssn = 1").is_err() && shown("id").is_err() && shown("()").is_err());
     }
 }

@@ -94,7 +94,9 @@ pub(super) fn literal(given: Literal, field_type: FieldType) -> Result<Literal, 
             "The filter compares a date or timestamp with an empty text, for which DreamFactory may take the present time.",
         )),
         // Undeclared fields are denied before anything is written.
-        _ if exact && field_type != FieldType::Unspecified => Err(unsupported("Only a numeric field can be compared with a number in parentheses.")),
+        _ if exact && field_type != FieldType::Unspecified => {
+            Err(unsupported("Only a numeric field can be compared with a number in parentheses."))
+        }
         _ => Ok(given),
     }
 }

@@ -172,7 +172,8 @@ impl Filter {
     /// Writes the filter, and its parameters in the order of their numbers.
     pub(super) fn write(&self) -> Result<(String, Vec<String>), Denial> {
         let (mut out, mut parameters) = (String::with_capacity(256), Vec::new());
-        if self.nodes() > MAX_NODES {
+        // A policy's numbers are tested twice.
+        if self.nodes() > 2 * MAX_NODES {
             return Err(unsupported("The filter, with the policy's part, has too many terms."));
         }
         self.write_to(&mut out, &mut parameters)?;
@@ -437,7 +438,7 @@ impl Parser<'_> {
         if depth > MAX_DEPTH {
             return Err(unparsable("The filter is nested too deeply."));
         }
-        if self.at > MAX_NODES * 8 {
+        if self.at > MAX_NODES * 16 {
             return Err(unparsable("The filter has too many terms."));
         }
         if self.word("NOT") {

@@ -35,7 +35,7 @@ spec:
       fields: { id: integer, first_name: string, last_name: string, company: string, city: string, state: string,
         country: string, region: string, status: string, email: string, phone: string, ssn: string,
         credit_card: string, date_of_birth: date, internal_notes: string, do_not: string, do_: string, xnot: string, band: string,
-        isnull: string, alike: string, starts: string, for_in: string }
+        xisnull: string, alike: string, starts: string, for_in: string }
       relations: { orders_by_customer_id: _table/orders }
     _table/orders:
       key: [id]
@@ -44,7 +44,7 @@ spec:
     _table/employees: { key: [id], fields: { id: integer, review: string } }
 ";
 /// Columns in whose names the server finds operators, or may.
-const WORDS: [&str; 8] = ["do_not", "do_", "xnot", "band", "isnull", "alike", "starts", "for_in"];
+const WORDS: [&str; 8] = ["do_not", "do_", "xnot", "band", "xisnull", "alike", "starts", "for_in"];
 const MORE: &str = "    - { service: shop, components: [_table/orders], verbs: [GET], fields: { read: [id, customer_id, quantity] } }\n";
 
 #[test]

@@ -182,6 +182,10 @@ fn a_number_other_than_0_and_1_is_also_tested_without_a_cast() {
     assert_eq!(written(CompareOp::Eq, -3), "(level = -3) AND (level = (-3))");
     assert_eq!(written(CompareOp::Ne, 0), "level != 0");
     assert_eq!(written(CompareOp::Le, 1), "level <= 1");
+    // A list as long as a client may give one still fits.
+    let values = (0..390).map(Literal::Integer).collect();
+    let rows = Predicate::In { field: "level".into(), field_type: FieldType::Integer, negated: false, values };
+    assert!(run(&get("/_table/typed").unwrap(), vec![limited(Some(rows), &["id"])]).is_ok());
 }
 
 #[test]
