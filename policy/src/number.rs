@@ -46,6 +46,12 @@ impl Decimal {
         value.is_finite().then(|| Decimal(format!("{value:?}").into()))
     }
 
+    /// An integer.
+    #[must_use]
+    pub fn from_i64(value: i64) -> Decimal {
+        Decimal(value.to_string().into())
+    }
+
     /// The number as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {

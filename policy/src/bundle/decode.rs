@@ -16,7 +16,7 @@ use crate::{
     predicate::{Operand, Template, wire},
     request::Verb,
     transform::MaskRule,
-    value::FieldType,
+    value::{FieldType, Size},
 };
 use doorward_proto::v1::{self, verification_key::Material};
 use std::sync::Arc;
@@ -375,6 +375,7 @@ impl Decoder {
             fields.push(schema::Field {
                 name: self.name(each.name, path)?,
                 field_type: known(each.r#type, path)?,
+                size: Size { bits: each.bits, digits: each.digits, scale: each.scale },
                 class: self.text(each.class, path)?,
             });
         }

@@ -1,6 +1,9 @@
 //! Services and components: what exists, independent of who may see it.
 
-use crate::{Name, value::FieldType};
+use crate::{
+    Name,
+    value::{FieldType, Size},
+};
 pub use doorward_proto::v1::HeaderSource;
 use doorward_proto::v1::{AuditMode, Dialect, Enforcement, HiddenField, Verb};
 use hashbrown::HashMap;
@@ -127,6 +130,8 @@ pub struct Field {
     pub name: Name,
     /// Type.
     pub field_type: FieldType,
+    /// Its size.
+    pub size: Size,
     /// Data class, e.g. `pii`; "" if none.
     pub class: Name,
 }

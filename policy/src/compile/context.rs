@@ -5,7 +5,7 @@ use crate::{
     document::{
         AccessKey, AccessRole, DataService, Diagnostic, Document, IdentityProvider, Kind, Severity, Spec, suggest,
     },
-    value::FieldType,
+    value::{FieldType, Size},
 };
 use doorward_proto::v1;
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,6 +142,7 @@ impl<'a> Out<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ComponentFacts {
     pub fields: BTreeMap<String, FieldType>,
+    pub sizes: BTreeMap<String, Size>,
     /// Parameters of the procedure or of any operation.
     pub parameters: BTreeMap<String, FieldType>,
 }
@@ -150,6 +151,8 @@ pub(super) struct ComponentFacts {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ServiceFacts {
     pub case_insensitive: bool,
+    /// The server casts values before the database sees them (dreamfactory).
+    pub casts: bool,
     /// By canonical name.
     pub components: BTreeMap<String, ComponentFacts>,
     /// Host and path of each match.

@@ -6,6 +6,7 @@ use super::{
     services::scalar_fits,
 };
 use crate::{
+    dialect::dreamfactory::cast,
     document::{
         AccessRole, Kind,
         access_role::{Argument, Grant, Mask, MaskName, Preset, Write},
@@ -17,7 +18,7 @@ use crate::{
         parse::{parse, parse_literal, parse_placeholder, placeholder_fits, type_name},
         wire,
     },
-    value::{FieldType, Literal},
+    value::{FieldType, Literal, Size},
 };
 use doorward_proto::v1;
 use std::collections::{BTreeMap, BTreeSet};
@@ -260,6 +261,10 @@ impl Lowering<'_, '_> {
         match parse(text, &|name| fields.get(name).copied()) {
             Ok(template) => {
                 self.placeholders(out, &path, &template);
+                if self.casts() {
+                    let writes = part == "check" || self.grant.check.is_none();
+                    self.cast(out, &path, target.facts, &template, writes && self.has(&WRITES));
+                }
                 Some(wire::encode(&template, &mut |text| out.s(text)))
             }
             Err(error) => {
@@ -288,6 +293,59 @@ impl Lowering<'_, '_> {
                 values.iter().for_each(|value| self.fillable(out, path, value, *field_type, true));
             }
             Predicate::Constant(_) | Predicate::Like { .. } | Predicate::IsNull { .. } => {}
+        }
+    }
+
+    /// True if the service casts values before its database sees them.
+    fn casts(&self) -> bool {
+        self.context.services.get(self.grant.service.as_str()).is_some_and(|service| service.casts)
+    }
+
+    /// Reports literals that the service would compare as others, and tests that what it stores may not pass. Recursion
+    /// is bounded by the parser's depth.
+    fn cast(&self, out: &mut Out<'_>, path: &str, facts: &ComponentFacts, template: &Template, checks: bool) {
+        let (field, field_type, values, op) = match template {
+            Predicate::And(items) | Predicate::Or(items) => {
+                return items.iter().for_each(|item| self.cast(out, path, facts, item, checks));
+            }
+            Predicate::Not(inner) => return self.cast(out, path, facts, inner, checks),
+            Predicate::Compare { field, field_type, op, value } => {
+                (field, *field_type, std::slice::from_ref(value), Some(*op))
+            }
+            Predicate::In { field, field_type, values, .. } => (field, *field_type, values.as_slice(), None),
+            Predicate::Constant(_) | Predicate::Like { .. } | Predicate::IsNull { .. } => return,
+        };
+        let size = facts.sizes.get(&**field).copied().unwrap_or_default();
+        for value in values {
+            changed(out, path, field, field_type, size, value, false);
+            for held in self
+                .held(&out.document.name, value)
+                .iter()
+                .filter_map(|held| parse_literal(&held.to_string(), field_type))
+            {
+                changed(out, path, field, field_type, size, &Operand::Literal(held), false);
+            }
+        }
+        // What is stored instead of another integer is 0 or 1: a test of equality with one of these holds of both or of none.
+        let equal = op.is_none_or(|op| matches!(op, v1::CompareOp::Eq | v1::CompareOp::Ne));
+        if checks && field_type == FieldType::Integer && size.bits == 0 && !(equal && values.iter().all(is_flag)) {
+            sizeless(out, path, field);
+        }
+    }
+
+    /// Values that documents hold for a placeholder: lookups of the role, attributes of its keys.
+    fn held(&self, role: &str, operand: &Operand) -> Vec<&Scalar> {
+        let Operand::Placeholder { source, name } = operand else { return Vec::new() };
+        let name = name.as_ref();
+        match source {
+            PlaceholderSource::FromRole => {
+                self.role.lookups.get(name).map(OneOrMany::as_slice).into_iter().flatten().collect()
+            }
+            PlaceholderSource::FromKey => {
+                let keys = self.context.keys.iter().filter(|(_, key)| key.role == role);
+                keys.filter_map(|(_, key)| key.attributes.get(name)).flat_map(OneOrMany::as_slice).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -377,6 +435,16 @@ impl Lowering<'_, '_> {
                 Preset::Value(value) => (value, false),
                 Preset::Full(full) => (&full.value, full.overrides),
             };
+            if self.casts() {
+                let size = target.facts.sizes.get(field).copied().unwrap_or_default();
+                let literal = parse_literal(&value.to_string(), *field_type).map(Operand::Literal);
+                if let Some(literal) = &literal {
+                    changed(out, &path, field, *field_type, size, literal, true);
+                }
+                if *field_type == FieldType::Integer && size.bits == 0 && !literal.as_ref().is_some_and(is_flag) {
+                    sizeless(out, &path, field);
+                }
+            }
             let value = self.operand(out, &path, value, *field_type, false);
             all.push(v1::Preset { field: out.s(field), value: Some(value), r#override: overrides });
         }
@@ -416,6 +484,39 @@ impl Lowering<'_, '_> {
         }
         all
     }
+}
+
+const WRITES: [Verb; 3] = [Verb::Post, Verb::Put, Verb::Patch];
+
+/// Reports a literal that DreamFactory's casts would change.
+fn changed(
+    out: &mut Out<'_>,
+    path: &str,
+    field: &str,
+    field_type: FieldType,
+    size: Size,
+    operand: &Operand,
+    write: bool,
+) {
+    let Operand::Literal(literal) = operand else { return };
+    if let Some(why) = cast::refusal(literal, field_type, size, write) {
+        let message = format!("{literal} would become another value of \"{field}\": {why}");
+        out.error("value_cast", path, message);
+    }
+}
+
+/// True for the integers that every cast leaves as they are.
+fn is_flag(operand: &Operand) -> bool {
+    matches!(operand, Operand::Literal(Literal::Integer(0 | 1)))
+}
+
+/// DreamFactory stores 0 or 1 for any number that is written to such a column, whatever the check saw.
+fn sizeless(out: &mut Out<'_>, path: &str, field: &str) {
+    let message = format!(
+        "if the column of \"{field}\" has size 1 (TINYINT(1), NUMBER(1), BIT), DreamFactory stores 0 or 1 for any number that \
+         is written; declare the field as boolean, or say the width of its column, such as {{type: integer, bits: 32}}"
+    );
+    out.warn("integer_size", path, message);
 }
 
 /// A lookup's values must be of the field's type; several only fit after IN.

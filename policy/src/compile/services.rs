@@ -14,7 +14,7 @@ use crate::{
     },
     engine::is_foreign_identity,
     predicate::parse::{parse_literal, type_name},
-    value::FieldType,
+    value::{FieldType, Size},
 };
 use doorward_proto::v1;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ const RESERVED: [&str; 12] = [
 
 pub(super) fn service(context: &Context<'_>, out: &mut Out<'_>, spec: &DataService) -> (v1::Service, ServiceFacts) {
     let case_insensitive = spec.dialect == Dialect::Dreamfactory;
-    let mut facts = ServiceFacts { case_insensitive, ..ServiceFacts::default() };
+    let mut facts = ServiceFacts { case_insensitive, casts: case_insensitive, ..ServiceFacts::default() };
     facts.matches = matches(context, out, spec);
     if spec.files && !case_insensitive {
         out.error("wrong_dialect", "spec.files", "only the dialect dreamfactory has file services");
@@ -54,6 +54,7 @@ pub(super) fn service(context: &Context<'_>, out: &mut Out<'_>, spec: &DataServi
         }
         let entry = ComponentFacts {
             fields: component.fields.iter().map(|(name, field)| (name.clone(), field.field_type().into())).collect(),
+            sizes: component.fields.iter().map(|(name, field)| (name.clone(), field.size())).collect(),
             parameters: component
                 .parameters
                 .iter()
@@ -301,7 +302,16 @@ fn one(
             Field::Full(full) => (full.class.as_deref(), full.nullable.unwrap_or(true)),
         };
         let field_type = FieldType::from(field.field_type());
-        v1::Field { name: out.s(name), r#type: field_type.into(), class: out.optional(class), nullable }
+        let Size { bits, digits, scale } = sized(out, &format!("{at}.fields.{name}"), field, spec.dialect);
+        v1::Field {
+            name: out.s(name),
+            r#type: field_type.into(),
+            class: out.optional(class),
+            nullable,
+            digits,
+            scale,
+            bits,
+        }
     });
     let fields = fields.collect();
     v1::Component {
@@ -312,6 +322,26 @@ fn one(
         parameters,
         operations,
     }
+}
+
+/// A field's size, which must be one that its type has.
+fn sized(out: &mut Out<'_>, at: &str, field: &Field, dialect: Dialect) -> Size {
+    let (size, field_type) = (field.size(), FieldType::from(field.field_type()));
+    let given = |value: Option<u32>| value.is_some();
+    let Field::Full(full) = field else { return size };
+    if given(full.bits) && (field_type != FieldType::Integer || !matches!(size.bits, 8 | 16 | 32 | 64)) {
+        out.error("invalid_value", format!("{at}.bits"), "bits are of an integer, and are 8, 16, 32 or 64");
+    }
+    let decimal = field_type == FieldType::Decimal && (1..=65).contains(&size.digits) && size.scale <= size.digits;
+    if (given(full.digits) || given(full.scale)) && !decimal {
+        let message = "digits and scale are of a decimal: 1 to 65 digits in all, and no more of them behind the point";
+        out.error("invalid_value", format!("{at}.digits"), message);
+    } else if dialect == Dialect::Dreamfactory && size.scale > 6 {
+        let message =
+            "DreamFactory keeps six places of a decimal: values with more can be neither written nor compared";
+        out.warn("value_cast", format!("{at}.scale"), message);
+    }
+    size
 }
 
 fn parameters(
@@ -444,8 +474,8 @@ fn beside(out: &mut Out<'_>, at: &str, operation: &Operation) -> Vec<u32> {
 pub(super) fn scalar_fits(value: &Scalar, field_type: FieldType) -> bool {
     let kind = match value {
         Scalar::Text(_) => matches!(field_type, FieldType::String | FieldType::Timestamp | FieldType::Date),
-        Scalar::Integer(_) => matches!(field_type, FieldType::Integer | FieldType::Number),
-        Scalar::Number(_) => field_type == FieldType::Number,
+        Scalar::Integer(_) => matches!(field_type, FieldType::Integer | FieldType::Number | FieldType::Decimal),
+        Scalar::Number(_) => matches!(field_type, FieldType::Number | FieldType::Decimal),
         Scalar::Boolean(_) => field_type == FieldType::Boolean,
     };
     kind && parse_literal(&value.to_string(), field_type).is_some()

@@ -356,3 +356,98 @@ fn names_that_a_server_reads_as_something_else_are_told() {
         http.replace("  dialect: http", "  dialect: http\n  resourcesWrapper: data").replace("PARAMETERS", "{}");
     assert!(found(&format!("{BASE}---\n{wrapped}"), EC).contains("[wrong_dialect]"));
 }
+
+/// DreamFactory casts what it compares and stores: literals that would become others are errors, and integers that may be
+/// booleans to it a warning where rows are written.
+#[test]
+fn literals_that_dreamfactory_would_cast_to_others_are_told() {
+    let service = "kind: DataService\nmetadata: {name: df}\nspec:\n  dialect: DIALECT\n  match: [{path: /api/v2/df}]\n  components:\n    _table/t:\n      fields: {id: integer, flag: boolean, level: {type: integer, bits: 16}, price: {type: decimal, digits: 20, scale: 3}, score: number, photo: binary}\n";
+    let found = |dialect: &str, grant: &str| {
+        let role = format!(
+            "---\nkind: AccessRole\nmetadata: {{name: r}}\nspec:\n  lookups: {{prices: [1.5, 0.0000001]}}\n  grants:\n    - service: df\n      components: [_table/t]\n      fields: {{read: [id], write: [id, score]}}\n      {}\n",
+            grant.replace(" | ", "\n      ")
+        );
+        let text = format!("apiVersion: doorward.dev/v1alpha1\n{}{role}", service.replace("DIALECT", dialect));
+        let Parsed { documents, diagnostics } = parse_file("p.yaml", &text);
+        assert_eq!(diagnostics, [], "{text}");
+        let compiled = compile(&documents, &Keys(""), "default");
+        let said = |found: &Diagnostic| (found.code, found.message.clone());
+        let of_types = |(code, _): &(&str, String)| matches!(*code, "value_cast" | "integer_size" | "type_mismatch");
+        compiled.diagnostics.iter().map(said).filter(of_types).collect::<Vec<_>>()
+    };
+    for (grant, field, why) in [
+        ("verbs: [GET] | rows: price > 0.0000001", "price", "six places"),
+        ("verbs: [GET] | rows: id = 1 OR NOT price IN (1, 123456789012.34)", "price", "six places"),
+        ("verbs: [GET] | rows: score = 0.123456789012345", "score", "14 digits"),
+        ("verbs: [GET] | rows: score = 123456789012345", "score", "14 digits"),
+        ("verbs: [GET] | rows: level < 65536", "level", "more digits"),
+        ("verbs: [GET] | rows: 'price IN ({role.prices})'", "price", "six places"),
+        ("verbs: [POST] | set: {price: 0.0001}", "price", "more digits"),
+        ("verbs: [POST] | set: {level: 70000}", "level", "more digits"),
+        ("verbs: [POST] | set: {score: 0.123456789012345}", "score", "14 digits"),
+    ] {
+        let found = found("dreamfactory", grant);
+        let told = |(code, message): &(&str, String)| {
+            *code == "value_cast" && message.contains(&format!("\"{field}\"")) && message.contains(why)
+        };
+        assert!(found.iter().any(told), "{grant}: {found:?}");
+    }
+    for grant in [
+        "verbs: [GET] | rows: id > 5 AND price = 1.5 AND score < 0.25 AND flag = true AND level > 3",
+        "verbs: [GET, POST] | rows: id IN (0, 1) AND level > 3",
+        "verbs: [GET, POST] | rows: id > 5 | check: id = 1",
+        "verbs: [POST] | set: {id: 1, level: 7, price: 1.125, flag: true}",
+    ] {
+        assert_eq!(found("dreamfactory", grant), [], "{grant}");
+    }
+    for grant in [
+        "verbs: [GET, PATCH] | rows: id > 5",
+        "verbs: [POST] | rows: id = 7",
+        "verbs: [POST] | check: id >= 1",
+        "verbs: [POST] | set: {id: 2}",
+        "verbs: [POST] | set: {id: '{key.name}'}",
+    ] {
+        let found = found("dreamfactory", grant);
+        let told = |(code, message): &(&str, String)| *code == "integer_size" && message.contains("bits: 32");
+        assert!(found.iter().any(told), "{grant}: {found:?}");
+    }
+    // Other servers cast nothing.
+    assert_eq!(found("datasette", "verbs: [GET, POST] | rows: id > 5 AND price > 0.0000001"), []);
+    // Nothing is compared with bytes, and none are preset.
+    for grant in [
+        "verbs: [GET] | rows: photo = 'aGk='",
+        "verbs: [POST] | set: {photo: aGk=}",
+        "verbs: [GET] | rows: photo = {user.name}",
+    ] {
+        assert!(found("dreamfactory", grant).iter().any(|(code, _)| *code == "type_mismatch"), "{grant}");
+    }
+}
+
+#[test]
+fn a_size_is_one_that_the_type_has() {
+    for (field, sound) in [
+        ("{type: decimal, digits: 12, scale: 2}", true),
+        ("{type: decimal, digits: 12}", true),
+        ("{type: integer, bits: 64}", true),
+        ("{type: decimal, digits: 2, scale: 3}", false),
+        ("{type: decimal, scale: 3}", false),
+        ("{type: decimal, digits: 66}", false),
+        ("{type: number, digits: 5}", false),
+        ("{type: integer, bits: 1}", false),
+        ("{type: number, bits: 32}", false),
+    ] {
+        let text = format!(
+            "apiVersion: doorward.dev/v1alpha1\nkind: DataService\nmetadata: {{name: df}}\nspec:\n  dialect: dreamfactory\n  match: [{{path: /api/v2/df}}]\n  components: {{_table/t: {{fields: {{a: {field}}}}}}}\n"
+        );
+        let Parsed { documents, diagnostics } = parse_file("p.yaml", &text);
+        assert_eq!(diagnostics, [], "{text}");
+        let compiled = compile(&documents, &Keys(""), "default");
+        assert_eq!(!compiled.diagnostics.iter().any(Diagnostic::is_error), sound, "{field}");
+        if sound {
+            let declared = &compiled.bundle.services[0].components[0].fields[0];
+            let tables = Tables::build(&compiled.bundle, compiled.digest, 1).unwrap();
+            let size = tables.services()[0].components["_table/t"].fields[0].size;
+            assert_eq!((size.bits, size.digits, size.scale), (declared.bits, declared.digits, declared.scale));
+        }
+    }
+}

@@ -208,9 +208,10 @@ named! {
     FieldType(v1::FieldType) {
         /// Text.
         String = "string" => v1::FieldType::String,
-        /// Whole number of 64 bits.
+        /// Whole number of 64 bits; say `bits` as the column has them. With `dreamfactory`, a column of size 1 (`TINYINT(1)`,
+        /// any other `*INT(1)`, `NUMBER(1)`, `BIT`, and a SQLite column without type) is a `boolean`.
         Integer = "integer" => v1::FieldType::Integer,
-        /// Number with a fraction.
+        /// Number with a fraction, kept as a float or double.
         Number = "number" => v1::FieldType::Number,
         /// `true` or `false`
         Boolean = "boolean" => v1::FieldType::Boolean,
@@ -220,6 +221,10 @@ named! {
         Date = "date" => v1::FieldType::Date,
         /// Structured value; it can be read or hidden, and tested for null only.
         Json = "json" => v1::FieldType::Json,
+        /// Number with a fixed number of places; say `digits` and `scale` as the column has them.
+        Decimal = "decimal" => v1::FieldType::Decimal,
+        /// Bytes, written as base64; they can be read or hidden, and tested for null only.
+        Binary = "binary" => v1::FieldType::Binary,
     }
 }
 named! {

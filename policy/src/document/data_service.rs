@@ -1,6 +1,7 @@
 //! `DataService`: a data API behind the proxy.
 
 use super::common::{Audit, Enforcement, FieldType, OnHiddenField, Scalar, Verb};
+use crate::value::Size;
 use doorward_proto::v1;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -172,7 +173,7 @@ pub struct Component {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(
     untagged,
-    expecting = "expected a type (string, integer, number, boolean, timestamp, date, json) or a mapping {type, class, nullable}"
+    expecting = "expected a type (string, integer, number, boolean, timestamp, date, json, decimal, binary) or a mapping {type, class, nullable, digits, scale, bits}"
 )]
 pub enum Field {
     /// The type alone.
@@ -192,6 +193,12 @@ pub struct FullField {
     pub class: Option<String>,
     /// The field may be null. Default `true`.
     pub nullable: Option<bool>,
+    /// `decimal` only: digits in all, as in `DECIMAL(digits, scale)`; 1 to 65.
+    pub digits: Option<u32>,
+    /// `decimal` only: digits behind the point. Default 0 where `digits` is given.
+    pub scale: Option<u32>,
+    /// `integer` only: 8, 16, 32 or 64. It says that the column is a real integer, also for `dreamfactory`.
+    pub bits: Option<u32>,
 }
 
 /// A relation: the related component, or a mapping.
@@ -281,6 +288,17 @@ impl Field {
         match self {
             Field::Type(field_type) => *field_type,
             Field::Full(full) => full.field_type,
+        }
+    }
+
+    /// The size, as far as it was said.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        match self {
+            Field::Type(_) => Size::default(),
+            Field::Full(full) => {
+                Size { bits: full.bits.unwrap_or(0), digits: full.digits.unwrap_or(0), scale: full.scale.unwrap_or(0) }
+            }
         }
     }
 }

@@ -114,10 +114,10 @@ impl Decoder<'_> {
         let fits = match field_type {
             FieldType::String | FieldType::Timestamp | FieldType::Date => matches!(literal, Literal::String(_)),
             FieldType::Integer => matches!(literal, Literal::Integer(_)),
-            FieldType::Number => matches!(literal, Literal::Number(_) | Literal::Integer(_)),
+            FieldType::Number | FieldType::Decimal => matches!(literal, Literal::Number(_) | Literal::Integer(_)),
             FieldType::Boolean => matches!(literal, Literal::Boolean(_)),
             FieldType::Unspecified => true,
-            FieldType::Json => false,
+            FieldType::Json | FieldType::Binary => false,
         };
         if fits { Ok(Operand::Literal(literal)) } else { Err("a value does not have the type of its field") }
     }
@@ -125,7 +125,9 @@ impl Decoder<'_> {
 
 fn scalar(number: i32) -> Result<FieldType, &'static str> {
     match FieldType::try_from(number) {
-        Ok(field_type) if !matches!(field_type, FieldType::Unspecified | FieldType::Json) => Ok(field_type),
+        Ok(field_type) if !matches!(field_type, FieldType::Unspecified | FieldType::Json | FieldType::Binary) => {
+            Ok(field_type)
+        }
         _ => Err("a field's type is unknown to this build or has no order"),
     }
 }

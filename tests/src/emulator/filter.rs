@@ -2,7 +2,7 @@
 //! split at the first comparison that its list has, and the pieces are put together again as SQL. Nothing here knows
 //! whose filter is whose: that is what the proxy must be safe against.
 
-use super::Column;
+use super::{Column, casts};
 use rusqlite::types::Value as Sql;
 use std::collections::BTreeMap;
 
@@ -33,8 +33,27 @@ const COMPARISONS: [&str; 22] = [
     "IS NOT NULL",
 ];
 /// Words that keep an expression in parentheses from becoming SQL.
-const BLOCKED: [&str; 12] =
-    ["SELECT", "INSERT", "UPDATE", "DELETE", "DROP", "ALTER", "CREATE", "EXEC", "EXECUTE", "TRUNCATE", "UNION", "INTO"];
+const BLOCKED: [&str; 19] = [
+    "SELECT",
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "DROP",
+    "ALTER",
+    "CREATE",
+    "EXEC",
+    "EXECUTE",
+    "TRUNCATE",
+    "GRANT",
+    "REVOKE",
+    "UNION",
+    "INTO",
+    "SLEEP",
+    "BENCHMARK",
+    "LOAD_FILE",
+    "OUTFILE",
+    "DUMPFILE",
+];
 
 /// What a filter is read against.
 pub struct Context<'a> {
@@ -113,13 +132,14 @@ fn comparison(text: &str, mut rest: String, context: &Context<'_>, values: &mut 
             "IN" | "NOT IN" | "ALL" => {
                 let list = value.strip_prefix('(').and_then(|list| list.strip_suffix(')'));
                 let list = list.ok_or("Filter value lists must be wrapped in parentheses.")?;
-                let list: Vec<String> = list.split(',').map(|one| bind(one.trim(), column, context, values)).collect();
-                (operator, format!(" ({})", list.join(",")))
+                let list: Result<Vec<String>, String> =
+                    list.split(',').map(|one| bind(one.trim(), column, context, values)).collect();
+                (operator, format!(" ({})", list?.join(",")))
             }
             "IS NULL" | "IS NOT NULL" => (operator, String::new()),
-            "CONTAINS" => ("LIKE", format!(" {}", bind(&format!("%{value}%"), column, context, values))),
-            "STARTS WITH" => ("LIKE", format!(" {}", bind(&format!("{value}%"), column, context, values))),
-            "ENDS WITH" => ("LIKE", format!(" {}", bind(&format!("%{value}"), column, context, values))),
+            "CONTAINS" => ("LIKE", format!(" {}", bind(&format!("%{value}%"), column, context, values)?)),
+            "STARTS WITH" => ("LIKE", format!(" {}", bind(&format!("{value}%"), column, context, values)?)),
+            "ENDS WITH" => ("LIKE", format!(" {}", bind(&format!("%{value}"), column, context, values)?)),
             _ => {
                 let symbol = match operator {
                     "EQ" => "=",
@@ -130,7 +150,7 @@ fn comparison(text: &str, mut rest: String, context: &Context<'_>, values: &mut 
                     "LTE" => "<=",
                     other => other,
                 };
-                (symbol, format!(" {}", bind(&value, column, context, values)))
+                (symbol, format!(" {}", bind(&value, column, context, values)?))
             }
         };
         let not = if negated { "NOT " } else { "" };
@@ -140,7 +160,7 @@ fn comparison(text: &str, mut rest: String, context: &Context<'_>, values: &mut 
 }
 
 /// A value becomes a `?`, but an expression in parentheses becomes SQL.
-fn bind(value: &str, column: &Column, context: &Context<'_>, values: &mut Vec<Sql>) -> String {
+fn bind(value: &str, column: &Column, context: &Context<'_>, values: &mut Vec<Sql>) -> Result<String, String> {
     let value = context.params.get(value).map_or(value, String::as_str);
     let quoted = |quote: char| {
         let inner = value.trim_matches(quote);
@@ -152,13 +172,13 @@ fn bind(value: &str, column: &Column, context: &Context<'_>, values: &mut Vec<Sq
             let words = value.to_ascii_uppercase();
             let mut words = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             if value.starts_with('(') && value.ends_with(')') && !words.any(|word| BLOCKED.contains(&word)) {
-                return value.to_owned();
+                return Ok(value.to_owned());
             }
             value
         }
     };
-    values.push(column.value(unquoted));
-    "?".into()
+    values.push(casts::filter(unquoted, column.kind)?);
+    Ok("?".into())
 }
 
 #[cfg(test)]
@@ -166,8 +186,16 @@ mod tests {
     use super::*;
 
     fn shown(filter: &str) -> Result<(String, Vec<Sql>), String> {
-        let column = |name: &str, kind: &str| Column { name: name.into(), kind: kind.into() };
-        let columns = [column("id", "INTEGER"), column("name", "TEXT")];
+        let column = |name: &str, kind: &str| Column { name: name.into(), kind: casts::kind(kind) };
+        let columns = [
+            column("id", "INTEGER"),
+            column("name", "TEXT"),
+            column("do_", "TEXT"),
+            column("do_not", "TEXT"),
+            column("isnull", "TEXT"),
+            column("level", "TINYINT(1)"),
+            column("price", "DECIMAL(12,2)"),
+        ];
         let params = BTreeMap::from([(":p0".to_owned(), "a) OR (b".to_owned())]);
         let mut values = Vec::new();
         let text = sql(filter, &Context { columns: &columns, params: &params }, &mut values)?;
@@ -189,6 +217,26 @@ mod tests {
         assert_eq!(shown("name = :p0").unwrap().1, [Sql::from("a) OR (b".to_owned())]);
     }
 
+    /// From a run of the published parser.
+    #[test]
+    fn operators_are_found_inside_of_names_and_values_are_cast() {
+        let text = |filter: &str| shown(filter).unwrap().0;
+        assert_eq!(text("do_not IN ('x')"), "\"do_\" NOT IN (?)");
+        assert_eq!(text("do_not NOT IN ('x')"), "\"do_not\" NOT IN (?)");
+        assert_eq!(text("do_NOT IN ('x')"), "\"do_\" NOT IN (?)");
+        assert_eq!(text("isnull IS NULL"), "\"isnull\" IS NULL");
+        assert_eq!(text("do_not NOT LIKE :p0"), "\"do_not\" NOT LIKE ?");
+        assert_eq!(text("level IN ((2),(3))"), "\"level\" IN ((2),(3))");
+        assert_eq!(
+            text("((level >= 2) AND (level >= (2))) OR (id = 1)"),
+            "((\"level\" >= ?) AND (\"level\" >= (2))) OR (\"id\" = ?)"
+        );
+        assert_eq!(shown("level >= 2").unwrap().1, [Sql::Integer(0)]);
+        assert_eq!(shown("id >= 2.5").unwrap().1, [Sql::Integer(2)]);
+        assert_eq!(shown("price > 0.0000001").unwrap().1, [Sql::from("0.000000".to_owned())]);
+        assert!(shown("id = x").is_err());
+    }
+
     /// Why the proxy must not put its own text beside the client's.
     #[test]
     fn a_filter_that_is_not_contained_breaks_out() {
@@ -197,7 +245,7 @@ mod tests {
             "(\"id\" > ?) OR (\"id\" > ?) AND (\"name\" = ?)"
         );
         assert_eq!(shown("id = (id)").unwrap().0, "\"id\" = (id)");
-        assert!(shown("id = (select 1)").unwrap().0.ends_with('?'));
+        assert!(shown("name = (select 1)").unwrap().0.ends_with('?'));
         assert!(shown("ssn = 1").is_err() && shown("id").is_err() && shown("()").is_err());
     }
 }

@@ -2,12 +2,14 @@
 //! options come together from query and body, how a filter's text becomes SQL, how updates and deletes choose rows. It shares no
 //! code with the dialect that it tests. It is not DreamFactory: where that differs from its documentation, this does not.
 
+mod casts;
 mod filter;
 
 use crate::{
     dreamfactory::decode,
     upstream::{Answer, Seen, Upstream},
 };
+use casts::Kind;
 use filter::Context;
 use rusqlite::{Connection, types::Value as Sql};
 use serde_json::{Map, Value, json};
@@ -33,24 +35,8 @@ const OPTIONS: [(&str, &[&str]); 9] = [
 pub struct Column {
     /// Name.
     pub name: String,
-    /// SQL type.
-    pub kind: String,
-}
-
-impl Column {
-    /// A value as this column's type takes it.
-    fn value(&self, text: &str) -> Sql {
-        let number = text.trim();
-        match self.kind.as_str() {
-            // PHP's intval: the digits in front, or 0.
-            "INTEGER" => {
-                let end = number.char_indices().find(|(at, c)| !(c.is_ascii_digit() || (*at == 0 && *c == '-')));
-                number[..end.map_or(number.len(), |(at, _)| at)].parse::<i64>().unwrap_or(0).into()
-            }
-            "REAL" => number.parse::<f64>().unwrap_or(0.0).into(),
-            _ => text.to_owned().into(),
-        }
-    }
+    /// What DreamFactory takes it for.
+    pub kind: Kind,
 }
 
 /// Serves this SQLite file at `/api/v2/NAME`.
@@ -98,7 +84,8 @@ fn text(value: &Value) -> String {
 
 fn columns(db: &Connection, table: &str) -> Result<Vec<Column>, Failure> {
     let mut statement = db.prepare("select name, type from pragma_table_info(?)").map_err(broken)?;
-    let rows = statement.query_map([table], |row| Ok(Column { name: row.get(0)?, kind: row.get(1)? }));
+    let rows = statement
+        .query_map([table], |row| Ok(Column { name: row.get(0)?, kind: casts::kind(&row.get::<_, String>(1)?) }));
     rows.map_err(broken)?.collect::<Result<_, _>>().map_err(broken)
 }
 
@@ -187,12 +174,14 @@ impl Call {
         let key = &self.columns[0];
         let mut values = Vec::new();
         let by_ids = |ids: Vec<&str>, values: &mut Vec<Sql>| {
-            values.extend(ids.iter().map(|id| key.value(id)));
-            format!("\"{}\" in ({})", key.name, vec!["?"; ids.len()].join(","))
+            for id in &ids {
+                values.push(casts::filter(id, key.kind).map_err(bad)?);
+            }
+            Ok::<_, Failure>(format!("\"{}\" in ({})", key.name, vec!["?"; ids.len()].join(",")))
         };
         let condition = match (&self.id, self.option("ids"), self.option("filter")) {
-            (Some(id), ..) => by_ids(vec![id], &mut values),
-            (_, Some(ids), _) => by_ids(ids.split(',').map(str::trim).collect(), &mut values),
+            (Some(id), ..) => by_ids(vec![id], &mut values)?,
+            (_, Some(ids), _) => by_ids(ids.split(',').map(str::trim).collect(), &mut values)?,
             (.., Some(text)) => {
                 let context = Context { columns: &self.columns, params: &self.params };
                 filter::sql(&text, &context, &mut values).map_err(bad)?
@@ -348,13 +337,16 @@ impl Call {
         Ok(())
     }
 
-    fn assignments(&self, record: &Map<String, Value>) -> Vec<(String, Sql)> {
-        let known = |(name, value): (&String, &Value)| Some((self.column(name)?.name.clone(), crate::data::sql(value)));
+    fn assignments(&self, record: &Map<String, Value>) -> Result<Vec<(String, Sql)>, Failure> {
+        let known = |(name, value): (&String, &Value)| {
+            let column = self.column(name)?;
+            Some(casts::record(value, column.kind).map(|value| (column.name.clone(), value)).map_err(bad))
+        };
         record.iter().filter_map(known).collect()
     }
 
     fn insert(&self, record: &Map<String, Value>) -> Result<i64, Failure> {
-        let set = self.assignments(record);
+        let set = self.assignments(record)?;
         let names: Vec<String> = set.iter().map(|(name, _)| format!("\"{name}\"")).collect();
         let marks = vec!["?"; set.len()].join(",");
         let sql = format!("insert into \"{}\" ({}) values ({marks})", self.table, names.join(","));
@@ -363,7 +355,7 @@ impl Call {
     }
 
     fn change(&self, record: &Map<String, Value>, condition: &str, values: &[Sql]) -> Result<usize, Failure> {
-        let set = self.assignments(record);
+        let set = self.assignments(record)?;
         if set.is_empty() {
             return Ok(0);
         }

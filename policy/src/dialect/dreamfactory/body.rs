@@ -101,6 +101,8 @@ pub(in crate::dialect) fn typed(value: &Value, field_type: FieldType) -> Option<
         (FieldType::Integer, Value::String(text)) => Literal::Integer(canonical_integer(text)?),
         (FieldType::Number, Value::Number(number)) => Literal::Number(number.decimal().filter(Decimal::is_double)?),
         (FieldType::Number, Value::String(text)) => Literal::Number(canonical_number(text).filter(Decimal::is_double)?),
+        (FieldType::Decimal, Value::Number(number)) => Literal::Number(number.decimal()?),
+        (FieldType::Decimal, Value::String(text)) => Literal::Number(canonical_number(text)?),
         (FieldType::Boolean, Value::Bool(value)) => Literal::Boolean(*value),
         (FieldType::Boolean, Value::Number(number)) => Literal::Boolean(match number.as_str() {
             "0" => false,
@@ -115,6 +117,8 @@ pub(in crate::dialect) fn typed(value: &Value, field_type: FieldType) -> Option<
         (FieldType::String | FieldType::Timestamp | FieldType::Date, Value::String(text)) => {
             Literal::String(text.as_str().into())
         }
+        // As base64 there is no URL, no `data:` and no name of a stream in it that a server could open.
+        (FieldType::Binary, Value::String(text)) if is_base64(text) => Literal::String(text.as_str().into()),
         (FieldType::String, Value::Number(number)) => Literal::String(number.as_str().into()),
         (FieldType::Json | FieldType::Unspecified, Value::String(text)) => Literal::String(text.as_str().into()),
         (FieldType::Json | FieldType::Unspecified, Value::Bool(value)) => Literal::Boolean(*value),
@@ -160,6 +164,14 @@ fn same_kind(literal: &Literal, value: &Value) -> bool {
             | (Literal::Integer(_) | Literal::Number(_), Value::Number(_))
             | (Literal::Boolean(_), Value::Bool(_))
     )
+}
+
+/// True for base64 of RFC 4648 section 4, padded, in one line.
+fn is_base64(text: &str) -> bool {
+    let digits = text.trim_end_matches('=');
+    text.len().is_multiple_of(4)
+        && text.len() - digits.len() <= 2
+        && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'))
 }
 
 fn canonical_integer(text: &str) -> Option<i64> {

@@ -1,7 +1,7 @@
 //! Syntax tree and constraints → request and response plan.
 
 use super::{
-    body,
+    body, cast,
     filter::Filter,
     parse::{OVERRIDES, parse, plain},
     path,
@@ -17,7 +17,7 @@ use crate::{
     json::{Map, Value},
     request::{DataRequest, Verb, verb_name},
     transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite},
-    value::Literal,
+    value::{FieldType, Literal},
 };
 use std::sync::Arc;
 
@@ -146,8 +146,10 @@ fn one_as_filter(
         Some([key]) => key.clone(),
         _ => return Err(unsupported("Rows can be named by key only where the component declares a key of one field.")),
     };
-    let test = super::filter::Test::In { negated: false, values: vec![super::filter::Literal::key(id)?] };
-    table.rows = Rows::Filter(Filter::Test(key, test));
+    let key_type = component.and_then(|component| component.field(&key)).map_or(FieldType::Unspecified, |key| key.field_type);
+    let value = cast::literal(super::filter::Literal::key(id)?, key_type)?;
+    let test = super::filter::Test::In { negated: false, values: vec![value] };
+    table.rows = Rows::Filter(Filter::of(key, test));
     table.limit = Some(2);
     Ok(true)
 }
@@ -173,7 +175,7 @@ fn constrain(
             let key = component.and_then(|component| component.key.first());
             let key = key.ok_or_else(|| unsupported("ids need a declared key of one field."))?;
             let test = super::filter::Test::In { negated: false, values: ids.clone() };
-            table.rows = Rows::Filter(Filter::Test(key.clone(), test));
+            table.rows = Rows::Filter(Filter::of(key.clone(), test));
         }
         if let Some(rows) = &own.rows {
             let any = component.and_then(|component| component.fields.first()).map(|field| &field.name);
@@ -200,6 +202,15 @@ fn constrain(
         for (field, value, overrides) in &own.set {
             arrives(value)?;
             if *overrides || !record.contains_key(&**field) {
+                let declared = component.and_then(|component| component.field(field));
+                if let Some(declared) = declared
+                    && cast::stored(value, declared.field_type, declared.size) != cast::Stored::Same
+                {
+                    return Err(Denial::new(
+                        Code::AttributeInvalid,
+                        format!("A preset value of {field} has more digits than DreamFactory would store."),
+                    ));
+                }
                 record.insert(&**field, body::to_json(value));
             }
         }
@@ -438,7 +449,9 @@ fn query(target: &mut String, table: &Table) -> Result<(), Denial> {
         Rows::All | Rows::One(_) => {}
         Rows::Ids(ids) => {
             let text = |literal: &super::filter::Literal| match literal {
-                super::filter::Literal::Text(text) | super::filter::Literal::Number(text) => text.clone(),
+                super::filter::Literal::Text(text)
+                | super::filter::Literal::Number(text)
+                | super::filter::Literal::Exact(text) => text.clone(),
             };
             push("ids", &ids.iter().map(text).collect::<Vec<_>>().join(","));
         }

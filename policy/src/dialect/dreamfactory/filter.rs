@@ -4,14 +4,18 @@
 //! is written is `field OP value`, `(x) AND (y)` and `(x) OR (y)`, with every string as a named parameter: DreamFactory splits
 //! filters at `) AND (` wherever it stands, also inside a quoted string.
 
-use super::{unparsable, unsupported};
+use super::{
+    cast, search,
+    token::{self, Token},
+    unparsable, unsupported,
+};
 use crate::{
     Name,
     bundle::Component,
     code::{Code, Denial},
     dialect::names,
     predicate::{CompareOp, MAX_DEPTH, Predicate, Resolved, operator, opposite},
-    value,
+    value::{self, FieldType},
 };
 use std::fmt::Write as _;
 
@@ -38,17 +42,19 @@ pub(super) enum Test {
     IsNull { negated: bool },
 }
 
-/// A literal: strings travel as parameters, numbers inline.
+/// A literal: strings travel as parameters, numbers inline. DreamFactory casts both to the type of the column.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Literal {
     Text(String),
     Number(String),
+    /// A number in parentheses: DreamFactory passes it on as it is written, without a cast.
+    Exact(String),
 }
 
 impl Literal {
     /// A string literal, if DreamFactory takes it as it is.
     pub(super) fn text(text: &str) -> Result<Literal, Denial> {
-        if carries(text) {
+        if text.is_empty() || carries(text) {
             Ok(Literal::Text(text.to_owned()))
         } else {
             Err(unsupported(
@@ -66,10 +72,6 @@ impl Literal {
             literal => Ok(literal),
         }
     }
-
-    fn bare(text: String) -> Result<Literal, Denial> {
-        if is_number(&text) { Ok(Literal::Number(text)) } else { Literal::text(&text) }
-    }
 }
 
 /// True if DreamFactory binds this text unchanged: it resolves `{lookups}`, strips quotes, and takes `(…)` for SQL.
@@ -81,15 +83,6 @@ pub(super) fn carries(text: &str) -> bool {
         && !wrapped('(', ')')
         && !wrapped('\'', '\'')
         && !wrapped('"', '"')
-}
-
-fn is_number(text: &str) -> bool {
-    let digits = |text: &str| (1..=19).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    let text = text.strip_prefix('-').unwrap_or(text);
-    match text.split_once('.') {
-        Some((whole, fraction)) => digits(whole) && digits(fraction),
-        None => digits(text),
-    }
 }
 
 impl Filter {
@@ -114,11 +107,52 @@ impl Filter {
         }
     }
 
+    /// A test in a form that DreamFactory's search reads as this test.
+    pub(super) fn of(field: Name, test: Test) -> Filter {
+        match test {
+            // `do_not IN (…)` is `NOT IN` on `do_` to it.
+            Test::In { negated: false, values } if !search::finds(&field, "IN", false) => {
+                let one = |value| Filter::Test(field.clone(), Test::Compare(CompareOp::Eq, value));
+                join(false, values.into_iter().map(one).collect()).unwrap_or(Filter::Or(Vec::new()))
+            }
+            test => Filter::Test(field, test),
+        }
+    }
+
+    /// The filter with every number also tested without a cast, so that rows which a cast would let in stay out: a column
+    /// that DreamFactory takes for a boolean would else compare with 0 where the policy says 2.
+    fn exact(self) -> Filter {
+        let twin = |literal: &Literal| match literal {
+            Literal::Number(text) => Literal::Exact(text.clone()),
+            other => other.clone(),
+        };
+        // Every cast leaves 0 and 1 as they are.
+        let plain =
+            |literal: &Literal| !matches!(literal, Literal::Number(text) if !matches!(text.as_str(), "0" | "1"));
+        let twin = match &self {
+            Filter::And(_) | Filter::Or(_) => None,
+            Filter::Test(field, Test::Compare(op, value)) if !plain(value) => {
+                Some(Filter::Test(field.clone(), Test::Compare(*op, twin(value))))
+            }
+            Filter::Test(field, Test::In { negated, values }) if !values.iter().all(plain) => {
+                let values = values.iter().map(twin).collect();
+                Some(Filter::Test(field.clone(), Test::In { negated: *negated, values }))
+            }
+            Filter::Test(..) => None,
+        };
+        match (self, twin) {
+            (Filter::And(all), _) => Filter::And(all.into_iter().map(Filter::exact).collect()),
+            (Filter::Or(all), _) => Filter::Or(all.into_iter().map(Filter::exact).collect()),
+            (test, Some(twin)) => test.and(twin),
+            (test, None) => test,
+        }
+    }
+
     fn negate(self) -> Filter {
         match self {
             Filter::And(all) => Filter::Or(all.into_iter().map(Filter::negate).collect()),
             Filter::Or(all) => Filter::And(all.into_iter().map(Filter::negate).collect()),
-            Filter::Test(field, test) => Filter::Test(
+            Filter::Test(field, test) => Filter::of(
                 field,
                 match test {
                     Test::Compare(op, value) => Test::Compare(opposite(op), value),
@@ -148,7 +182,8 @@ impl Filter {
     /// Writes the filter, and its parameters in the order of their numbers.
     pub(super) fn write(&self) -> Result<(String, Vec<String>), Denial> {
         let (mut out, mut parameters) = (String::with_capacity(256), Vec::new());
-        if self.nodes() > MAX_NODES {
+        // A policy's numbers are tested twice.
+        if self.nodes() > 2 * MAX_NODES {
             return Err(unsupported("The filter, with the policy's part, has too many terms."));
         }
         self.write_to(&mut out, &mut parameters)?;
@@ -161,6 +196,9 @@ impl Filter {
     fn write_to(&self, out: &mut String, parameters: &mut Vec<String>) -> Result<(), Denial> {
         let mut literal = |out: &mut String, literal: &Literal| match literal {
             Literal::Number(text) => out.push_str(text),
+            Literal::Exact(text) => out.extend(["(", text, ")"]),
+            // Frameworks make null of a parameter that is empty.
+            Literal::Text(text) if text.is_empty() => out.push_str("''"),
             Literal::Text(text) => {
                 // Writing to a String cannot fail.
                 let _ = write!(out, ":p{}", parameters.len());
@@ -181,6 +219,9 @@ impl Filter {
             Filter::Test(field, test) => {
                 if !is_field(field) {
                     return Err(inexpressible("a field's name is not a plain identifier"));
+                }
+                if !test.is_found(field)? {
+                    return Err(inexpressible("DreamFactory would read an operator across the end of a field's name"));
                 }
                 out.push_str(field);
                 match test {
@@ -212,6 +253,21 @@ impl Filter {
     }
 }
 
+impl Test {
+    /// True if DreamFactory's search for operators finds this test's, behind this field.
+    fn is_found(&self, field: &str) -> Result<bool, Denial> {
+        Ok(match self {
+            Test::Compare(op, _) => search::finds(field, symbol(*op)?, false),
+            // Its list of operators has `NOT IN` and `IS NOT NULL`; every other NOT it reads off the field.
+            Test::In { negated: true, .. } => search::finds(field, "NOT IN", false),
+            Test::In { negated: false, .. } => search::finds(field, "IN", false),
+            Test::Like { negated, .. } => search::finds(field, "LIKE", *negated),
+            Test::IsNull { negated: true } => search::finds(field, "IS NOT NULL", false),
+            Test::IsNull { negated: false } => search::finds(field, "IS NULL", false),
+        })
+    }
+}
+
 fn inexpressible(why: &str) -> Denial {
     Denial::new(Code::RowDenied, format!("The row filter cannot be written as a DreamFactory filter: {why}."))
 }
@@ -232,23 +288,21 @@ fn convert(rows: &Resolved, negate: bool, depth: usize) -> Result<Known, Denial>
     if depth > MAX_DEPTH {
         return Err(inexpressible("it is nested too deeply"));
     }
-    let literal = |value: &value::Literal| -> Result<Literal, Denial> {
-        let number = |text: String| {
-            if is_number(&text) { Ok(Literal::Number(text)) } else { Err(inexpressible("a number is too long")) }
-        };
-        match value {
-            value::Literal::String(text) => {
-                Literal::text(text).map_err(|_| inexpressible("a value would be interpreted by DreamFactory"))
+    let literal = |value: &value::Literal, field_type: FieldType| match value {
+        value::Literal::String(text) => {
+            if text.is_empty() && field_type != FieldType::String {
+                return Err(inexpressible("an empty text is compared with a field that is no string"));
             }
-            value::Literal::Integer(value) => number(value.to_string()),
-            // DreamFactory's filters have no exponents.
-            value::Literal::Number(value) => number(value.plain(38).unwrap_or_default()),
-            value::Literal::Boolean(value) => Ok(Literal::Number(u8::from(*value).to_string())),
+            Literal::text(text).map_err(|_| inexpressible("a value would be interpreted by DreamFactory"))
+        }
+        value::Literal::Boolean(value) => Ok(Literal::Number(u8::from(*value).to_string())),
+        value::Literal::Integer(_) | value::Literal::Number(_) => {
+            cast::number(value, field_type).map(Literal::Number).map_err(inexpressible)
         }
     };
     let test = |field: &Name, test| {
-        let filter = Filter::Test(field.clone(), test);
-        Ok(Known::Filter(if negate { filter.negate() } else { filter }))
+        let filter = Filter::of(field.clone(), test);
+        Ok(Known::Filter(if negate { filter.negate() } else { filter }.exact()))
     };
     match rows {
         Predicate::Constant(value) => Ok(Known::Constant(*value != negate)),
@@ -268,17 +322,19 @@ fn convert(rows: &Resolved, negate: bool, depth: usize) -> Result<Known, Denial>
                 None => Known::Constant(conjunction),
             })
         }
-        Predicate::Compare { field, op, value, .. } => test(field, Test::Compare(*op, literal(value)?)),
+        Predicate::Compare { field, field_type, op, value } => {
+            test(field, Test::Compare(*op, literal(value, *field_type)?))
+        }
         // An empty list makes the test false, also when negated; a surrounding NOT still applies.
         Predicate::In { values, .. } if values.is_empty() => Ok(Known::Constant(negate)),
-        Predicate::In { field, negated, values, .. } => {
-            let values = values.iter().map(literal).collect::<Result<_, _>>()?;
+        Predicate::In { field, field_type, negated, values } => {
+            let values = values.iter().map(|value| literal(value, *field_type)).collect::<Result<_, _>>()?;
             test(field, Test::In { negated: *negated, values })
         }
         // MySQL and PostgreSQL take a backslash in a pattern for an escape; policies have none.
         Predicate::Like { pattern, .. } if pattern.contains('\\') => Err(inexpressible("a pattern has a backslash")),
         Predicate::Like { field, negated, pattern } => {
-            let pattern = literal(&value::Literal::String(pattern.clone()))?;
+            let pattern = literal(&value::Literal::String(pattern.clone()), FieldType::String)?;
             test(field, Test::Like { negated: *negated, pattern })
         }
         Predicate::IsNull { field, negated } => test(field, Test::IsNull { negated: *negated }),
@@ -292,31 +348,25 @@ fn join(conjunction: bool, mut filters: Vec<Filter>) -> Option<Filter> {
     Some(if conjunction { Filter::And(filters) } else { Filter::Or(filters) })
 }
 
-/// True for a plain identifier that is not a word of the grammar.
+/// True for a plain identifier that cannot be taken for a word of the grammar.
 pub(super) fn is_field(name: &str) -> bool {
     name.len() <= 128
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
-        && !WORDS.iter().any(|word| word.eq_ignore_ascii_case(name))
+        && (!is_word(name) || NAMES.iter().any(|word| word.eq_ignore_ascii_case(name)))
+}
+
+/// True for a word of the grammar.
+pub(super) fn is_word(text: &str) -> bool {
+    WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
 }
 
 const WORDS: [&str; 20] = [
-    "AND", "OR", "NOR", "XOR", "NOT", "IN", "ALL", "LIKE", "CONTAINS", "STARTS", "ENDS", "WITH", "IS", "NULL", "EQ",
-    "NE", "GT", "GTE", "LT", "LTE",
+    "AND", "OR", "NOR", "XOR", "NOT", "IN", "ALL", "LIKE", "CONTAINS", "EQ", "NE", "GT", "GTE", "LT", "LTE", "WITH",
+    "STARTS", "ENDS", "IS", "NULL",
 ];
-
-#[derive(Debug, PartialEq)]
-enum Token<'a> {
-    Open,
-    Close,
-    Comma,
-    /// A comparison in symbols, `&&` or `||`.
-    Symbol(&'static str),
-    Word(&'a str),
-    Quoted(String),
-    /// `:name`
-    Parameter(&'a str),
-}
+/// Words that stand behind a field only, so that a field may have their name.
+const NAMES: [&str; 4] = ["STARTS", "ENDS", "IS", "NULL"];
 
 /// Parses a client's filter. Fields are resolved against `component`; parameters are replaced by their values.
 pub(super) fn parse(
@@ -327,74 +377,12 @@ pub(super) fn parse(
     if text.len() > MAX_TEXT {
         return Err(unparsable("The filter is longer than 16 KiB."));
     }
-    let mut parser = Parser { tokens: tokens(text)?, at: 0, parameters, component };
+    let mut parser = Parser { tokens: token::tokens(text)?, at: 0, parameters, component };
     let filter = parser.or(0)?;
     if parser.at < parser.tokens.len() {
         return Err(unparsable("The filter goes on after its end: check parentheses and operators."));
     }
     Ok(filter)
-}
-
-fn tokens(text: &str) -> Result<Vec<Token<'_>>, Denial> {
-    let mut tokens = Vec::with_capacity(16);
-    let mut rest = text.chars();
-    loop {
-        let from = rest.as_str();
-        let Some(c) = rest.next() else { return Ok(tokens) };
-        // Takes the next character if it is this one.
-        let mut follows = |wanted: char| {
-            let found = rest.as_str().starts_with(wanted);
-            found && rest.next().is_some()
-        };
-        tokens.push(match c {
-            ' ' => continue,
-            '(' => Token::Open,
-            ')' => Token::Close,
-            ',' => Token::Comma,
-            '=' => Token::Symbol("="),
-            '!' if follows('=') => Token::Symbol("!="),
-            '<' if follows('=') => Token::Symbol("<="),
-            '<' if follows('>') => Token::Symbol("!="),
-            '<' => Token::Symbol("<"),
-            '>' if follows('=') => Token::Symbol(">="),
-            '>' => Token::Symbol(">"),
-            '&' if follows('&') => Token::Symbol("AND"),
-            '|' if follows('|') => Token::Symbol("OR"),
-            '\'' | '"' => {
-                let mut value = String::new();
-                loop {
-                    match rest.next() {
-                        None => return Err(unparsable("The filter has an unbalanced quote.")),
-                        Some(next) if next == c && !rest.as_str().starts_with(c) => break,
-                        Some(next) if next == c => value.extend(rest.next()),
-                        Some(next) => value.push(next),
-                    }
-                }
-                Token::Quoted(value)
-            }
-            ':' => {
-                let name = |next: char| next.is_ascii_alphanumeric() || next == '_';
-                let after = rest.as_str().trim_start_matches(name);
-                rest = after.chars();
-                Token::Parameter(before(from, after))
-            }
-            c if c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '%') => {
-                let inside =
-                    |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '%' | ':' | '@' | '/' | '+');
-                let after = rest.as_str().trim_start_matches(inside);
-                rest = after.chars();
-                Token::Word(before(from, after))
-            }
-            _ => {
-                return Err(unparsable("The filter has a character that has no meaning there; quote string literals."));
-            }
-        });
-    }
-}
-
-/// What comes before `after`, which is the end of `text`.
-fn before<'a>(text: &'a str, after: &str) -> &'a str {
-    text.get(..text.len().saturating_sub(after.len())).unwrap_or_default()
 }
 
 struct Parser<'a> {
@@ -460,7 +448,7 @@ impl Parser<'_> {
         if depth > MAX_DEPTH {
             return Err(unparsable("The filter is nested too deeply."));
         }
-        if self.at > MAX_NODES * 8 {
+        if self.at > MAX_NODES * 16 {
             return Err(unparsable("The filter has too many terms."));
         }
         if self.word("NOT") {
@@ -481,9 +469,10 @@ impl Parser<'_> {
             Some(Token::Word(name)) if is_field(name) => *name,
             _ => return Err(unparsable("The filter has no field where one must be.")),
         };
-        let field: Name = match self.component.and_then(|component| component.field_ignoring_case(name)) {
-            Some(field) => field.name.clone(),
-            None => name.into(),
+        let declared = self.component.and_then(|component| component.field_ignoring_case(name));
+        let (field, field_type): (Name, FieldType) = match declared {
+            Some(field) => (field.name.clone(), field.field_type),
+            None => (name.into(), FieldType::Unspecified),
         };
         self.at += 1;
         if self.word("IS") {
@@ -495,22 +484,22 @@ impl Parser<'_> {
         }
         let negated = self.word("NOT");
         let test = if self.word("IN") {
-            Test::In { negated, values: self.list()? }
+            Test::In { negated, values: self.list(field_type)? }
         } else if self.word("LIKE") {
-            Test::Like { negated, pattern: self.value()? }
+            Test::Like { negated, pattern: self.pattern(field_type, "", "")? }
         } else if self.word("CONTAINS") {
-            Test::Like { negated, pattern: self.pattern("%", "%")? }
+            Test::Like { negated, pattern: self.pattern(field_type, "%", "%")? }
         } else if self.word("STARTS") && self.word("WITH") {
-            Test::Like { negated, pattern: self.pattern("", "%")? }
+            Test::Like { negated, pattern: self.pattern(field_type, "", "%")? }
         } else if self.word("ENDS") && self.word("WITH") {
-            Test::Like { negated, pattern: self.pattern("%", "")? }
+            Test::Like { negated, pattern: self.pattern(field_type, "%", "")? }
         } else if self.word("ALL") {
             return Err(unsupported("The filter operator ALL is not supported: use IN, or tests joined by AND."));
         } else {
             let op = self.comparison()?;
-            Test::Compare(if negated { opposite(op) } else { op }, self.value()?)
+            Test::Compare(if negated { opposite(op) } else { op }, self.value(field_type)?)
         };
-        Ok(Filter::Test(field, test))
+        Ok(Filter::of(field, test))
     }
 
     fn comparison(&mut self) -> Result<CompareOp, Denial> {
@@ -530,35 +519,58 @@ impl Parser<'_> {
         Err(unparsable("The filter has no operator after a field."))
     }
 
-    fn value(&mut self) -> Result<Literal, Denial> {
+    /// The next literal as it is written.
+    fn raw(&mut self) -> Result<Literal, Denial> {
+        let exact = self.take(&Token::Open);
         let value = match self.tokens.get(self.at) {
-            Some(Token::Quoted(text)) => Literal::text(text)?,
-            Some(Token::Parameter(name)) => match self.parameters.iter().find(|(have, _)| have == name) {
+            Some(Token::Quoted(text)) if !exact => Literal::text(text)?,
+            Some(Token::Parameter(name)) if !exact => match self.parameters.iter().find(|(have, _)| have == name) {
                 Some((_, value)) => value.clone(),
                 None => return Err(unparsable("The filter uses a parameter that params does not give.")),
             },
-            Some(Token::Word(word)) if !WORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word)) => {
-                Literal::bare((*word).to_owned())?
+            Some(Token::Bare(text)) if cast::is_plain(text) => match exact {
+                true => Literal::Exact((*text).to_owned()),
+                false => Literal::Number((*text).to_owned()),
+            },
+            Some(Token::Bare(text)) if !exact => Literal::text(text)?,
+            _ if exact => {
+                return Err(unsupported(
+                    "In parentheses, a value of the filter can only be a number: quote a literal.",
+                ));
             }
-            _ => return Err(unparsable("The filter has no value after an operator.")),
+            _ => return Err(unparsable("The filter has no value after an operator: write an empty text as ''.")),
         };
         self.at += 1;
+        if exact && !self.take(&Token::Close) {
+            return Err(unparsable("The filter has unbalanced parentheses."));
+        }
         Ok(value)
     }
 
-    fn pattern(&mut self, before: &str, after: &str) -> Result<Literal, Denial> {
-        match self.value()? {
+    /// The next literal, as DreamFactory casts it for a field of this type; refused if the cast would change it.
+    fn value(&mut self, field_type: FieldType) -> Result<Literal, Denial> {
+        cast::literal(self.raw()?, field_type)
+    }
+
+    fn pattern(&mut self, field_type: FieldType, before: &str, after: &str) -> Result<Literal, Denial> {
+        if !cast::is_text(field_type) {
+            return Err(unsupported(
+                "LIKE, CONTAINS, STARTS WITH and ENDS WITH need a text field: DreamFactory casts their pattern to the field's type.",
+            ));
+        }
+        match self.raw()? {
             Literal::Text(text) | Literal::Number(text) => Literal::text(&format!("{before}{text}{after}")),
+            Literal::Exact(_) => Err(unsupported("A pattern of the filter cannot be in parentheses.")),
         }
     }
 
-    fn list(&mut self) -> Result<Vec<Literal>, Denial> {
+    fn list(&mut self, field_type: FieldType) -> Result<Vec<Literal>, Denial> {
         if !self.take(&Token::Open) {
             return Err(unparsable("IN in the filter must be followed by a list in parentheses."));
         }
-        let mut values = vec![self.value()?];
+        let mut values = vec![self.value(field_type)?];
         while self.take(&Token::Comma) {
-            values.push(self.value()?);
+            values.push(self.value(field_type)?);
         }
         if !self.take(&Token::Close) || values.len() > MAX_NODES {
             return Err(unparsable("A list in the filter is not closed, or is too long."));

@@ -8,20 +8,25 @@
 //! | module | does |
 //! | --- | --- |
 //! | `path` | splits and strictly decodes the request target |
-//! | `filter` | the filter grammar: client text → tree, policy predicate → tree, tree → text |
+//! | `filter`, `token` | the filter grammar: client text → tree, policy predicate → tree, tree → text |
+//! | `search` | what DreamFactory's own search for operators finds in such text |
+//! | `cast` | what DreamFactory's casts make of a value |
 //! | `body` | JSON bodies without duplicate keys, typed records |
 //! | `options`, `table`, `parse` | request → tree and `DataRequest` |
 //! | `emit` | tree and constraints → request and response plan |
 
 pub(in crate::dialect) mod body;
+pub(crate) mod cast;
 mod emit;
 mod filter;
 mod options;
 mod parse;
 pub(in crate::dialect) mod path;
+mod search;
 mod table;
 #[cfg(test)]
 mod tests;
+mod token;
 mod tree;
 
 pub use emit::emit;

@@ -1,7 +1,7 @@
 //! Requests of tables: which rows, what of them, and what is written.
 
 use super::{
-    body, filter,
+    body, cast, filter,
     filter::Literal,
     options::{BODY_OPTIONS, Options, QUERY_OPTIONS, columns, is_alias, orders, resolve, shown},
     parse::Understood,
@@ -89,8 +89,10 @@ pub(super) fn table(
     let mut options = Options::default();
     options.query(query)?;
     let mut records = records(service, component, verb, id, json, &mut options)?;
-    if options.take("having").is_some_and(|value| !matches!(value.as_str(), Some("false" | "0"))) {
-        return Err(unsupported("The option having is not supported."));
+    if options.take("having").is_some_and(|value| !matches!(value.as_str(), Some("" | "false" | "0"))) {
+        return Err(unsupported(
+            "DreamFactory does not apply having to a table, so that groups would come which it excludes: limit rows by filter, and groups in the client.",
+        ));
     }
     for name in ["limit", "offset", "order", "group", "related"] {
         options.drop_empty(name);
@@ -130,7 +132,11 @@ pub(super) fn table(
                 Value::String(text) => Literal::key(text),
                 _ => Err(unsupported("ids must be integers or strings.")),
             };
-            Rows::Ids(ids.iter().map(literal).collect::<Result<_, _>>()?)
+            let field_type =
+                |key: &Name| component.and_then(|component| component.field(key)).map(|key| key.field_type);
+            let key_type = key.first().and_then(field_type).unwrap_or(FieldType::Unspecified);
+            let typed = |value: &Value| cast::literal(literal(value)?, key_type);
+            Rows::Ids(ids.iter().map(typed).collect::<Result<_, _>>()?)
         }
         (Some(id), None, None) => {
             if !path::plain_name(id) || id.contains(',') || !filter::carries(id) {
@@ -346,8 +352,21 @@ fn record(component: Option<&Component>, row: Value, bare: Option<&str>) -> Resu
         }
         let field_type = field.map_or(FieldType::Unspecified, |field| field.field_type);
         let Some(typed) = body::typed(&value, field_type) else {
-            return Err(body::mistyped(&format!("field {}", shown(&name)), &value, field_type));
+            return Err(match field_type {
+                FieldType::Binary => unsupported(format!(
+                    "The binary field {} takes base64 only: DreamFactory would fetch what a URL names.",
+                    shown(&name)
+                )),
+                _ => body::mistyped(&format!("field {}", shown(&name)), &value, field_type),
+            });
         };
+        let size = field.map(|field| field.size).unwrap_or_default();
+        if let Some(Typed::Literal(literal)) = &typed
+            && let cast::Stored::Other(why) = cast::stored(literal, field_type, size)
+        {
+            let name = shown(&name);
+            return Err(unsupported(format!("Another value than this would be stored in the field {name}: {why}.")));
+        }
         let value = body::settled(value, typed.as_ref());
         record.push(field.map_or(name, |field| (&*field.name).into()), value);
     }
@@ -394,12 +413,16 @@ fn operations(
             if by_body && key.contains(&name) {
                 continue;
             }
-            let typed = body::typed(value, field.map_or(FieldType::Unspecified, |field| field.field_type));
+            let field = component.and_then(|component| component.field(&name));
+            let field_type = field.map_or(FieldType::Unspecified, |field| field.field_type);
+            let size = field.map(|field| field.size).unwrap_or_default();
             add(&name, Clause::Write);
-            // Another string may be stored than the one that is sent, so that a check of it would prove nothing.
-            let known = typed.flatten().filter(
-                |typed| !matches!(typed, Typed::Literal(value::Literal::String(text)) if !names::arrives(text)),
-            );
+            // Of a value that is stored otherwise than it is sent, rounded or trimmed, nothing is known to a check.
+            let known = body::typed(value, field_type).flatten().filter(|typed| match typed {
+                Typed::Literal(value::Literal::String(text)) if !names::arrives(text) => false,
+                Typed::Literal(literal) => cast::stored(literal, field_type, size) == cast::Stored::Same,
+                Typed::Null => true,
+            });
             row.values.push((name, known));
         }
         operation.writes.push(row);

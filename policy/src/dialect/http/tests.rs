@@ -31,7 +31,7 @@ fn service() -> Service {
     use FieldType::{Integer, String};
     let fields: Vec<Field> = [("id", Integer), ("note", String), ("region", String), ("status", String)]
         .into_iter()
-        .map(|(name, field_type)| Field { name: name.into(), field_type, class: "".into() })
+        .map(|(name, field_type)| Field { name: name.into(), field_type, size: Default::default(), class: "".into() })
         .collect();
     let operation = |template: &str, verbs: &[Verb], parameters, rows_at: &str, single| Operation {
         template: template.into(),

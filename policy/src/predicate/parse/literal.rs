@@ -14,7 +14,7 @@ pub fn parse_literal(text: &str, field_type: FieldType) -> Option<Literal> {
         FieldType::Timestamp => is_timestamp(text).then(|| Literal::String(Name::from(text))),
         FieldType::Date => is_date(text).then(|| Literal::String(Name::from(text))),
         FieldType::Integer if !text.starts_with('+') => text.parse().ok().map(Literal::Integer),
-        FieldType::Number => Decimal::parse(text).map(Literal::Number),
+        FieldType::Number | FieldType::Decimal => Decimal::parse(text).map(Literal::Number),
         FieldType::Boolean => match text {
             "true" => Some(Literal::Boolean(true)),
             "false" => Some(Literal::Boolean(false)),
@@ -155,6 +155,8 @@ pub const fn type_name(field_type: FieldType) -> &'static str {
         FieldType::Timestamp => "timestamp",
         FieldType::Date => "date",
         FieldType::Json => "json",
+        FieldType::Decimal => "decimal",
+        FieldType::Binary => "binary",
         FieldType::Unspecified => "unspecified",
     }
 }

@@ -76,7 +76,7 @@ fn depth<V>(predicate: &Predicate<V>) -> usize {
 #[must_use]
 pub fn placeholder_fits(source: PlaceholderSource, field_type: FieldType) -> bool {
     match field_type {
-        FieldType::Json | FieldType::Unspecified => false,
+        FieldType::Json | FieldType::Binary | FieldType::Unspecified => false,
         FieldType::Timestamp | FieldType::Date => true,
         _ => source != PlaceholderSource::FromNow,
     }
@@ -264,7 +264,7 @@ impl Parser<'_> {
             Token::Text(text) => matches!(field_type, FieldType::String | FieldType::Timestamp | FieldType::Date)
                 .then(|| parse_literal(text, field_type))
                 .flatten(),
-            Token::Number(text) => matches!(field_type, FieldType::Integer | FieldType::Number)
+            Token::Number(text) => matches!(field_type, FieldType::Integer | FieldType::Number | FieldType::Decimal)
                 .then(|| parse_literal(text, field_type))
                 .flatten(),
             Token::Word(word) if word.eq_ignore_ascii_case("NULL") => {
@@ -281,11 +281,13 @@ impl Parser<'_> {
                 let wanted = match field_type {
                     FieldType::String => "a string in single quotes",
                     FieldType::Integer => "a whole number of 64 bits",
-                    FieldType::Number => "a number",
+                    FieldType::Number | FieldType::Decimal => "a number",
                     FieldType::Boolean => "true or false",
                     FieldType::Timestamp => "a timestamp such as '2026-01-31T12:00:00Z'",
                     FieldType::Date => "a date such as '2026-01-31'",
-                    FieldType::Json | FieldType::Unspecified => "IS NULL or IS NOT NULL, nothing else",
+                    FieldType::Json | FieldType::Binary | FieldType::Unspecified => {
+                        "IS NULL or IS NOT NULL, nothing else"
+                    }
                 };
                 format!("field \"{field}\" of type {} needs {wanted}, found {token}", type_name(field_type))
             }),

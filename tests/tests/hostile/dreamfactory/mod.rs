@@ -34,7 +34,8 @@ spec:
       key: [id]
       fields: { id: integer, first_name: string, last_name: string, company: string, city: string, state: string,
         country: string, region: string, status: string, email: string, phone: string, ssn: string,
-        credit_card: string, date_of_birth: date, internal_notes: string }
+        credit_card: string, date_of_birth: date, internal_notes: string, do_not: string, do_: string, xnot: string, band: string,
+        xisnull: string, alike: string, starts: string, for_in: string }
       relations: { orders_by_customer_id: _table/orders }
     _table/orders:
       key: [id]
@@ -42,13 +43,23 @@ spec:
         status: string, region: string, created_at: timestamp }
     _table/employees: { key: [id], fields: { id: integer, review: string } }
 ";
+/// Columns in whose names the server finds operators, or may.
+const WORDS: [&str; 8] = ["do_not", "do_", "xnot", "band", "xisnull", "alike", "starts", "for_in"];
 const MORE: &str = "    - { service: shop, components: [_table/orders], verbs: [GET], fields: { read: [id, customer_id, quantity] } }\n";
 
 #[test]
 fn through_dreamfactory_nothing_comes_back_and_nothing_is_written_that_the_slow_evaluator_forbids() {
     let seed = seed("dreamfactory");
     let mut random = Random(seed);
-    let shop = shop();
+    let mut shop = shop();
+    let table = shop.table_mut("customers");
+    table.columns.extend(WORDS.map(|name| (name, "TEXT")));
+    for row in &mut table.rows {
+        for (at, name) in WORDS.iter().enumerate() {
+            let value = if at % 2 == 0 { row["region"].clone() } else { row["status"].clone() };
+            row.insert((*name).into(), value);
+        }
+    }
     let columns: Vec<_> = shop.table("customers").names().collect();
     let cases: usize = std::env::var("DOORWARD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1_200);
     let rounds = (cases / 150).max(1);

@@ -24,7 +24,7 @@ fn test(random: &mut Random, columns: &[&'static str]) -> String {
         5 => "') OR (id > 0) OR (region = 'x".into(),
         _ => format!("'{}'", v.replace('\'', "''")),
     };
-    match random.below(14) {
+    match random.below(17) {
         0 => format!("{name} IN ({quoted}, 'west', 3)"),
         1 => format!("{name} NOT IN ({quoted})"),
         2 => format!("{name} LIKE '{}%'", v.replace('\'', "''")),
@@ -34,6 +34,8 @@ fn test(random: &mut Random, columns: &[&'static str]) -> String {
         6 => format!("{name} is not null"),
         7 => format!("{name} {} {quoted}", random.pick(&["EQ", "NE", "GT", "GTE", "LT", "LTE", "ALL", "gt"])),
         8 => format!("id > {}", random.below(CUSTOMERS)),
+        10 => format!("{} {}IN ('west')", random.pick(&super::WORDS), random.pick(&["", "NOT "])),
+        11 => format!("{name} = New {v}"),
         9 => format!("{name} = {}", random.pick(columns)),
         _ => format!("{name} {} {quoted}", random.pick(&["=", "!=", "<>", ">", ">=", "<", "<="])),
     }

@@ -31,7 +31,7 @@ pub(in crate::dialect::datasette) fn encode(filter: &Resolved, negated: bool) ->
             let not_in = *not_in != negated;
             let op = if not_in { CompareOp::Ne } else { CompareOp::Eq };
             match field_type {
-                FieldType::String | FieldType::Integer | FieldType::Number => {
+                FieldType::String | FieldType::Integer | FieldType::Number | FieldType::Decimal => {
                     let values = values.iter().map(|value| literal(*field_type, value)).collect::<Result<_, _>>()?;
                     let (class, binary) = class_of(*field_type);
                     typed(field, class, Test::In { negated: not_in, values, binary })
@@ -69,7 +69,7 @@ fn typed(field: &Name, class: Class, test: Test) -> Sql {
 
 fn class_of(field_type: FieldType) -> (Class, bool) {
     match field_type {
-        FieldType::Integer | FieldType::Number | FieldType::Boolean => (Class::Numeric, false),
+        FieldType::Integer | FieldType::Number | FieldType::Decimal | FieldType::Boolean => (Class::Numeric, false),
         _ => (Class::Text, true),
     }
 }
@@ -77,10 +77,13 @@ fn class_of(field_type: FieldType) -> (Class, bool) {
 fn literal(field_type: FieldType, value: &Literal) -> Result<Value, Denial> {
     match (field_type, value) {
         (FieldType::String | FieldType::Date, Literal::String(text)) => Ok(Value::Text(text.to_string())),
-        (FieldType::Integer | FieldType::Number, Literal::Integer(value)) => Ok(Value::Integer(*value)),
+        (FieldType::Integer | FieldType::Number | FieldType::Decimal, Literal::Integer(value)) => {
+            Ok(Value::Integer(*value))
+        }
         // SQLite compares its integers and reals exactly, but reads any literal that is not an integer of 64 bits as a
         // double.
-        (FieldType::Integer | FieldType::Number, Literal::Number(number)) => match number.as_i64() {
+        (FieldType::Integer | FieldType::Number | FieldType::Decimal, Literal::Number(number)) => match number.as_i64()
+        {
             Some(integer) => Ok(Value::Integer(integer)),
             None if number.is_double() => Ok(Value::Real(number.to_f64())),
             None => Err(Denial::new(

@@ -25,7 +25,12 @@ const PEOPLE: [(&str, FieldType); 7] = [
 fn component(name: &str, fields: &[(&str, FieldType)], key: &[&str]) -> (Name, Arc<Component>) {
     let fields: Vec<Field> = fields
         .iter()
-        .map(|(name, field_type)| Field { name: (*name).into(), field_type: *field_type, class: "".into() })
+        .map(|(name, field_type)| Field {
+            name: (*name).into(),
+            field_type: *field_type,
+            size: Default::default(),
+            class: "".into(),
+        })
         .collect();
     let component = Component {
         name: name.into(),

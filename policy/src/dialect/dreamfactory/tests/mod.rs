@@ -1,11 +1,13 @@
 //! One service, and helpers that ask it; the rules are in the modules.
 
+mod casts;
 mod clients;
 mod names;
 mod reads;
 mod resources;
 mod rows;
 mod upstream;
+mod words;
 mod writes;
 
 use super::{emit, parse};
@@ -18,7 +20,7 @@ use crate::{
     predicate::{CompareOp, Predicate, Resolved},
     request::{Clause, Header, HttpRequest, Verb, WriteKind},
     transform::{PathStep, RowShape},
-    value::{FieldType, Literal},
+    value::{FieldType, Literal, Size},
 };
 use doorward_proto::v1::{AuditMode, Dialect, Enforcement, HiddenField};
 use std::sync::Arc;
@@ -28,7 +30,12 @@ const PREFIX: &str = "/api/v2/mysql_production";
 fn component(name: &str, fields: &[(&str, FieldType)], relations: &[(&str, &str)]) -> (Name, Arc<Component>) {
     let mut fields: Vec<Field> = fields
         .iter()
-        .map(|(name, field_type)| Field { name: (*name).into(), field_type: *field_type, class: "".into() })
+        .map(|(name, field_type)| Field {
+            name: (*name).into(),
+            field_type: *field_type,
+            size: Default::default(),
+            class: "".into(),
+        })
         .collect();
     fields.sort_by(|a, b| a.name.cmp(&b.name));
     let all = FieldSet::new(fields.iter().map(|field| field.name.clone()).collect());
@@ -63,6 +70,28 @@ fn component(name: &str, fields: &[(&str, FieldType)], relations: &[(&str, &str)
     (name.into(), Arc::new(component))
 }
 
+/// One field of each numeric type, and a binary one.
+fn typed() -> (Name, Arc<Component>) {
+    let fields = [
+        ("id", FieldType::Integer),
+        ("level", FieldType::Integer),
+        ("small", FieldType::Integer),
+        ("price", FieldType::Decimal),
+        ("score", FieldType::Number),
+        ("photo", FieldType::Binary),
+    ];
+    let (name, component) = component("_table/typed", &fields, &[]);
+    let mut component = Arc::unwrap_or_clone(component);
+    for field in &mut component.fields {
+        field.size = match &*field.name {
+            "small" => Size { bits: 8, ..Size::default() },
+            "price" => Size { digits: 12, scale: 2, ..Size::default() },
+            _ => Size::default(),
+        };
+    }
+    (name, Arc::new(component))
+}
+
 fn service() -> Service {
     use FieldType::{Boolean, Integer, Json, Number, String};
     let customers: Vec<(&str, FieldType)> = vec![
@@ -86,6 +115,8 @@ fn service() -> Service {
         components: [
             component("_table/customers", &customers, &[("orders_by_customer_id", "_table/orders")]),
             component("_table/orders", &[("id", Integer), ("total", Number), ("cost", Number)], &[]),
+            component("_table/words", &words::COLUMNS.map(|name| (name, String)), &[]),
+            typed(),
             component("_proc/get_summary", &[], &[]),
         ]
         .into_iter()

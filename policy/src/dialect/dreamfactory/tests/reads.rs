@@ -87,7 +87,23 @@ fn filters_that_break_out_or_look_up_are_denied() {
         "region = {session.token}",
         "region = {app.api_key}",
         "region = '(now())'",
-        "region = west east",
+        "region = west (east)",
+        "region = NOT west",
+        "region LIKE cats in hats",
+        "region = a=b",
+        "region =",
+        "(region = ) AND (id = 1)",
+        "id = abc",
+        "id = 2.5",
+        "id = ''",
+        "id = 9223372036854775808",
+        "id LIKE '1%'",
+        "active = maybe",
+        "active = (1)",
+        "score = 0.123456789012345",
+        "score = 1e3",
+        "region = (5)",
+        "region = (now())",
         "1 = 1",
         "id = 1; drop",
         "id = 1 -- x",
@@ -112,6 +128,34 @@ fn filters_that_break_out_or_look_up_are_denied() {
 }
 
 #[test]
+fn literals_without_quotes_and_empty_ones_are_read_as_dreamfactory_reads_them() {
+    for (filter, written, first) in [
+        ("region = ''", "region = ''", None),
+        ("region != \"\"", "region != ''", None),
+        ("region IN ('', 'west')", "region IN ('',:p0)", Some("west")),
+        ("region = New York", "region = :p0", Some("New York")),
+        ("(region = New York) AND (id > 3)", "(region = :p0) AND (id > 3)", Some("New York")),
+        ("region = New York AND id > 3", "(region = :p0) AND (id > 3)", Some("New York")),
+        ("region = O'Neil", "region = :p0", Some("O'Neil")),
+        ("region = IN", "region = :p0", Some("IN")),
+        ("region = cats in hats", "region = :p0", Some("cats in hats")),
+        ("region EQ New York, NY", "region = :p0", Some("New York, NY")),
+        ("region IN (New York,O'Neil)", "region IN (:p0,:p1)", Some("New York")),
+        ("region contains New", "region LIKE :p0", Some("%New%")),
+        ("status > 2024-01-31 10:00:00", "status > :p0", Some("2024-01-31 10:00:00")),
+        ("region = 5", "region = 5", None),
+        ("active = true", "active = 1", None),
+        ("active != OFF", "active != 0", None),
+        ("id = '007'", "id = 7", None),
+        ("id IN ((2),3)", "id IN ((2),3)", None),
+    ] {
+        let rewrite = run(&filtered(filter).unwrap(), vec![limited(None, &["id"])]).unwrap();
+        assert_eq!(parameter(&rewrite, "filter").as_deref(), Some(written), "{filter}");
+        assert_eq!(parameter(&rewrite, "params[:p0]").as_deref(), first, "{filter}");
+    }
+}
+
+#[test]
 fn a_literal_that_holds_an_operator_stays_a_literal() {
     let parsed = filtered("(region = 'x) OR (region != ''y') AND id > 3").unwrap();
     let rewrite = run(&parsed, vec![limited(Some(equals("region", "a) OR (b")), &["id"])]).unwrap();
@@ -123,7 +167,7 @@ fn a_literal_that_holds_an_operator_stays_a_literal() {
 #[test]
 fn a_policy_value_that_dreamfactory_would_interpret_denies() {
     let parsed = get("/_table/customers").unwrap();
-    for value in ["{session.token}", "(sleep(1))", "'x'", "\"x\"", "", " x", "x\u{0}"] {
+    for value in ["{session.token}", "(sleep(1))", "'x'", "\"x\"", " x", "x\u{0}"] {
         let denied = run(&parsed, vec![limited(Some(equals("region", value)), &["id"])]).unwrap_err();
         assert_eq!(denied.code, Code::RowDenied, "{value}");
     }
@@ -217,10 +261,11 @@ fn rows_named_by_key_are_limited_as_a_filter_or_not_at_all() {
     let rewrite = run(&one, vec![open(&service(), "_table/customers")]).unwrap();
     assert!(rewrite.path.as_deref().unwrap().starts_with("/api/v2/mysql_production/_table/customers/7?"));
     assert!(rewrite.response.sites[0].path.is_empty() && !rewrite.response.one_row);
-    let several = get("/_table/customers?ids=7,8,%20x").unwrap();
+    let several = get("/_table/customers?ids=7,8,%209").unwrap();
     let rewrite = run(&several, vec![limited(Some(equals("region", "west")), &["id"])]).unwrap();
-    assert_eq!(parameter(&rewrite, "filter").as_deref(), Some("(id IN (7,8,:p0)) AND (region = :p1)"));
+    assert_eq!(parameter(&rewrite, "filter").as_deref(), Some("(id IN (7,8,9)) AND (region = :p0)"));
     assert_eq!(parameter(&rewrite, "ids"), None);
     let rewrite = run(&several, vec![open(&service(), "_table/customers")]).unwrap();
-    assert_eq!(parameter(&rewrite, "ids").as_deref(), Some("7,8,x"));
+    assert_eq!(parameter(&rewrite, "ids").as_deref(), Some("7,8,9"));
+    assert_eq!(get("/_table/customers?ids=7,x").unwrap_err().code, Code::Unsupported);
 }

@@ -4,89 +4,134 @@ use super::{Rewrite, query};
 use rusqlite::{Connection, types::Value as Sql};
 use std::collections::HashMap;
 
-/// What DreamFactory makes of a filter, read from its behaviour: it splits at `) AND (` and the like wherever they stand, reads
-/// `field OP value` between the splits, and puts everything together again as SQL text.
-fn upstream(filter: &str, parameters: &HashMap<String, String>, bound: &mut Vec<Sql>) -> Option<String> {
-    let filter = filter.trim();
+/// Operators in the order in which DreamFactory looks for them.
+const OPERATORS: [&str; 22] = [
+    ">=",
+    "<=",
+    "!=",
+    "=",
+    "<>",
+    ">",
+    "<",
+    "GTE",
+    "LTE",
+    "NE",
+    "EQ",
+    "GT",
+    "LT",
+    "NOT IN",
+    "IN",
+    "ALL",
+    "LIKE",
+    "STARTS WITH",
+    "ENDS WITH",
+    "CONTAINS",
+    "IS NULL",
+    "IS NOT NULL",
+];
+
+/// A cast to a column's type.
+pub(super) type Cast = fn(&str) -> Option<Sql>;
+
+/// The published `parseFilterString`, line by line: SQL text with a `?` for each of `bound`. `column` gives the cast of a
+/// column, by its name in lower case.
+pub(super) fn read(
+    filter: &str,
+    parameters: &HashMap<String, String>,
+    column: &dyn Fn(&str) -> Option<Cast>,
+    bound: &mut Vec<Sql>,
+) -> Option<String> {
+    let mut filter = filter.trim().to_owned();
     let find = |text: &str, what: &str| text.to_ascii_lowercase().find(&what.to_ascii_lowercase());
     for op in ["&&", "AND", "||", "OR", "NOR", "XOR"] {
-        let filter = filter.replace(&format!("){op}("), &format!(") {op} ("));
-        let padded = format!(") {op} (");
+        let (tight, padded) = (format!("){op}("), format!(") {op} ("));
+        while let Some(at) = find(&filter, &tight) {
+            filter.replace_range(at..at + tight.len(), &padded);
+        }
         if let Some(at) = find(&filter, &padded) {
-            let left = upstream(&format!("{})", filter[..at].trim()), parameters, bound)?;
-            let right = upstream(&format!("({}", filter[at + padded.len()..].trim()), parameters, bound)?;
+            let left = read(&format!("{})", filter[..at].trim()), parameters, column, bound)?;
+            let right = read(&format!("({}", filter[at + padded.len()..].trim()), parameters, column, bound)?;
             return Some(format!("{left} {} {right}", op.replace("&&", "AND").replace("||", "OR")));
         }
     }
-    if find(filter, "NOT(") == Some(0) || find(filter, "NOT (") == Some(0) {
-        return Some(format!("NOT {}", upstream(filter[3..].trim(), parameters, bound)?));
+    if find(&filter, "NOT(") == Some(0) || find(&filter, "NOT (") == Some(0) {
+        return Some(format!("NOT{}", read(filter[3..].trim(), parameters, column, bound)?));
     }
     let wrapped = filter.starts_with('(') && filter.ends_with(')');
-    let inner = if wrapped { &filter[1..filter.len() - 1] } else { filter };
-    let pure = inner.trim_matches(|c| c == '(' || c == ')');
-    let at = inner.find(pure)?;
-    let (left, mut right) = (inner[..at].to_owned(), inner[at + pure.len()..].to_owned());
-    let operators = [
-        ">=",
-        "<=",
-        "!=",
-        "=",
-        "<>",
-        ">",
-        "<",
-        " GTE ",
-        " LTE ",
-        " NE ",
-        " EQ ",
-        " GT ",
-        " LT ",
-        "NOT IN",
-        " IN ",
-        " LIKE ",
-        "IS NULL",
-        "IS NOT NULL",
-    ];
-    for op in operators {
-        let Some(at) = find(pure, op) else { continue };
+    let inner = if wrapped { &filter[1..filter.len() - 1] } else { &filter };
+    let pure = inner.trim_matches(['(', ')']);
+    let (left, right) = inner.split_once(pure)?;
+    let mut right = right.to_owned();
+    for op in OPERATORS {
+        // `ctype_alpha`: an operator of two words is looked for without blanks around it.
+        let needle = if op.bytes().all(|byte| byte.is_ascii_alphabetic()) { format!(" {op} ") } else { op.to_owned() };
+        let Some(at) = find(pure, &needle) else { continue };
         let mut field = pure[..at].trim();
-        let negated = field.to_ascii_uppercase().ends_with(" NOT");
-        if negated {
-            field = &field[..field.len() - 4];
-        }
-        let integer = match field.to_ascii_lowercase().as_str() {
-            "id" | "active" => true,
-            "region" | "status" | "score" => false,
-            _ => return None,
+        let negated = match field.rsplit_once(' ') {
+            Some((before, last)) if last.eq_ignore_ascii_case("NOT") => {
+                field = before;
+                true
+            }
+            _ => false,
         };
-        let mut value = pure[at + op.len()..].trim().to_owned();
-        let missing = value.matches('(').count().saturating_sub(value.matches(')').count());
-        if !value.starts_with('\'') {
+        let cast = column(&field.to_ascii_lowercase())?;
+        let mut value = pure[at + needle.len()..].trim().to_owned();
+        let (opened, closed) = (value.matches('(').count(), value.matches(')').count());
+        if !value.starts_with('\'') && opened != 0 && opened != closed {
+            let missing = opened.checked_sub(closed)?;
             value.push_str(&")".repeat(missing));
-            right = right[missing.min(right.len())..].to_owned();
+            right = right.replacen(')', "", missing);
         }
         let mut bind = |text: &str| {
             let text = parameters.get(text).map_or(text, String::as_str);
-            let quoted = |quote: char| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
-            let text = if quoted('\'') || quoted('"') { &text[1..text.len() - 1] } else { text };
-            if text.starts_with('(') && text.ends_with(')') {
-                return text.to_owned();
-            }
-            bound.push(if integer { Sql::Integer(text.parse().unwrap_or(0)) } else { Sql::Text(text.to_owned()) });
-            "?".to_owned()
+            let quoted = |quote: char| format!("{quote}{}{quote}", text.trim_matches(quote)) == text;
+            let text = if quoted('\'') || quoted('"') {
+                &text[1..text.len() - 1]
+            } else if text.starts_with('(') && text.ends_with(')') {
+                return Some(text.to_owned());
+            } else {
+                text
+            };
+            bound.push(cast(text)?);
+            Some("?".to_owned())
         };
-        let value = match op.trim() {
-            "IN" | "NOT IN" => {
+        let (op, value) = match op {
+            "IN" | "NOT IN" | "ALL" => {
                 let list = value.strip_prefix('(')?.strip_suffix(')')?;
-                format!("({})", list.split(',').map(|part| bind(part.trim())).collect::<Vec<_>>().join(","))
+                let list: Option<Vec<_>> = list.split(',').map(|part| bind(part.trim())).collect();
+                (op, format!(" ({})", list?.join(",")))
             }
-            "IS NULL" | "IS NOT NULL" => String::new(),
-            _ => bind(&value),
+            "IS NULL" | "IS NOT NULL" => (op, String::new()),
+            "CONTAINS" => ("LIKE", format!(" {}", bind(&format!("%{value}%"))?)),
+            "STARTS WITH" => ("LIKE", format!(" {}", bind(&format!("{value}%"))?)),
+            "ENDS WITH" => ("LIKE", format!(" {}", bind(&format!("%{value}"))?)),
+            _ => (
+                match op {
+                    "EQ" => "=",
+                    "NE" | "<>" => "!=",
+                    "GT" => ">",
+                    "GTE" => ">=",
+                    "LT" => "<",
+                    "LTE" => "<=",
+                    other => other,
+                },
+                format!(" {}", bind(&value)?),
+            ),
         };
         let not = if negated { "NOT " } else { "" };
-        let out = format!("{left}{field} {not}{} {value}{right}", op.trim());
+        let out = format!("{left}\"{field}\" {not}{op}{value}{right}");
         return Some(if wrapped { format!("({out})") } else { out });
     }
     None
+}
+
+/// The casts of the columns of `customers`.
+fn customers(name: &str) -> Option<Cast> {
+    match name {
+        "id" | "active" => Some(|text| text.parse().ok().map(Sql::Integer)),
+        "region" | "status" | "score" => Some(|text| Some(Sql::Text(text.to_owned()))),
+        _ => None,
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -122,7 +167,8 @@ pub(super) fn returned(rewrite: &Rewrite, rows: &[Row], server: Option<&str>) ->
     let filter = query.iter().find(|(name, _)| name == "filter").map(|(_, value)| value.clone()).unwrap();
     let filter = server.map_or(filter.clone(), |server| format!("({filter}) AND ({server})"));
     let mut bound = Vec::new();
-    let sql = upstream(&filter, &parameters, &mut bound).unwrap_or_else(|| panic!("refused upstream: {filter}"));
+    let sql =
+        read(&filter, &parameters, &customers, &mut bound).unwrap_or_else(|| panic!("refused upstream: {filter}"));
     let database = database(rows);
     let mut statement = database.prepare(&format!("SELECT id FROM customers WHERE {sql} ORDER BY id")).unwrap();
     statement.query_map(rusqlite::params_from_iter(bound), |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
