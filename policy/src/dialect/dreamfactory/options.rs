@@ -5,7 +5,7 @@ use super::{
     tree::{Column, Order},
     unparsable, unsupported,
 };
-use crate::{Name, bundle::Component, code::Denial};
+use crate::{Name, bundle::Component, code::Denial, dialect::names};
 use serde_json::{Map, Value};
 
 const MAX_LIST: usize = 400;
@@ -143,6 +143,10 @@ impl Options {
             .find(|name| !QUERY_OPTIONS.contains(&name.as_str()) && !nested(name))
         {
             Some(name) if name == "_" => Err(unparsable("The parameter _, a way around caches, takes digits only.")),
+            Some(name) if !names::php_keeps(name) => Err(unparsable(format!(
+                "DreamFactory reads the parameter {} under another name, or as a list: write names plainly, and lists with commas.",
+                shown(name)
+            ))),
             Some(name) => Err(unparsable(format!("The parameter {} is unknown.", shown(name)))),
             None => Ok(()),
         }
