@@ -112,10 +112,18 @@ impl Options {
     }
 
     pub(super) fn query(&mut self, query: Vec<(String, String)>) -> Result<(), Denial> {
+        let nested = |name: &str| {
+            name.rsplit_once('.').is_some_and(|(_, option)| matches!(option, "fields" | "limit" | "order"))
+        };
         for (name, value) in query {
             let inner = name.strip_prefix("params[").and_then(|rest| rest.strip_suffix(']'));
             if let Some(parameter) = inner.filter(|inner| !inner.contains(['[', ']'])) {
                 self.parameter(parameter, Value::String(value))?;
+            } else if !names::php_keeps(&name) && !nested(&name) {
+                return Err(unparsable(format!(
+                    "DreamFactory reads the parameter {} under another name, or as a list: write names plainly, and lists with commas.",
+                    shown(&name)
+                )));
             } else {
                 self.add(name, Value::String(value))?;
             }
@@ -133,9 +141,6 @@ impl Options {
             let object = serde_json::from_str::<Value>(&text).ok().and_then(|value| value.as_object().cloned());
             self.parameters_object(object)?;
         }
-        let nested = |name: &str| {
-            name.rsplit_once('.').is_some_and(|(_, option)| matches!(option, "fields" | "limit" | "order"))
-        };
         match self
             .values
             .iter()
@@ -143,10 +148,6 @@ impl Options {
             .find(|name| !QUERY_OPTIONS.contains(&name.as_str()) && !nested(name))
         {
             Some(name) if name == "_" => Err(unparsable("The parameter _, a way around caches, takes digits only.")),
-            Some(name) if !names::php_keeps(name) => Err(unparsable(format!(
-                "DreamFactory reads the parameter {} under another name, or as a list: write names plainly, and lists with commas.",
-                shown(name)
-            ))),
             Some(name) => Err(unparsable(format!("The parameter {} is unknown.", shown(name)))),
             None => Ok(()),
         }
