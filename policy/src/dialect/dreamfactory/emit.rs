@@ -91,7 +91,7 @@ pub fn emit(
     let mut rewrite = write(prefix, &constrained)?;
     prove(service, prefix, &constrained, &rewrite)?;
     rewrite.response = response;
-    // `wrap` chooses the form of the answer, since DreamFactory 4.
+    // `wrap` chooses the form of the answer in newer versions of DreamFactory.
     for name in OVERRIDES.iter().chain(&CONDITIONAL).chain(&[WRAP]) {
         if !rewrite.set_headers.iter().any(|(have, _)| have == name) {
             rewrite.remove_headers.push((*name).to_owned());

@@ -9,6 +9,7 @@ use crate::{
     Name,
     bundle::Component,
     code::Denial,
+    dialect::names,
     json::{Limits, Map, Value},
 };
 
@@ -116,10 +117,18 @@ impl Options {
     }
 
     pub(super) fn query(&mut self, query: Vec<(String, String)>) -> Result<(), Denial> {
+        let nested = |name: &str| {
+            name.rsplit_once('.').is_some_and(|(_, option)| matches!(option, "fields" | "limit" | "order"))
+        };
         for (name, value) in query {
             let inner = name.strip_prefix("params[").and_then(|rest| rest.strip_suffix(']'));
             if let Some(parameter) = inner.filter(|inner| !inner.contains(['[', ']'])) {
                 self.parameter(parameter, Value::from(value))?;
+            } else if !names::php_keeps(&name) && !nested(&name) {
+                return Err(unparsable(format!(
+                    "DreamFactory reads the parameter {} under another name, or as a list: write names plainly, and lists with commas.",
+                    shown(&name)
+                )));
             } else {
                 self.add(name, Value::from(value))?;
             }
@@ -141,9 +150,6 @@ impl Options {
             };
             self.parameters_object(object)?;
         }
-        let nested = |name: &str| {
-            name.rsplit_once('.').is_some_and(|(_, option)| matches!(option, "fields" | "limit" | "order"))
-        };
         match self
             .values
             .iter()

@@ -147,6 +147,9 @@ fn resource(
         ["_table", name, id] => table(service, verb, canonical(name)?, Some(id), target.query, json),
         ["_proc", name] => call(service, verb, "_proc", canonical(name)?, target.query, json),
         ["_func", name] => call(service, verb, "_func", canonical(name)?, target.query, json),
+        ["_spec"] => {
+            Err(unsupported("The service's description shows all of its tables and fields: it does not pass."))
+        }
         _ => Err(unparsable("The path is none that this service's data API has.")),
     }
 }

@@ -1,6 +1,7 @@
 //! Names that DreamFactory, PHP or the framework below it read as something else than a field or an option.
 
 use super::*;
+use crate::dialect::names;
 
 /// Names under which DreamFactory, its framework or what stands before it take credentials, from any part of a request.
 const CREDENTIALS: [&str; 13] = [
@@ -206,5 +207,55 @@ fn a_string_that_the_framework_would_change_is_not_known_to_a_check_and_is_no_pr
         let parsed = get("/_table/customers").unwrap();
         let denied = run(&parsed, vec![limited(Some(equals("status", text)), &["id"])]);
         assert!(text.is_empty() || denied.is_err(), "{text:?}");
+    }
+}
+
+/// The name under which PHP registers a parameter, after `php_register_variable_ex`: its base, and what is in brackets.
+fn as_php_reads(name: &str) -> String {
+    let name = name.trim_start_matches(' ');
+    let (base, rest) = match name.split_once('[') {
+        Some((base, rest)) if !base.is_empty() && rest.contains(']') => (base, rest.split(']').next()),
+        _ => (name, None),
+    };
+    let base = base.replace([' ', '.', '['], "_");
+    rest.map_or(base.clone(), |rest| format!("{base}[{rest}]"))
+}
+
+proptest::proptest! {
+    /// Whatever is asked: what is sent has each name once as PHP reads it, and none that DreamFactory takes for itself.
+    #[test]
+    fn what_php_reads_of_a_rewritten_request_is_what_was_written(
+        parameters in proptest::collection::vec(
+            (
+                proptest::sample::select(&["", "", "", "+", "%20", "_", ".", "params["][..]),
+                proptest::sample::select(&[
+                    "filter", "fields", "limit", "order", "count_only", "as_list", "related", "ids", "params", "api_key",
+                    "session_token", "wrap", "file", "accept", "_", "_method", "method", "top", "orders_by_customer_id",
+                    "id_field", "ss_filters", "force",
+                ][..]),
+                proptest::sample::select(&["", "", "", "[]", "[x]", "]", "[", ".", "+", "%00", ".fields", "_fields", "[:p0]", "%5B"][..]),
+                proptest::sample::select(&["1", "id", "true", "", "id%3D1", "status%3D'a'", "orders_by_customer_id", "GET", "*"][..]),
+            ),
+            0..5,
+        ),
+    ) {
+        let query: Vec<String> = parameters.iter().map(|(before, name, after, value)| format!("{before}{name}{after}={value}")).collect();
+        if let Ok(parsed) = get(&format!("/_table/customers?{}", query.join("&"))) {
+            let service = service();
+            let all = parsed.request.operations.iter().map(|operation| open(&service, &operation.component)).collect();
+            if let Ok(rewrite) = run(&parsed, all) {
+                let sent: Vec<String> = super::query(&rewrite).iter().map(|(name, _)| as_php_reads(name)).collect();
+                let mut once = sent.clone();
+                once.sort();
+                once.dedup();
+                proptest::prop_assert_eq!(once.len(), sent.len(), "{:?}", sent);
+                for name in sent {
+                    let known = name.starts_with("params[:p")
+                        || name.starts_with("orders_by_customer_id_")
+                        || ["filter", "fields", "limit", "order", "count_only", "as_list", "id_field", "related", "ids", "force"].contains(&name.as_str());
+                    proptest::prop_assert!(known && !names::is_credential(&name), "{}", name);
+                }
+            }
+        }
     }
 }
