@@ -9,7 +9,7 @@ use doorward_policy::{
     decide::{Constraints, decide},
     dialect::{self, Parsed, Rewrite},
     request::{Clause, Header, HttpRequest, WriteKind},
-    transform::{PathStep, ResponsePlan, RowShape, RowSite, Transformer},
+    transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite, Transformer},
 };
 use rusqlite::Connection;
 use serde_json::{Map, Value, json};
@@ -116,7 +116,7 @@ impl Passed {
     /// A response in which each hidden field holds a secret loses it.
     fn the_response_is_covered(&self, components: Vec<&Component>) {
         let plan = &self.rewrite.response;
-        if !self.limited() || plan.sites.is_empty() {
+        if !self.limited() || !plan.reads() {
             return;
         }
         let document = respond(plan, &components).to_string();
@@ -153,15 +153,22 @@ fn respond(plan: &ResponsePlan, components: &[&Component]) -> Value {
         }
         RowShape::Array(columns) => columns.iter().map(|column| secret(column, site)).collect(),
         RowShape::Scalar(name) => json!(secret(name, site).as_str().unwrap_or("shown")),
+        RowShape::Plain(Plain::Boolean) => json!(true),
+        RowShape::Plain(Plain::Number | Plain::Scalar) => json!(1),
+        RowShape::Plain(Plain::OneOf(known)) => known.iter().next().map_or(Value::Null, |name| json!(&**name)),
     };
     let mut document = Value::Null;
     // Sites come before those inside their rows.
     for site in &plan.sites {
         put(&mut document, &site.path, &row(site));
     }
+    if plan.one_row {
+        document.get_mut("resource").and_then(Value::as_array_mut).into_iter().for_each(|rows| rows.truncate(1));
+    }
     if let Value::Object(members) = &mut document {
-        for name in &plan.remove_keys {
-            members.insert(name.to_string(), json!(SECRET));
+        // Rows in an object of their own names have no other member.
+        if !plan.sites.iter().any(|site| matches!(site.path.first(), Some(PathStep::AnyMember))) {
+            members.insert("undeclared".into(), json!([SECRET, {"rows": SECRET}]));
         }
     }
     document

@@ -3,7 +3,7 @@
 use crate::input::{Choices, damaged, parts};
 use doorward_policy::{
     bundle::FieldSet,
-    transform::{MaskKind, MaskRule, PathStep, ResponsePlan, RowShape, RowSite, TransformError, Transformer},
+    transform::{MaskKind, MaskRule, PathStep, Plain, ResponsePlan, RowShape, RowSite, TransformError, Transformer},
 };
 use serde_json::{Map, Value};
 use std::sync::{Arc, LazyLock};
@@ -76,6 +76,7 @@ fn site(path: Vec<PathStep>, shape: RowShape, visible: &[&str], nested: &[&str])
         ]
         .into(),
         nested: nested.iter().map(|name| (*name).into()).collect(),
+        required: false,
     }
 }
 
@@ -84,11 +85,11 @@ static PLANS: LazyLock<Vec<ResponsePlan>> = LazyLock::new(|| {
     let seen = ["id", "name", "email", "note", "é\""];
     let envelope = ResponsePlan {
         sites: vec![
-            site(vec![member("resource"), Elements], RowShape::Object, &seen, &["orders"]),
+            site(vec![member("resource"), Elements], RowShape::Object, &seen, &["orders"]).required(),
             site(vec![member("resource"), Elements, member("orders"), Elements], RowShape::Object, &["total"], &[]),
+            RowSite::plain(vec![member("meta"), member("count")], Plain::Number),
+            RowSite::plain(vec![member("next")], Plain::Scalar),
         ],
-        remove_keys: vec!["query".into()],
-        replace_keys: vec![("next".into(), "/p?\"x\"=1".into())],
         ..ResponsePlan::default()
     };
     let columns = RowShape::Array(vec!["id".into(), "ssn".into(), "email".into()]);
@@ -96,8 +97,11 @@ static PLANS: LazyLock<Vec<ResponsePlan>> = LazyLock::new(|| {
     vec![
         envelope,
         ResponsePlan {
-            remove_keys: vec!["query".into(), "meta".into()],
-            ..one(site(vec![member("rows"), Elements], columns, &["id", "email"], &[]))
+            sites: vec![
+                site(vec![member("rows"), Elements], columns, &["id", "email"], &[]).required(),
+                RowSite::plain(vec![member("truncated")], Plain::Boolean),
+            ],
+            ..ResponsePlan::default()
         },
         one(site(vec![Elements], RowShape::Object, &seen, &[])),
         one(site(vec![AnyMember], RowShape::Object, &seen, &[])),
@@ -147,7 +151,7 @@ pub fn json(bytes: &[u8]) {
         panic!("the output is not JSON: {error}\n{}\n{}", said(), String::from_utf8_lossy(&out))
     });
     let matches: Vec<(usize, usize)> = (0..plan.sites.len()).map(|site| (site, 0)).collect();
-    slow(plan, &mut document, &matches, true);
+    slow(plan, &mut document, &matches);
     assert_eq!(given, document, "{}", said());
 }
 
@@ -158,9 +162,13 @@ enum Fate {
     Masked(MaskKind),
 }
 
-fn fate(site: &RowSite, name: &str) -> Fate {
+/// `leads`: a site is at this member, or below it.
+fn fate(site: &RowSite, name: &str, leads: bool) -> Fate {
+    if leads && !site.visible.contains(name) && site.nested.iter().any(|nested| &**nested == name) {
+        return Fate::Stays;
+    }
     match site.masks.iter().find(|mask| &*mask.field == name) {
-        _ if !site.visible.contains(name) && !site.nested.iter().any(|nested| &**nested == name) => Fate::Goes,
+        _ if !site.visible.contains(name) => Fate::Goes,
         Some(mask) => Fate::Masked(mask.kind),
         None => Fate::Stays,
     }
@@ -189,9 +197,11 @@ fn mask(kind: MaskKind, value: &mut Value) {
 }
 
 /// The plan, carried out on a document in memory whose form the fast transformer has accepted.
-fn slow(plan: &ResponsePlan, value: &mut Value, matches: &[(usize, usize)], root: bool) {
-    let row =
-        matches.iter().find(|(site, step)| plan.sites[*site].path.len() == *step).map(|(site, _)| &plan.sites[*site]);
+fn slow(plan: &ResponsePlan, value: &mut Value, matches: &[(usize, usize)]) {
+    let is_row = |(site, step): &&(usize, usize)| {
+        plan.sites[*site].path.len() == *step && !matches!(plan.sites[*site].shape, RowShape::Plain(_))
+    };
+    let row = matches.iter().find(is_row).map(|(site, _)| &plan.sites[*site]);
     let below = |member: Option<&str>| -> Vec<(usize, usize)> {
         let fits = |(site, step): &&(usize, usize)| match (plan.sites[*site].path.get(*step), member) {
             (Some(PathStep::Member(name)), Some(member)) => &**name == member,
@@ -204,16 +214,12 @@ fn slow(plan: &ResponsePlan, value: &mut Value, matches: &[(usize, usize)], root
         Value::Object(members) => {
             let mut kept = Map::new();
             for (name, mut value) in std::mem::take(members) {
-                match row.map_or(Fate::Stays, |site| fate(site, &name)) {
+                let inner = below(Some(&name));
+                let stays = if inner.is_empty() && !matches.is_empty() { Fate::Goes } else { Fate::Stays };
+                match row.map_or(stays, |site| fate(site, &name, !inner.is_empty())) {
                     Fate::Goes => continue,
                     Fate::Masked(kind) => mask(kind, &mut value),
-                    Fate::Stays if root && row.is_none() && plan.remove_keys.iter().any(|key| **key == *name) => {
-                        continue;
-                    }
-                    Fate::Stays => match plan.replace_keys.iter().find(|(key, _)| **key == *name) {
-                        Some((_, text)) if root && row.is_none() => value = text.as_str().into(),
-                        _ => slow(plan, &mut value, &below(Some(&name)), false),
-                    },
+                    Fate::Stays => slow(plan, &mut value, &inner),
                 }
                 kept.insert(name, value);
             }
@@ -229,14 +235,14 @@ fn slow(plan: &ResponsePlan, value: &mut Value, matches: &[(usize, usize)], root
                 let inner = below(None);
                 let scalar = inner.iter().map(|(site, step)| (&plan.sites[*site], *step)).find_map(|(site, step)| {
                     match &site.shape {
-                        RowShape::Scalar(name) if site.path.len() == step => Some(fate(site, name)),
+                        RowShape::Scalar(name) if site.path.len() == step => Some(fate(site, name, false)),
                         _ => None,
                     }
                 });
-                match scalar.or(columns.map(|(site, columns)| fate(site, &columns[at]))).unwrap_or(Fate::Stays) {
+                match scalar.or(columns.map(|(site, columns)| fate(site, &columns[at], false))).unwrap_or(Fate::Stays) {
                     Fate::Goes => continue,
                     Fate::Masked(kind) => mask(kind, &mut value),
-                    Fate::Stays => slow(plan, &mut value, &inner, false),
+                    Fate::Stays => slow(plan, &mut value, &inner),
                 }
                 kept.push(value);
             }
