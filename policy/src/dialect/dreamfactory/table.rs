@@ -17,6 +17,7 @@ use crate::{
     request::{Capabilities, Clause, FieldUse, Operation, Projection, Verb, WriteKind, WrittenRow},
     value::FieldType,
 };
+use std::sync::Arc;
 
 const MAX_RECORDS: usize = 1000;
 
@@ -102,7 +103,7 @@ pub(super) fn table(
     {
         return Err(unsupported("id_type must be int, integer or string."));
     }
-    let mut table = Table { name, records, ..Table::default() };
+    let mut table = Table { name, records: Arc::new(records), ..Table::default() };
     let ids = options.list("ids")?;
     let text = match options.take("filter") {
         None => None,
@@ -246,18 +247,19 @@ fn records(
     if rows.len() > MAX_RECORDS {
         return Err(unsupported("The body has more than 1,000 records."));
     }
-    rows.into_iter().map(|row| record(component, row, bare)).collect()
+    let mut fields = body::Fields::new(component, true);
+    rows.into_iter().map(|row| record(&mut fields, row, bare)).collect()
 }
 
-fn record(component: Option<&Component>, row: Value, bare: bool) -> Result<Map, Denial> {
+fn record(fields: &mut body::Fields<'_>, row: Value, bare: bool) -> Result<Map, Denial> {
     let Value::Object(row) = row else {
         return Err(unsupported("Each record must be an object."));
     };
     let mut record = Map::new();
     for (name, value) in row {
         // DreamFactory reads these as options, or as another method, where the record is the whole body.
-        let option = QUERY_OPTIONS.contains(&name.as_str()) || is_alias(&name);
-        if bare && (option || matches!(name.as_str(), "_method" | "method" | "resource")) {
+        let option = || QUERY_OPTIONS.contains(&name.as_str()) || is_alias(&name);
+        if bare && (option() || matches!(name.as_str(), "_method" | "method" | "resource")) {
             return Err(unsupported(format!(
                 "The record has a member {name}, which DreamFactory would take for an option: send {{\"resource\": [record]}}."
             )));
@@ -267,17 +269,22 @@ fn record(component: Option<&Component>, row: Value, bare: bool) -> Result<Map, 
                 "A record has an expression or a lookup in braces, which DreamFactory would evaluate.",
             ));
         }
-        let field = component.and_then(|component| component.field_ignoring_case(&name));
-        let relation = component.is_some_and(|c| c.relations.iter().any(|have| have.name.eq_ignore_ascii_case(&name)));
-        if relation {
+        let (declared, field, first) = fields.find(&name)?;
+        let relation =
+            || fields.component.is_some_and(|c| c.relations.iter().any(|have| have.name.eq_ignore_ascii_case(&name)));
+        if first && relation() {
             return Err(unsupported(format!("Related rows cannot be written through {}.", shown(&name))));
         }
         let field_type = field.map_or(FieldType::Unspecified, |field| field.field_type);
-        let Some(typed) = body::typed(&value, field_type) else {
-            return Err(body::mistyped(&format!("field {}", shown(&name)), &value, field_type));
+        let value = if body::is_text(&value, field_type) {
+            value
+        } else {
+            let Some(typed) = body::typed(&value, field_type) else {
+                return Err(body::mistyped(&format!("field {}", shown(&name)), &value, field_type));
+            };
+            body::settled(value, typed.as_ref())
         };
-        let value = body::settled(value, typed.as_ref());
-        record.push(field.map_or(name, |field| (&*field.name).into()), value);
+        record.push(&*declared, value);
     }
     if !record.is_distinct() {
         return Err(unparsable("A record gives a field twice, in different case."));
@@ -311,19 +318,21 @@ fn operations(
             fields.iter().for_each(|field| add(field, Clause::Filter));
         }
     }
-    for record in &table.records {
+    let mut written = body::Fields::new(component, false);
+    for record in table.records.iter() {
         if by_body && !key.iter().all(|key| record.contains_key(&**key)) {
             return Err(unparsable("A record to update has no key."));
         }
         let mut row = WrittenRow::default();
         for (name, value) in record.iter() {
-            let field = component.and_then(|component| component.field(name));
-            let name: Name = field.map_or_else(|| name.as_str().into(), |field| field.name.clone());
+            let (name, field, first) = written.find(name)?;
             if by_body && key.contains(&name) {
                 continue;
             }
             let typed = body::typed(value, field.map_or(FieldType::Unspecified, |field| field.field_type));
-            add(&name, Clause::Write);
+            if first {
+                add(&name, Clause::Write);
+            }
             row.values.push((name, typed.flatten()));
         }
         operation.writes.push(row);
