@@ -55,7 +55,12 @@ fn evaluated(db: &Connection, rows: &Resolved) -> Vec<i64> {
                 ValueRef::Integer(value) => Value::Literal(Literal::Integer(value)),
                 // SQLite compares a double that is whole with an integer exactly.
                 ValueRef::Real(value) => Value::Literal(match value {
-                    whole if whole.fract() == 0.0 && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&whole) => Literal::Integer(whole as i64),
+                    whole
+                        if whole.fract() == 0.0
+                            && (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&whole) =>
+                    {
+                        Literal::Integer(whole as i64)
+                    }
                     value => Literal::Number(Decimal::from_f64(value).unwrap()),
                 }),
                 ValueRef::Text(text) => Value::Literal(Literal::String(std::str::from_utf8(text).unwrap().into())),
