@@ -292,6 +292,16 @@ impl Map {
     pub fn values(&self) -> impl ExactSizeIterator<Item = &Value> {
         self.0.iter().map(|(_, value)| value)
     }
+    /// True if the text is an object with these very members in their order.
+    #[must_use]
+    pub fn is_written_as(&self, bytes: &[u8]) -> bool {
+        let mut lexer = SliceLexer::new(bytes);
+        let members = |next, lexer: &mut SliceLexer<'_>| match next {
+            b'{' => same_members(lexer, &self.0),
+            _ => Err(Fault::Syntax),
+        };
+        lexer.exactly_one(SliceLexer::ws_peek, members) == Ok(true)
+    }
     /// Appends the object as JSON.
     pub fn write(&self, out: &mut String) {
         out.push('{');
@@ -361,6 +371,8 @@ pub(crate) enum Scalar<'a> {
 /// What [`read`] builds.
 pub(crate) trait Tree<'a>: Sized {
     type Name: AsRef<str>;
+    /// Whether strings may have the character NUL.
+    const NUL: bool;
     fn name(text: Cow<'a, str>) -> Self::Name;
     fn scalar(scalar: Scalar<'a>) -> Self;
     fn array(items: Vec<Self>) -> Self;
@@ -370,6 +382,7 @@ pub(crate) trait Tree<'a>: Sized {
 
 impl<'a> Tree<'a> for Value {
     type Name = Text;
+    const NUL: bool = false;
     fn name(text: Cow<'a, str>) -> Text {
         Text::new(text)
     }
@@ -411,7 +424,7 @@ fn value<'a, T: Tree<'a>>(next: u8, lexer: &mut SliceLexer<'a>, left: &mut usize
             let depth = depth.checked_sub(1).ok_or(Fault::Depth)?;
             let mut members = Vec::new();
             lexer.discarded().seq(b'}', SliceLexer::ws_peek, |next, lexer| {
-                let name = T::name(name(next, lexer)?);
+                let name = T::name(name(next, lexer, T::NUL)?);
                 let next = lexer.ws_peek().ok_or(Fault::Syntax)?;
                 members.push((name, value(next, lexer, left, depth)?));
                 Ok::<_, Fault>(())
@@ -421,29 +434,29 @@ fn value<'a, T: Tree<'a>>(next: u8, lexer: &mut SliceLexer<'a>, left: &mut usize
             }
             T::object(members)?
         }
-        next => T::scalar(scalar(next, lexer)?),
+        next => T::scalar(scalar(next, lexer, T::NUL)?),
     })
 }
 
 /// A member's name and the colon after it.
-fn name<'a>(next: u8, lexer: &mut SliceLexer<'a>) -> Result<Cow<'a, str>, Fault> {
+fn name<'a>(next: u8, lexer: &mut SliceLexer<'a>, nul: bool) -> Result<Cow<'a, str>, Fault> {
     if next != b'"' {
         return Err(Fault::Syntax);
     }
-    let name = string(lexer)?;
+    let name = string(lexer, nul)?;
     lexer.expect(SliceLexer::ws_peek, b':').ok_or(Fault::Syntax)?;
     Ok(name)
 }
 
-fn string<'a>(lexer: &mut SliceLexer<'a>) -> Result<Cow<'a, str>, Fault> {
+fn string<'a>(lexer: &mut SliceLexer<'a>, nul: bool) -> Result<Cow<'a, str>, Fault> {
     let text = lexer.discarded().str_string()?;
     // A NUL cannot stand in a string but as an escape.
-    if matches!(&text, Cow::Owned(text) if text.contains('\0')) { Err(Fault::Nul) } else { Ok(text) }
+    if matches!(&text, Cow::Owned(text) if !nul && text.contains('\0')) { Err(Fault::Nul) } else { Ok(text) }
 }
 
-fn scalar<'a>(next: u8, lexer: &mut SliceLexer<'a>) -> Result<Scalar<'a>, Fault> {
+fn scalar<'a>(next: u8, lexer: &mut SliceLexer<'a>, nul: bool) -> Result<Scalar<'a>, Fault> {
     Ok(match next {
-        b'"' => Scalar::Text(string(lexer)?),
+        b'"' => Scalar::Text(string(lexer, nul)?),
         b'-' | b'0'..=b'9' => {
             let (text, parts) = lexer.num_string().validated()?;
             // Servers read what is larger than a double as infinite. Only such a text can be.
@@ -486,18 +499,8 @@ fn same(next: u8, lexer: &mut SliceLexer<'_>, expected: &Value) -> Result<(), Fa
                 .seq(b']', SliceLexer::ws_peek, |next, lexer| same(next, lexer, items.next().ok_or(Fault::Syntax)?))?;
             items.next().is_none()
         }
-        Value::Object(Map(members)) if next == b'{' => {
-            let mut members = members.iter();
-            lexer.discarded().seq(b'}', SliceLexer::ws_peek, |next, lexer| {
-                let (expected, inner) = members.next().ok_or(Fault::Syntax)?;
-                if name(next, lexer)? != expected.as_str() {
-                    return Err(Fault::Syntax);
-                }
-                same(lexer.ws_peek().ok_or(Fault::Syntax)?, lexer, inner)
-            })?;
-            members.next().is_none()
-        }
-        expected => match (scalar(next, lexer)?, expected) {
+        Value::Object(Map(members)) if next == b'{' => same_members(lexer, members)?,
+        expected => match (scalar(next, lexer, true)?, expected) {
             (Scalar::Null, Value::Null) => true,
             (Scalar::Bool(have), Value::Bool(want)) => have == *want,
             (Scalar::Number(have), Value::Number(want)) => have == want.as_str(),
@@ -506,6 +509,18 @@ fn same(next: u8, lexer: &mut SliceLexer<'_>, expected: &Value) -> Result<(), Fa
         },
     };
     if equal { Ok(()) } else { Err(Fault::Syntax) }
+}
+
+fn same_members(lexer: &mut SliceLexer<'_>, members: &[(Text, Value)]) -> Result<bool, Fault> {
+    let mut members = members.iter();
+    lexer.discarded().seq(b'}', SliceLexer::ws_peek, |next, lexer| {
+        let (expected, inner) = members.next().ok_or(Fault::Syntax)?;
+        if name(next, lexer, true)? != expected.as_str() {
+            return Err(Fault::Syntax);
+        }
+        same(lexer.ws_peek().ok_or(Fault::Syntax)?, lexer, inner)
+    })?;
+    Ok(members.next().is_none())
 }
 
 impl From<Expect> for Fault {

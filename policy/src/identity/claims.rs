@@ -20,15 +20,14 @@ fn at<'j>(root: &'j Json<'j>, path: &[Name]) -> Option<&'j Json<'j>> {
 
 /// A scalar as a name. `Ok(None)`: empty or null, so missing.
 pub(super) fn scalar(value: &Json<'_>) -> Result<Option<Name>, Denial> {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
         Json::Null => Ok(None),
         Json::Bool(value) => Ok(Some(if *value { "true".into() } else { "false".into() })),
-        // A number that a double cannot hold exactly could be taken for its neighbour.
-        Json::Number(number) if number.is_f64() && number.as_f64().is_none_or(|value| value.abs() >= EXACT) => {
-            Err(invalid("A claim that policy uses is a number outside of the exact range. Send it as a string."))
+        // Names and attributes are texts, and one number has many with an exponent: 1e2 is not the text 100.
+        Json::Number(number) if *number == "-0" || number.contains(['e', 'E']) => {
+            Err(invalid("A claim that policy uses is a number with an exponent, or minus zero. Send it as a string."))
         }
-        Json::Number(number) => Ok(Some(number.to_string().into())),
+        Json::Number(number) => Ok(Some(Name::from(*number))),
         Json::String(text) if text.is_empty() => Ok(None),
         // Such a value would be another one where it arrives.
         Json::String(text) if !is_exact(text) => Err(invalid(
@@ -205,4 +204,20 @@ fn delegation(provider: &Provider, claims: &Json<'_>, principal: &mut Principal)
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_claims_become_exactly_the_text_that_was_written() {
+        for text in ["0", "-7", "18446744073709551616", "9007199254740993", "0.10", "123456789012345678901234567890.5"]
+        {
+            assert_eq!(scalar(&Json::Number(text)).ok().flatten().as_deref(), Some(text));
+        }
+        for text in ["-0", "1e2", "1E5", "1e-400", "1.0e+1"] {
+            assert!(scalar(&Json::Number(text)).is_err(), "{text}");
+        }
+    }
 }

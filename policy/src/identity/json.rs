@@ -3,20 +3,26 @@
 //! Two readers that pick different ones of two equal names see different tokens (RFC 8725 section 2.4), so such a
 //! token is refused whole.
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use std::{borrow::Cow, fmt};
+use crate::{
+    json::{self, Fault, Limits, Scalar, Tree},
+    number::Decimal,
+};
+use std::borrow::Cow;
 
 /// Nesting that a header or a payload may have at most.
-const MAX_DEPTH: u8 = 16;
-/// Members that one object may have at most; keeps the search for duplicates short.
+const MAX_DEPTH: usize = 16;
+/// Members that one object may have at most; keeps the search for one of them short.
 const MAX_MEMBERS: usize = 256;
+/// Values that a header or a payload may have at most: what is read is at most 16 KiB.
+const MAX_VALUES: usize = 8192;
 
 /// A JSON value that borrows its text where nothing in it is escaped.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Json<'a> {
     Null,
     Bool(bool),
-    Number(serde_json::Number),
+    /// As it was written.
+    Number(&'a str),
     String(Cow<'a, str>),
     Array(Vec<Json<'a>>),
     Object(Vec<(Cow<'a, str>, Json<'a>)>),
@@ -25,10 +31,7 @@ pub(super) enum Json<'a> {
 impl<'a> Json<'a> {
     /// Parses a whole document; `None` if it is malformed, too deep, too wide or has duplicate names.
     pub(super) fn parse(bytes: &'a [u8]) -> Option<Json<'a>> {
-        let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let value = Seed(MAX_DEPTH).deserialize(&mut reader).ok()?;
-        reader.end().ok()?;
-        Some(value)
+        json::read(bytes, Limits { values: MAX_VALUES, depth: MAX_DEPTH }).ok()
     }
 
     /// The member of this name, if this is an object that has one.
@@ -51,8 +54,8 @@ impl<'a> Json<'a> {
     pub(super) fn as_seconds(&self) -> Option<i64> {
         const EXACT: f64 = 9_007_199_254_740_992.0;
         match self {
-            Json::Number(number) => number.as_i64().or_else(|| {
-                let value = number.as_f64()?;
+            Json::Number(text) => text.parse().ok().or_else(|| {
+                let value = Decimal::parse(text)?.to_f64();
                 // The range is checked, so the cast cannot wrap or saturate.
                 (value.abs() < EXACT).then_some(value.floor() as i64)
             }),
@@ -61,83 +64,26 @@ impl<'a> Json<'a> {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Seed(u8);
-
-impl<'de> DeserializeSeed<'de> for Seed {
-    type Value = Json<'de>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
-        deserializer.deserialize_any(self)
+impl<'a> Tree<'a> for Json<'a> {
+    type Name = Cow<'a, str>;
+    // What policy uses of a token is looked at for control characters where it is used.
+    const NUL: bool = true;
+    fn name(text: Cow<'a, str>) -> Cow<'a, str> {
+        text
     }
-}
-
-impl<'de> Visitor<'de> for Seed {
-    type Value = Json<'de>;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON without duplicate names")
-    }
-    fn visit_unit<E: Error>(self) -> Result<Json<'de>, E> {
-        Ok(Json::Null)
-    }
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Json<'de>, E> {
-        Ok(Json::Bool(value))
-    }
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Json<'de>, E> {
-        Ok(Json::Number(value.into()))
-    }
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Json<'de>, E> {
-        Ok(Json::Number(value.into()))
-    }
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Json<'de>, E> {
-        serde_json::Number::from_f64(value).map(Json::Number).ok_or_else(|| E::custom("not finite"))
-    }
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Json<'de>, E> {
-        Ok(Json::String(Cow::Borrowed(text)))
-    }
-    fn visit_str<E: Error>(self, text: &str) -> Result<Json<'de>, E> {
-        Ok(Json::String(Cow::Owned(text.to_owned())))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Json<'de>, A::Error> {
-        let below = Seed(self.0.checked_sub(1).ok_or_else(|| A::Error::custom("too deep"))?);
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element_seed(below)? {
-            items.push(item);
+    fn scalar(scalar: Scalar<'a>) -> Json<'a> {
+        match scalar {
+            Scalar::Null => Json::Null,
+            Scalar::Bool(value) => Json::Bool(value),
+            Scalar::Number(text) => Json::Number(text),
+            Scalar::Text(text) => Json::String(text),
         }
-        Ok(Json::Array(items))
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Json<'de>, A::Error> {
-        let below = Seed(self.0.checked_sub(1).ok_or_else(|| A::Error::custom("too deep"))?);
-        let mut members: Vec<(Cow<'de, str>, Json<'de>)> = Vec::new();
-        while let Some(key) = access.next_key_seed(Key)? {
-            if members.len() == MAX_MEMBERS || members.iter().any(|(present, _)| *present == key) {
-                return Err(A::Error::custom("duplicate name, or too many"));
-            }
-            let value = access.next_value_seed(below)?;
-            members.push((key, value));
-        }
-        Ok(Json::Object(members))
+    fn array(items: Vec<Json<'a>>) -> Json<'a> {
+        Json::Array(items)
     }
-}
-
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = Cow<'de, str>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Cow<'de, str>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Key {
-    type Value = Cow<'de, str>;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Borrowed(text))
-    }
-    fn visit_str<E: Error>(self, text: &str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Owned(text.to_owned()))
+    fn object(members: Vec<(Cow<'a, str>, Json<'a>)>) -> Result<Json<'a>, Fault> {
+        if members.len() > MAX_MEMBERS { Err(Fault::Members) } else { Ok(Json::Object(members)) }
     }
 }
 
@@ -171,5 +117,26 @@ mod tests {
         };
         assert!(Json::parse(wide(256).as_bytes()).is_some());
         assert!(Json::parse(wide(257).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn values_are_bounded_and_seconds_are_whole() {
+        let list = |values: usize| format!("[{}]", vec!["0"; values - 1].join(","));
+        assert!(Json::parse(list(8192).as_bytes()).is_some());
+        assert!(Json::parse(list(8193).as_bytes()).is_none());
+        let seconds = |text: &'static str| Json::parse(text.as_bytes()).and_then(|json| json.as_seconds());
+        let cases = [
+            ("1700000000", Some(1_700_000_000)),
+            ("1.7e9", Some(1_700_000_000)),
+            ("1700000000.9", Some(1_700_000_000)),
+            ("9007199254740993", Some(9_007_199_254_740_993)),
+            ("-0", Some(0)),
+            ("1e300", None),
+            ("18446744073709551616", None),
+            ("\"1\"", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
     }
 }

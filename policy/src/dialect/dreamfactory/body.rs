@@ -2,9 +2,10 @@
 
 use super::{unparsable, unsupported};
 use crate::{
-    bundle::Service,
+    Name,
+    bundle::{Component, Field, Service},
     code::{Code, Denial},
-    json::{Fault, Limits, Value},
+    json::{Fault, Limits, Map, Text, Value},
     number::Decimal,
     request::HttpRequest,
     value::{FieldType, Literal, Value as Typed},
@@ -12,8 +13,10 @@ use crate::{
 
 const DEFAULT_LIMIT: u32 = 1024 * 1024;
 const MAX_DEPTH: usize = 32;
+/// Different names of fields that one body may write: no table has as many columns.
+const MAX_NAMES: usize = 2000;
 /// Values in a body where the service says nothing: a megabyte of rows as they are usual has as many.
-pub(in crate::dialect) const DEFAULT_VALUES: u32 = 100_000;
+pub(in crate::dialect) const DEFAULT_VALUES: u32 = 50_000;
 
 /// What the JSON of a request to this service may cost.
 pub(super) fn limits(service: &Service) -> Limits {
@@ -87,6 +90,52 @@ pub(super) fn has_lookup(value: &Value) -> bool {
         Value::Object(all) => all.iter().any(|(_, value)| has_lookup(value)),
         _ => false,
     }
+}
+
+/// The fields that a body writes. Each different name is looked up once, however many rows have it.
+pub(in crate::dialect) struct Fields<'a> {
+    pub(in crate::dialect) component: Option<&'a Component>,
+    ignore_case: bool,
+    known: hashbrown::HashMap<Text, (Name, Option<&'a Field>), foldhash::fast::FixedState>,
+}
+
+impl<'a> Fields<'a> {
+    pub(in crate::dialect) fn new(component: Option<&'a Component>, ignore_case: bool) -> Fields<'a> {
+        Fields { component, ignore_case, known: hashbrown::HashMap::default() }
+    }
+
+    /// The name as declared (as given, if it is not), the field, and whether it is asked for the first time.
+    pub(in crate::dialect) fn find(&mut self, given: &Text) -> Result<(Name, Option<&'a Field>, bool), Denial> {
+        if let Some((name, field)) = self.known.get(given) {
+            return Ok((name.clone(), *field, false));
+        }
+        if self.known.len() >= MAX_NAMES {
+            return Err(unparsable("The body writes fields of more than 2,000 different names."));
+        }
+        let field = self.component.and_then(|component| match self.ignore_case {
+            true => component.field_ignoring_case(given),
+            false => component.field(given),
+        });
+        let name = field.map_or_else(|| given.as_str().into(), |field| field.name.clone());
+        self.known.insert(given.clone(), (Name::clone(&name), field));
+        Ok((name, field, true))
+    }
+}
+
+/// True for a text that [`typed`] takes as it is.
+pub(in crate::dialect) fn is_text(value: &Value, field_type: FieldType) -> bool {
+    matches!(value, Value::String(_))
+        && matches!(field_type, FieldType::String | FieldType::Json | FieldType::Unspecified)
+}
+
+/// A row whose lists and objects are empty: of the same form, and cheap to read once more.
+pub(in crate::dialect) fn hollow(row: &Map) -> Map {
+    let emptied = |value: &Value| match value {
+        Value::Array(_) => Value::Array(Vec::new()),
+        Value::Object(_) => Value::Object(Map::new()),
+        scalar => scalar.clone(),
+    };
+    row.iter().map(|(name, value)| (name.clone(), emptied(value))).collect()
 }
 
 /// The value as one of this type, or `None` if it is not one, see [`mistyped`]; what is not a scalar type stays what it is.

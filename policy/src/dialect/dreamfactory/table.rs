@@ -18,6 +18,7 @@ use crate::{
     request::{Capabilities, Clause, FieldUse, Operation, Projection, Verb, WriteKind, WrittenRow},
     value::{self, FieldType, Value as Typed},
 };
+use std::sync::Arc;
 
 const MAX_RECORDS: usize = 1000;
 
@@ -116,7 +117,8 @@ pub(super) fn table(
         }
         ids = Some(keys(key, std::mem::take(&mut records))?);
     }
-    let mut table = Table { name, wrapper: service.resources_wrapper.clone(), records, ..Table::default() };
+    let wrapper = service.resources_wrapper.clone();
+    let mut table = Table { name, wrapper, records: Arc::new(records), ..Table::default() };
     let text = match options.take("filter") {
         None => None,
         Some(Value::String(text)) if text.trim().is_empty() => None,
@@ -312,7 +314,8 @@ fn records(
         return Err(unsupported("The body has more than 1,000 records."));
     }
     let bare = bare.then_some(&*service.resources_wrapper);
-    rows.into_iter().map(|row| record(component, row, bare)).collect()
+    let mut fields = body::Fields::new(component, true);
+    rows.into_iter().map(|row| record(&mut fields, row, bare)).collect()
 }
 
 /// Members of a body's root that DreamFactory, or the framework below it, reads for itself: the method, the form of the
@@ -320,7 +323,7 @@ fn records(
 const OF_ROOT: [&str; 8] = ["_method", "method", "resource", "wrap", "file", "token", "jwt", "_token"];
 
 /// `bare`: the record is the whole body; this is what it could be wrapped in.
-fn record(component: Option<&Component>, row: Value, bare: Option<&str>) -> Result<Map, Denial> {
+fn record(fields: &mut body::Fields<'_>, row: Value, bare: Option<&str>) -> Result<Map, Denial> {
     let Value::Object(row) = row else {
         return Err(unsupported("Each record must be an object."));
     };
@@ -337,38 +340,43 @@ fn record(component: Option<&Component>, row: Value, bare: Option<&str>) -> Resu
                 "The record has a member {name}, which DreamFactory would take for an option: send {{\"{wrapper}\": [record]}}."
             )));
         }
-        if names::is_credential(&name) {
-            return Err(unsupported(format!("The field {} {}.", shown(&name), names::CREDENTIAL)));
-        }
         if value.get("expression").is_some() || body::has_lookup(&value) {
             return Err(unsupported(
                 "A record has an expression or a lookup in braces, which DreamFactory would evaluate.",
             ));
         }
-        let field = component.and_then(|component| component.field_ignoring_case(&name));
-        let relation = component.is_some_and(|c| c.relations.iter().any(|have| have.name.eq_ignore_ascii_case(&name)));
-        if relation {
+        let (declared, field, first) = fields.find(&name)?;
+        let relation =
+            || fields.component.is_some_and(|c| c.relations.iter().any(|have| have.name.eq_ignore_ascii_case(&name)));
+        if first && names::is_credential(&name) {
+            return Err(unsupported(format!("The field {} {}.", shown(&name), names::CREDENTIAL)));
+        }
+        if first && relation() {
             return Err(unsupported(format!("Related rows cannot be written through {}.", shown(&name))));
         }
         let field_type = field.map_or(FieldType::Unspecified, |field| field.field_type);
-        let Some(typed) = body::typed(&value, field_type) else {
-            return Err(match field_type {
-                FieldType::Binary => unsupported(format!(
-                    "The binary field {} takes base64 only: DreamFactory would fetch what a URL names.",
-                    shown(&name)
-                )),
-                _ => body::mistyped(&format!("field {}", shown(&name)), &value, field_type),
-            });
+        let value = if body::is_text(&value, field_type) {
+            value
+        } else {
+            let Some(typed) = body::typed(&value, field_type) else {
+                return Err(match field_type {
+                    FieldType::Binary => unsupported(format!(
+                        "The binary field {} takes base64 only: DreamFactory would fetch what a URL names.",
+                        shown(&name)
+                    )),
+                    _ => body::mistyped(&format!("field {}", shown(&name)), &value, field_type),
+                });
+            };
+            let size = field.map(|field| field.size).unwrap_or_default();
+            if let Some(Typed::Literal(literal)) = &typed
+                && let cast::Stored::Other(why) = cast::stored(literal, field_type, size)
+            {
+                let name = shown(&name);
+                return Err(unsupported(format!("Another value than this would be stored in the field {name}: {why}.")));
+            }
+            body::settled(value, typed.as_ref())
         };
-        let size = field.map(|field| field.size).unwrap_or_default();
-        if let Some(Typed::Literal(literal)) = &typed
-            && let cast::Stored::Other(why) = cast::stored(literal, field_type, size)
-        {
-            let name = shown(&name);
-            return Err(unsupported(format!("Another value than this would be stored in the field {name}: {why}.")));
-        }
-        let value = body::settled(value, typed.as_ref());
-        record.push(field.map_or(name, |field| (&*field.name).into()), value);
+        record.push(&*declared, value);
     }
     if !record.is_distinct() {
         return Err(unparsable("A record gives a field twice, in different case."));
@@ -402,21 +410,22 @@ fn operations(
             fields.iter().for_each(|field| add(field, Clause::Filter));
         }
     }
-    for record in &table.records {
+    let mut written = body::Fields::new(component, false);
+    for record in table.records.iter() {
         if by_body && !key.iter().all(|key| record.contains_key(&**key)) {
             return Err(unparsable("A record to update has no key."));
         }
         let mut row = WrittenRow::default();
         for (name, value) in record.iter() {
-            let field = component.and_then(|component| component.field(name));
-            let name: Name = field.map_or_else(|| name.as_str().into(), |field| field.name.clone());
+            let (name, field, first) = written.find(name)?;
             if by_body && key.contains(&name) {
                 continue;
             }
-            let field = component.and_then(|component| component.field(&name));
             let field_type = field.map_or(FieldType::Unspecified, |field| field.field_type);
             let size = field.map(|field| field.size).unwrap_or_default();
-            add(&name, Clause::Write);
+            if first {
+                add(&name, Clause::Write);
+            }
             // Of a value that is stored otherwise than it is sent, rounded or trimmed, nothing is known to a check.
             let known = body::typed(value, field_type).flatten().filter(|typed| match typed {
                 Typed::Literal(value::Literal::String(text)) if !names::arrives(text) => false,

@@ -6,6 +6,7 @@ use crate::{
     json::{Map, Value},
 };
 use doorward_proto::v1::Verb;
+use std::sync::Arc;
 
 /// Syntax tree of one DreamFactory request.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +81,36 @@ pub(super) struct Table {
     /// The answer is a list of the rows' keys: this field's values, which are all that is asked for.
     pub(super) as_list: Option<Name>,
     pub(super) related: Vec<Related>,
-    pub(super) records: Vec<Map>,
+    /// Shared: most requests are sent on with the records that they came with.
+    pub(super) records: Arc<Vec<Map>>,
+}
+
+impl Table {
+    /// The records as a body, each compared with what was written; `None` if one is not, and empty without records.
+    pub(super) fn body(&self) -> Option<String> {
+        let mut out = String::new();
+        let bare = matches!(self.rows, Rows::One(_)) && self.records.len() == 1;
+        for (at, record) in self.records.iter().enumerate() {
+            match at {
+                0 if bare => {}
+                0 => {
+                    out.push('{');
+                    Value::from(&*self.wrapper).write(&mut out);
+                    out.push_str(":[");
+                }
+                _ => out.push(','),
+            }
+            let from = out.len();
+            record.write(&mut out);
+            if !record.is_written_as(out.get(from..)?.as_bytes()) {
+                return None;
+            }
+        }
+        if !bare && !self.records.is_empty() {
+            out.push_str("]}");
+        }
+        Some(out)
+    }
 }
 
 /// Which rows an operation is about.

@@ -32,7 +32,8 @@ pub struct Request {
     pub(super) values: Vec<(Name, String)>,
     /// Declared query parameters, in the request's order.
     pub(super) query: Vec<(Name, String)>,
-    pub(super) body: Option<Value>,
+    /// Shared: most requests are sent on with the body that they came with.
+    pub(super) body: Option<Arc<Value>>,
 }
 
 impl Request {
@@ -146,8 +147,14 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
         }
     }
     finish(&mut operation, component, template, has_body_parameters);
-    let syntax =
-        Request { verb, component: component.name.clone(), template: template.template.clone(), values, query, body };
+    let syntax = Request {
+        verb,
+        component: component.name.clone(),
+        template: template.template.clone(),
+        values,
+        query,
+        body: body.map(Arc::new),
+    };
     Ok(Parsed { request: DataRequest { operations: vec![operation] }, syntax: Syntax::Http(syntax) })
 }
 
@@ -321,13 +328,15 @@ fn rows(operation: &mut Operation, component: &Component, mut json: Value) -> Re
         row @ Value::Object(_) => std::slice::from_mut(row),
         _ => return Err(unparsable("The body must be one row, or a list of at most 1,000 rows.")),
     };
+    let mut fields = body::Fields::new(Some(component), false);
     for row in all {
         let Value::Object(row) = row else {
             return Err(unparsable("Each row in the body must be an object."));
         };
         let mut written = WrittenRow::default();
         for (name, value) in row.iter_mut() {
-            if names::is_credential(name) {
+            let (field, declared, first) = fields.find(name)?;
+            if first && names::is_credential(name) {
                 return Err(unparsable(format!("The field {} {}.", shown(name), names::CREDENTIAL)));
             }
             if bare && name == "_method" {
@@ -335,13 +344,13 @@ fn rows(operation: &mut Operation, component: &Component, mut json: Value) -> Re
                     "Some frameworks take a member _method for another method: it cannot be written.",
                 ));
             }
-            let declared = component.field(name);
             let field_type = declared.map_or(FieldType::Unspecified, |field| field.field_type);
             let wrong = || body::mistyped(&format!("field {}", shown(name)), value, field_type);
             let typed = body::typed(value, field_type).ok_or_else(wrong)?;
             *value = body::settled(std::mem::take(value), typed.as_ref());
-            let field: Name = declared.map_or_else(|| name.as_str().into(), |field| field.name.clone());
-            operation.fields.push(FieldUse { field: field.clone(), clause: Clause::Write });
+            if first {
+                operation.fields.push(FieldUse { field: field.clone(), clause: Clause::Write });
+            }
             written.values.push((field, typed));
         }
         operation.writes.push(written);

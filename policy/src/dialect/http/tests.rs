@@ -255,7 +255,7 @@ fn writes_name_their_fields_and_take_presets_and_fixed_arguments() {
         (operation.write, operation.projection, operation.writes.len()),
         (WriteKind::Create, Projection::All, 2)
     );
-    assert_eq!(operation.fields.iter().filter(|used| used.clause == Clause::Write).count(), 3);
+    assert_eq!(operation.fields.iter().filter(|used| used.clause == Clause::Write).count(), 2);
     let mut own = constraints(None);
     own.set = vec![("region".into(), Literal::String("west".into()), true)];
     let rewrite = run(&parsed, own).unwrap();
