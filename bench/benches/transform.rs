@@ -38,6 +38,7 @@ fn plan(masks: &[(&str, MaskKind)]) -> ResponsePlan {
         visible: Arc::new(FieldSet::new(FIELDS.iter().map(|field| (*field).into()).collect())),
         masks: masks.iter().map(rule).collect(),
         nested: Vec::new(),
+        required: true,
     };
     ResponsePlan { sites: vec![site], ..ResponsePlan::default() }
 }

@@ -37,6 +37,7 @@ impl Host for Now {
 }
 
 const POLICY: &str = r#"
+apiVersion: doorward.dev/v1alpha1
 kind: DataService
 metadata: { name: db }
 spec:
@@ -135,8 +136,7 @@ fn plan(key: &str, request: &str) -> ResponsePlan {
         headers.push(Header { name: "content-type", value: b"application/json" });
         headers.push(Header { name: "content-length", value: length.as_bytes() });
     }
-    let head =
-        HttpRequest { method, authority: "h", path, headers: &headers, body: None, source_address: "192.0.2.1" };
+    let head = HttpRequest { method, authority: "h", path, headers: &headers, body: None, source_address: "192.0.2.1" };
     let (settings, mut cache) = (Settings { bodies: true, ..Settings::default() }, TokenCache::default());
     let verdict = match begin(&TABLES, &Now, &settings, &mut cache, &head) {
         Begin::Done(verdict) => *verdict,
@@ -197,7 +197,8 @@ fn cases() -> Vec<(&'static str, &'static str, Value, Value)> {
     };
     let facet = json!({"name": {"name": "name", "type": "column", "hideable": true, "truncated": false, "results": [
         {"value": "a", "count": 2, "selected": false}]}});
-    let resource = |row: Value| json!({"resource": [row, row], "meta": {"count": 2, "next": 2, "schema": {"s3cret": 1}}});
+    let resource =
+        |row: Value| json!({"resource": [row, row], "meta": {"count": 2, "next": 2, "schema": {"s3cret": 1}}});
     let kept = |row: Value| json!({"resource": [row, row], "meta": {"count": 2, "next": 2}});
     let note = json!({"id": 3, "person_id": 1, "text": "t", "secret": "s3cret"});
     let with_notes = |row: Value, note: Value| {
@@ -207,15 +208,26 @@ fn cases() -> Vec<(&'static str, &'static str, Value, Value)> {
     };
     let related = with_notes(person(), note);
     let related_shown = with_notes(shown(), json!({"id": 3, "person_id": 1, "text": "t"}));
-    let page = json!({"data": {"items": [person(), person()], "page": 1, "raw": [person()]}, "total": 2, "debug": person()});
+    let page =
+        json!({"data": {"items": [person(), person()], "page": 1, "raw": [person()]}, "total": 2, "debug": person()});
     let page_shown = json!({"data": {"items": [shown(), shown()], "page": 1}, "total": 2});
     let cells = || json!([[1, "s3cret", "a"], [2, "s3cret", null]]);
     vec![
         ("open", "GET /db/people.json", table(cells()), listed(json!([[1, null, "a"], [2, null, null]]), json!({}))),
-        ("open", "GET /db/people.json?_facet=name&_shape=arrays", table(cells()), listed(json!([[1, null, "a"], [2, null, null]]), facet)),
+        (
+            "open",
+            "GET /db/people.json?_facet=name&_shape=arrays",
+            table(cells()),
+            listed(json!([[1, null, "a"], [2, null, null]]), facet),
+        ),
         ("open", "GET /db/people.json?_shape=objects", table(json!([person()])), listed(json!([shown()]), json!({}))),
         ("open", "GET /db/people.json?_shape=array", json!([person(), person()]), json!([shown(), shown()])),
-        ("open", "GET /db/people.json?_shape=object", json!({"1": person(), "2": person()}), json!({"1": shown(), "2": shown()})),
+        (
+            "open",
+            "GET /db/people.json?_shape=object",
+            json!({"1": person(), "2": person()}),
+            json!({"1": shown(), "2": shown()}),
+        ),
         ("open", "GET /db/people.json?_shape=arrayfirst&_col=name", json!([1, 2]), json!([1, 2])),
         (
             "open",
@@ -226,7 +238,12 @@ fn cases() -> Vec<(&'static str, &'static str, Value, Value)> {
         ("open", "GET /df/_table/people", resource(person()), kept(shown())),
         ("open", "GET /df/_table/people?include_count=true", resource(person()), kept(shown())),
         ("open", "GET /df/_table/people?ids=1,2", resource(person()), kept(shown())),
-        ("open", "GET /df/_table/people?related=notes_by_person_id", resource(related.clone()), kept(related_shown.clone())),
+        (
+            "open",
+            "GET /df/_table/people?related=notes_by_person_id",
+            resource(related.clone()),
+            kept(related_shown.clone()),
+        ),
         ("open", "GET /df/_table/people/1", person(), shown()),
         ("open", "GET /df/_table/people/1?related=notes_by_person_id", related.clone(), related_shown.clone()),
         ("open", "GET /df/_table/people?count_only=true", json!(17), json!(17)),
@@ -238,10 +255,20 @@ fn cases() -> Vec<(&'static str, &'static str, Value, Value)> {
         ("open", r#"PUT /df/_table/people/1 {"name":"a"}"#, person(), shown()),
         ("open", "DELETE /df/_table/people?filter=id%3D1", resource(person()), kept(shown())),
         ("open", "DELETE /df/_table/people/1", person(), shown()),
-        ("open", "DELETE /df/_table/people?force=true", json!({"success": true, "rows": [person()]}), json!({"success": true})),
+        (
+            "open",
+            "DELETE /df/_table/people?force=true",
+            json!({"success": true, "rows": [person()]}),
+            json!({"success": true}),
+        ),
         ("open", "GET /df/_proc/report", json!([{"id": 1, "ssn": "s3cret"}]), json!([{"id": 1}])),
         ("limited", "GET /df/_table/people/1", json!({"resource": [person()], "meta": {"count": 1}}), shown()),
-        ("limited", "GET /df/_table/people/1?related=notes_by_person_id", json!({"resource": [related]}), related_shown),
+        (
+            "limited",
+            "GET /df/_table/people/1?related=notes_by_person_id",
+            json!({"resource": [related]}),
+            related_shown,
+        ),
         ("open", "GET /rest/people", page, page_shown),
         ("open", r#"POST /rest/people {"name":"a"}"#, person(), shown()),
         ("open", "GET /rest/people/1", person(), shown()),
@@ -360,7 +387,9 @@ fn an_error_shows_its_own_words_at_most_and_only_to_those_from_whom_nothing_is_h
         let out = run(&errors(&all), batch.as_bytes(), size).unwrap();
         assert_eq!(out, r#"{"error":{"code":400,"message":"Batch"}}"#);
     }
-    for text in [r#"{"error":{"message":{"ssn":"s3cret"}}}"#, r#"[{"ssn":"s3cret"}]"#, r#"{"error":[{"ssn":"s3cret"}]}"#] {
+    for text in
+        [r#"{"error":{"message":{"ssn":"s3cret"}}}"#, r#"[{"ssn":"s3cret"}]"#, r#"{"error":[{"ssn":"s3cret"}]}"#]
+    {
         assert!(run(&errors(&all), text.as_bytes(), 9).is_err(), "{text}");
     }
     let rest = plan("all", "GET /rest/people");
@@ -375,15 +404,20 @@ fn an_error_shows_its_own_words_at_most_and_only_to_those_from_whom_nothing_is_h
 fn slow(plan: &ResponsePlan, body: &Value) -> Option<Value> {
     let mut rows = Vec::new();
     let out = walk(plan, &[], body, &mut rows)?;
-    let met = |site: &RowSite| !site.required || {
-        let depth = match site.path.last() {
-            Some(PathStep::Elements | PathStep::AnyMember) => site.path.len() - 1,
-            _ => site.path.len(),
-        };
-        site.path[..depth].iter().try_fold(body, |value, step| match step {
-            PathStep::Member(name) => value.get(&**name),
-            _ => panic!("no required site is below a list"),
-        }).is_some()
+    let met = |site: &RowSite| {
+        !site.required || {
+            let depth = match site.path.last() {
+                Some(PathStep::Elements | PathStep::AnyMember) => site.path.len() - 1,
+                _ => site.path.len(),
+            };
+            site.path[..depth]
+                .iter()
+                .try_fold(body, |value, step| match step {
+                    PathStep::Member(name) => value.get(&**name),
+                    _ => panic!("no required site is below a list"),
+                })
+                .is_some()
+        }
     };
     if !plan.sites.iter().all(met) {
         return None;
@@ -397,11 +431,14 @@ fn slow(plan: &ResponsePlan, body: &Value) -> Option<Value> {
 
 fn walk(plan: &ResponsePlan, path: &[Option<String>], value: &Value, rows: &mut Vec<Value>) -> Option<Value> {
     let here = |path: &[Option<String>]| -> Vec<usize> {
-        let leads = |site: &RowSite| path.len() <= site.path.len() && site.path.iter().zip(path).all(|(step, have)| match (step, have) {
-            (PathStep::Member(name), Some(have)) => **name == **have,
-            (PathStep::AnyMember, Some(_)) | (PathStep::Elements, None) => true,
-            _ => false,
-        });
+        let leads = |site: &RowSite| {
+            path.len() <= site.path.len()
+                && site.path.iter().zip(path).all(|(step, have)| match (step, have) {
+                    (PathStep::Member(name), Some(have)) => **name == **have,
+                    (PathStep::AnyMember, Some(_)) | (PathStep::Elements, None) => true,
+                    _ => false,
+                })
+        };
         (0..plan.sites.len()).filter(|at| leads(&plan.sites[*at])).collect()
     };
     let sites = here(path);
@@ -473,8 +510,26 @@ fn walk(plan: &ResponsePlan, path: &[Option<String>], value: &Value, rows: &mut 
 
 /// Names that servers give to parts of their answers; no field has one.
 const NAMES: [&str; 20] = [
-    "resource", "Resource", "rows", "ROWS", "items", "data", "meta", "count", "next", "total", "page", "columns",
-    "primary_keys", "facet_results", "results", "record", "debug", "error", "person", "notes_by_person_id",
+    "resource",
+    "Resource",
+    "rows",
+    "ROWS",
+    "items",
+    "data",
+    "meta",
+    "count",
+    "next",
+    "total",
+    "page",
+    "columns",
+    "primary_keys",
+    "facet_results",
+    "results",
+    "record",
+    "debug",
+    "error",
+    "person",
+    "notes_by_person_id",
 ];
 
 /// One change of a document: what, where (a share of all containers), and a name.
@@ -521,12 +576,16 @@ fn changed(mut body: Value, changes: &[(u8, f64, &str)]) -> Value {
             4 => Value::Null,
             5 => match old {
                 Value::Array(mut all) if all.len() == 1 => all.remove(0),
-                Value::Object(all) => all.into_iter().map(|(_, value)| value).find(|value| count(value) > 0).unwrap_or(Value::Null),
+                Value::Object(all) => {
+                    all.into_iter().map(|(_, value)| value).find(|value| count(value) > 0).unwrap_or(Value::Null)
+                }
                 other => other,
             },
             6 => match old {
                 Value::Object(all) => {
-                    let moved = |(have, value): (String, Value)| if count(&value) > 0 { ((*name).to_owned(), value) } else { (have, value) };
+                    let moved = |(have, value): (String, Value)| {
+                        if count(&value) > 0 { ((*name).to_owned(), value) } else { (have, value) }
+                    };
                     Value::Object(all.into_iter().map(moved).collect())
                 }
                 other => other,
@@ -543,8 +602,12 @@ fn changed(mut body: Value, changes: &[(u8, f64, &str)]) -> Value {
                 other => other,
             },
             _ => match old {
-                Value::Array(all) => Value::Object(all.into_iter().enumerate().map(|(at, value)| (at.to_string(), value)).collect()),
-                Value::Object(all) => all.into_iter().map(|(_, value)| value).filter(|value| count(value) > 0).collect(),
+                Value::Array(all) => {
+                    Value::Object(all.into_iter().enumerate().map(|(at, value)| (at.to_string(), value)).collect())
+                }
+                Value::Object(all) => {
+                    all.into_iter().map(|(_, value)| value).filter(|value| count(value) > 0).collect()
+                }
                 other => other,
             },
         };

@@ -159,7 +159,11 @@ impl Env {
     fn send(&self, group: &str, method: &str, path: &str, body: &str) -> Response {
         let request = self.stack.request(method, path).token(&self.stack.issuer.token("ann", &[group], "west"));
         let answer = if body.is_empty() { request.send() } else { request.json(body).send() };
-        assert!(!format!("{answer:?}").contains(SECRET) && !answer.text().contains(SECRET), "{path}: {}", answer.text());
+        assert!(
+            !format!("{answer:?}").contains(SECRET) && !answer.text().contains(SECRET),
+            "{path}: {}",
+            answer.text()
+        );
         answer
     }
 
@@ -225,7 +229,10 @@ fn rows_in_another_place_are_refused_with_a_code_counted_and_recorded() {
         let filter = Some(Filter { decision_id: id.clone(), ..Default::default() });
         let found = control::records(e.stack.control.grpc, QueryRequest { filter, limit: 5, ..Default::default() });
         let response = |code: &str| {
-            found.iter().filter_map(|stored| stored.record.as_ref()?.response.as_ref()).any(|record| record.code == code)
+            found
+                .iter()
+                .filter_map(|stored| stored.record.as_ref()?.response.as_ref())
+                .any(|record| record.code == code)
         };
         (found.len() == 2 && response("response_unverifiable")).then_some(())
     });
@@ -235,12 +242,30 @@ fn rows_in_another_place_are_refused_with_a_code_counted_and_recorded() {
 fn what_is_beside_the_rows_goes_and_what_is_expected_comes() {
     let e = env();
     for (method, path, body, given, want) in [
-        ("GET", PEOPLE, "", r#"{"debug":[{row}],"resource":[{row}],"meta":{"count":1,"rows":[{row}]}}"#, r#"{"resource":[{"id":1,"name":"a","email":null}],"meta":{"count":1}}"#),
+        (
+            "GET",
+            PEOPLE,
+            "",
+            r#"{"debug":[{row}],"resource":[{row}],"meta":{"count":1,"rows":[{row}]}}"#,
+            r#"{"resource":[{"id":1,"name":"a","email":null}],"meta":{"count":1}}"#,
+        ),
         ("GET", PEOPLE, "", r#"{"resource":[]}"#, r#"{"resource":[]}"#),
-        ("POST", PEOPLE, r#"{"resource":[{"name":"a"}]}"#, r#"{"resource":[{row}]}"#, r#"{"resource":[{"id":1,"name":"a","email":null}]}"#),
+        (
+            "POST",
+            PEOPLE,
+            r#"{"resource":[{"name":"a"}]}"#,
+            r#"{"resource":[{row}]}"#,
+            r#"{"resource":[{"id":1,"name":"a","email":null}]}"#,
+        ),
         ("PATCH", "/api/v2/df/_table/people/1", r#"{"name":"a"}"#, "{row}", r#"{"id":1,"name":"a","email":null}"#),
         ("GET", "/api/v2/df/_table/people?count_only=true", "", "17", "17"),
-        ("GET", "/rest/people", "", r#"{"items":[{row}],"total":1,"more":[{row}]}"#, r#"{"items":[{"id":1,"name":"a","email":null}],"total":1}"#),
+        (
+            "GET",
+            "/rest/people",
+            "",
+            r#"{"items":[{row}],"total":1,"more":[{row}]}"#,
+            r#"{"items":[{"id":1,"name":"a","email":null}],"total":1}"#,
+        ),
         ("POST", "/rest/people", r#"{"name":"a"}"#, "{row}", r#"{"id":1,"name":"a","email":null}"#),
         ("GET", "/db/people.json?_shape=array", "", "[{row}]", r#"[{"id":1,"name":"a","email":null}]"#),
         ("GET", "/rest/people", "", "", ""),
@@ -351,7 +376,10 @@ fn with_trailers(e: &Env, version: &str, node: &str) -> Envoy {
     };
     let envoy = Envoy::start_edited(e.stack.folder.path(), &options, &|config| {
         let upstream = "    - name: upstream\n      type: STRICT_DNS\n";
-        let both = config.replace("codec_type: AUTO", "codec_type: AUTO\n                http_protocol_options: { enable_trailers: true }");
+        let both = config.replace(
+            "codec_type: AUTO",
+            "codec_type: AUTO\n                http_protocol_options: { enable_trailers: true }",
+        );
         let options = r#"      typed_extension_protocol_options:
         envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
           "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
@@ -390,7 +418,10 @@ fn trailers_lose_what_heads_lose_with_both_envoys() {
         let trailers = "etag: \"s3cret\"\r\nLink: <s3cret>\r\ncontent-digest: s3cret\r\nserver-timing: db;dur=5\r\n";
         answer(&format!("{{\"resource\":[{ROW}]}}"), trailers);
         let text = ask(PEOPLE);
-        assert!(text.starts_with("HTTP/1.1 200") && text.contains(r#"{"id":1,"name":"a","email":null}"#), "{version}: {text}");
+        assert!(
+            text.starts_with("HTTP/1.1 200") && text.contains(r#"{"id":1,"name":"a","email":null}"#),
+            "{version}: {text}"
+        );
         assert!(text.contains("server-timing: db;dur=5"), "{version}: {text}");
         assert!(!text.replace("<s3cret>", "").contains(SECRET), "{version}: {text}");
         // What tells the rewritten query goes too, where that is what the dialect says.

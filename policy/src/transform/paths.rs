@@ -121,6 +121,11 @@ impl Paths {
         self.places.get(place).is_some_and(|place| place.row == Some(0))
     }
 
+    /// Whether a value here is a row in an array.
+    pub(super) fn has_columns(&self, place: usize) -> bool {
+        self.places.get(place).is_some_and(|place| place.columns.is_some())
+    }
+
     /// What happens to a value at this place, of which its container says `action`.
     #[inline]
     pub(super) fn at(&self, place: usize, action: Action) -> Action {

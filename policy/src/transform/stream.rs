@@ -1,7 +1,7 @@
 //! The streaming transformer: a JSON machine that copies, drops and masks as it reads.
 //!
 //! It reads every byte once, keeps a frame per open container (at most [`MAX_DEPTH`]), what of a member name or of a scalar
-//! being masked was in earlier chunks, the plan's places, and nothing else. A token that lies in one chunk is read where it
+//! being masked was in earlier chunks, what of a row in an array was, the plan's places, and nothing else. A token that lies in one chunk is read where it
 //! is; what goes on unchanged is copied in spans. Insignificant whitespace is not copied. What is not JSON, is not of
 //! the form the plan expects, or goes on and is not UTF-8, is an error: the response must then be withheld.
 
@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 pub const MAX_DEPTH: usize = 128;
 /// Longest member name in bytes of JSON text.
 const MAX_KEY: usize = 4 << 10;
+/// Longest row in an array that lies in several chunks, as it goes on.
+const MAX_ROW: usize = 1 << 20;
 /// Longest scalar that can be masked, in bytes of JSON text.
 const MAX_MASKED: usize = 64 << 10;
 
@@ -132,6 +134,11 @@ pub struct Transformer {
     silent: bool,
     /// The only row that is asked for began; its depth.
     row: Option<usize>,
+    /// A row in an array is open: at this depth, and its output begins here. It goes on as a whole, because only its length
+    /// tells which column each value is of.
+    columns: Option<(usize, usize)>,
+    /// What of such a row was in earlier chunks.
+    begun: Vec<u8>,
     /// What went on, as text.
     utf8: Utf8,
     failed: Option<TransformError>,
@@ -149,6 +156,8 @@ impl Transformer {
             met: 0,
             silent: paths.plan.one_row,
             row: None,
+            columns: None,
+            begun: Vec::new(),
             utf8: Utf8::default(),
             paths,
             token_key: token_key.map(|key| Zeroizing::new(key.to_vec())),
@@ -177,11 +186,22 @@ impl Transformer {
             return Err(error);
         }
         let start = out.len();
+        if let Some((_, begins)) = &mut self.columns {
+            *begins = start;
+            out.append(&mut self.begun);
+        }
         let mut tape = Tape::new(chunk, self.silent, out);
         let mut result = self.run(&mut tape);
         if result.is_ok() {
             tape.flush();
             self.silent = tape.silent;
+            if let Some((_, begins)) = self.columns {
+                self.begun.extend_from_slice(out.get(begins..).unwrap_or_default());
+                out.truncate(begins);
+            }
+            if self.begun.len() > MAX_ROW {
+                result = Err(TransformError::Limit);
+            }
             if !self.utf8.push(out.get(start..).unwrap_or_default()) {
                 result = Err(TransformError::Malformed);
             }
@@ -500,10 +520,13 @@ impl Transformer {
                 }
                 tape.silent = false;
             }
-            tape.keep_next();
             if !object {
                 elements = self.paths.elements(place)?;
+                if self.columns.is_none() && self.paths.has_columns(place) {
+                    self.columns = Some((self.frames.len(), tape.output().len()));
+                }
             }
+            tape.keep_next();
         }
         self.frames.push(Frame { object, written: false, count: 0, place, elements });
         self.state = if object { State::FirstMember } else { State::FirstElement };
@@ -571,6 +594,9 @@ impl Transformer {
                     return Err(TransformError::Unexpected);
                 }
                 tape.keep_next();
+                if self.columns.is_some_and(|(depth, _)| depth == self.frames.len()) {
+                    self.columns = None;
+                }
                 if self.paths.plan.one_row && self.row == Some(self.frames.len()) {
                     tape.silent = true;
                 }

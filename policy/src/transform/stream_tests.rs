@@ -94,6 +94,19 @@ fn rows_as_arrays_are_filtered_by_column() {
     assert_eq!(run(&plan, &[br#"{"rows":[[1,"x"]]}"#]), Err(TransformError::Unexpected));
     assert_eq!(run(&plan, &[br#"{"rows":[[1,"x","y","z"]]}"#]), Err(TransformError::Unexpected));
     assert_eq!(run(&plan, &[br#"{"rows":[{"id":1}]}"#]), Err(TransformError::Unexpected));
+    // Of a row of another length, nobody knows which column a value is of: nothing of it goes on.
+    let mut transformer = Transformer::new(plan.clone(), None);
+    let mut released = Vec::new();
+    for chunk in br#"{"rows":[[1,"x","a@b.c"],["secret"]]}"#.chunks(1) {
+        if transformer.push(chunk, &mut released).is_err() {
+            break;
+        }
+    }
+    assert_eq!(String::from_utf8(released).unwrap(), r#"{"rows":[[1,"a***@b.c"],"#);
+    let long = format!(r#"{{"rows":[[1,"x","y"],["{}",2,3]]}}"#, "z".repeat(MAX_ROW + 8192));
+    assert!(run(&plan, &[long.as_bytes()]).is_ok());
+    let parts = run(&plan, &long.as_bytes().chunks(4096).collect::<Vec<_>>());
+    assert_eq!(parts.err(), Some(TransformError::Limit));
 }
 
 #[test]
