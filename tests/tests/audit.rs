@@ -84,8 +84,7 @@ fn answers_of_a_proxy_that_never_got_to_report_leave_a_gap_record() {
     let mut setup = Setup::start();
     let envoy = setup.envoy();
     setup.control.kill();
-    let answered =
-        (0..300).filter(|_| http::get(envoy.port, ITEMS).token(&setup.token).send().status == 200).count();
+    let answered = (0..300).filter(|_| http::get(envoy.port, ITEMS).token(&setup.token).send().status == 200).count();
     assert!(answered > 250, "{answered}");
     // As by kill -9: what it had to report is gone.
     drop(envoy);
