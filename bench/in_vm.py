@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What the filter costs inside Envoy's VM: `in_vm.py masking` and `in_vm.py bundle`.
+"""What the filter costs inside Envoy's VM: `in_vm.py masking` and `in_vm.py bundle`; and what callers cost the audit log:
+`in_vm.py flood`.
 
 masking: a list of records of 256 KiB, of whose nine fields two are masked, beside a list of one record, each with and
 without the filter. What the filter adds to the one more than to the other, by the difference in size, is the speed of
@@ -8,9 +9,12 @@ masking; copying the body into the VM and back is in it. The list is a direct re
 bundle: an Envoy of one worker and one of three follow a control plane whose policy grows from a few documents to 100,000
 users, 1,000 roles and 10,000 grants. Read are the CPU time that the new policy costs each worker thread (receiving, checking,
 decoding, building tables) and how the processes grow.
+
+flood: six connections ask for a path of 57,000 letters without a credential, for twelve seconds. Read are the growth of the
+data directory and the most memory that the control plane took.
 """
 
-import argparse, json, os, pathlib, statistics, subprocess, sys, time
+import argparse, json, os, pathlib, socket, statistics, subprocess, sys, threading, time
 
 import side_by_side as base
 
@@ -161,13 +165,50 @@ def bundle(options, work, children):
     print(f"| from the documents' change to all workers (most of it: compiling, on one core) | {took:.1f} s |")
 
 
+def flood(options, work, children):
+    jwks, _ = base.mint(1)
+    policy = base.POLICY % (base.ISSUER, base.AUDIENCE, json.dumps(jwks), base.FIELDS, base.FIELDS)
+    grpc, ours = base.control_plane(options, work, children, policy)
+    control = children[-1].pid
+    _, port = base.start_envoy(options, work, children, 1, ours, grpc, concurrency=2)
+    # Connections spread over the workers: so many answers in a row come from both.
+    for _ in range(20):
+        base.wait("the filter has no policy", lambda: (base.get(port, "/", "none")[0] == 403, ""))
+    request = b"GET /" + b"a" * 57_000 + b" HTTP/1.1\r\nhost: data.example.com\r\n\r\n"
+    size = lambda: sum(file.stat().st_size for file in (work / "data").iterdir()) / 1e6
+    before, until, answered = size(), time.monotonic() + 12, [0] * 6
+
+    def ask(at):
+        stream = socket.create_connection(("127.0.0.1", port))
+        reader = stream.makefile("rb")
+        while time.monotonic() < until:
+            stream.sendall(request)
+            length = 0
+            while (line := reader.readline().lower()) not in (b"\r\n", b""):
+                length = int(line.split(b":")[1]) if line.startswith(b"content-length:") else length
+            reader.read(length)
+            answered[at] += 1
+
+    asking = [threading.Thread(target=ask, args=(at,)) for at in range(6)]
+    for each in asking:
+        each.start()
+    for each in asking:
+        each.join()
+    time.sleep(12)
+    most = pathlib.Path(f"/proc/{control}/status").read_text().split("VmHWM:")[1].split()[0]
+    print("| six connections, 57,000 letters, 12 s | |\n| --- | --- |")
+    print(f"| requests denied | {sum(answered)} |")
+    print(f"| growth of the data directory | {size() - before:.1f} MB |")
+    print(f"| most memory of the control plane | {int(most) / 1024:.0f} MiB |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("masking", "bundle"))
+    parser.add_argument("what", choices=("masking", "bundle", "flood"))
     parser.add_argument("--rounds", type=int, default=9)
     options = base.parse(parser)
     with base.processes() as (work, children):
-        {"masking": masking, "bundle": bundle}[options.what](options, work, children)
+        {"masking": masking, "bundle": bundle, "flood": flood}[options.what](options, work, children)
         print(f"\nLoad average at the end {os.getloadavg()[0]:.1f}.")
 
 

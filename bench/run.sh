@@ -5,6 +5,7 @@
 #   proxies   added CPU per request of Envoy with native filters, with Doorward, and with OPA beside it
 #   masking   speed of masking inside Envoy's VM
 #   bundle    CPU time and memory of a big policy in Envoy's VM
+#   flood     what a flood of denials adds to the audit log
 #   push      from a document's change to a hundred subscribed proxies
 #   audit     records durable per second, and the time to their acknowledgement
 #   scan      the time to acknowledgement while a log of a million records is searched, and deleted
@@ -13,10 +14,10 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
-[ $# -gt 0 ] || set -- micro proxies masking bundle push audit scan
+[ $# -gt 0 ] || set -- micro proxies masking bundle flood push audit scan
 for part in "$@"; do
     case $part in
-    micro | proxies | masking | bundle | push | audit | scan) ;;
+    micro | proxies | masking | bundle | flood | push | audit | scan) ;;
     *)
         sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//; p}' "$0" >&2
         exit 2
@@ -27,7 +28,7 @@ RELEASE=${CARGO_TARGET_DIR:-target}/release
 
 # Everything is built before anything is measured: compiling would disturb it.
 case " $* " in
-*" proxies "* | *" masking "* | *" bundle "*)
+*" proxies "* | *" masking "* | *" bundle "* | *" flood "*)
     deploy/tools/bench-tools.sh
     deploy/tools/python-env.sh
     deploy/tools/wasm-build.sh doorward-filter
@@ -35,7 +36,7 @@ case " $* " in
     ;;
 esac
 case " $* " in *" push "* | *" audit "* | *" scan "*) cargo build --locked --release -p doorward-bench --example fleet ;; esac
-case " $* " in *" proxies "* | *" masking "* | *" bundle "* | *" push "* | *" audit "* | *" scan "*) cargo build --locked --release -p doorward ;; esac
+case " $* " in *" proxies "* | *" masking "* | *" bundle "* | *" flood "* | *" push "* | *" audit "* | *" scan "*) cargo build --locked --release -p doorward ;; esac
 case " $* " in *" micro "*) cargo bench --locked -p doorward-bench --no-run ;; esac
 
 failed=()
@@ -45,7 +46,7 @@ for part in "$@"; do
     micro) cargo bench --locked -p doorward-bench || failed+=("$part") ;;
     # shellcheck disable=SC2086 # a list of arguments
     proxies) python3 bench/side_by_side.py --doorward "$RELEASE/doorward" ${SIDE_BY_SIDE_ARGS:-} || failed+=("$part") ;;
-    masking | bundle) python3 bench/in_vm.py "$part" --doorward "$RELEASE/doorward" || failed+=("$part") ;;
+    masking | bundle | flood) python3 bench/in_vm.py "$part" --doorward "$RELEASE/doorward" || failed+=("$part") ;;
     push | audit | scan) "$RELEASE/examples/fleet" "$part" "$RELEASE/doorward" || failed+=("$part") ;;
     esac
 done

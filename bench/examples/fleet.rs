@@ -12,10 +12,10 @@
 
 use doorward_policy::audit::Chain;
 use doorward_proto::v1::{
-    AuditBatch, AuditRecord, Filter, Hello, Outcome, PolicyEnvelope, ProxyIdentity, QueryRequest, RecordDecision, RecordKind,
-    RecordOperation, RecordPrincipal, RecordRequest, SubscribeRequest, UpdateResult,
-    audit_ingest_client::AuditIngestClient, audit_log_client::AuditLogClient, policy_discovery_client::PolicyDiscoveryClient,
-    subscribe_request::Message as Subscribe,
+    AuditBatch, AuditRecord, Filter, Hello, Outcome, PolicyEnvelope, ProxyIdentity, QueryRequest, RecordDecision,
+    RecordKind, RecordOperation, RecordPrincipal, RecordRequest, SubscribeRequest, UpdateResult,
+    audit_ingest_client::AuditIngestClient, audit_log_client::AuditLogClient,
+    policy_discovery_client::PolicyDiscoveryClient, subscribe_request::Message as Subscribe,
 };
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
@@ -316,7 +316,13 @@ fn batches(name: &str, records: usize) -> Vec<AuditBatch> {
     for from in (0..records).step_by(BATCH) {
         let records = (from..records.min(from + BATCH)).map(|number| chain.seal(record(number)).bytes).collect();
         let last_hash = chain.last_hash().to_vec();
-        out.push(AuditBatch { emitter: name.to_owned(), records, last_hash, node: "bench".into(), ..AuditBatch::default() });
+        out.push(AuditBatch {
+            emitter: name.to_owned(),
+            records,
+            last_hash,
+            node: "bench".into(),
+            ..AuditBatch::default()
+        });
     }
     out
 }
@@ -486,5 +492,7 @@ async fn scan(binary: &Path) {
     let ([half, most], seconds) = tokio::join!(acknowledged(&control_plane, 9, 8), deleting);
     #[allow(clippy::cast_precision_loss, reason = "a figure to look at")]
     let rate = STORED as f64 / seconds;
-    println!("Deleting all of them: {rate:.0} records a second, ack p50 {half:.1} ms, p99 {most:.1} ms for 10,000 more a second");
+    println!(
+        "Deleting all of them: {rate:.0} records a second, ack p50 {half:.1} ms, p99 {most:.1} ms for 10,000 more a second"
+    );
 }

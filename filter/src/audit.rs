@@ -62,6 +62,8 @@ pub struct Emitter {
     refusals: u32,
     heard_at: u64,
     link: Link,
+    /// The control plane was told of this emitter, and will miss it if it ends without a word, also if it has no records.
+    pub is_noted: bool,
     /// Counters for the metrics: acknowledged and lost records since the last look.
     pub counts: Counts,
 }
@@ -98,6 +100,7 @@ impl Emitter {
             refusals: 0,
             heard_at: 0,
             link: Link::new("doorward.v1.AuditIngest", "Report"),
+            is_noted: false,
             counts: Counts::default(),
         }
     }
@@ -255,6 +258,9 @@ impl Emitter {
     /// not be sent.
     pub fn end(&mut self, cluster: &str, now: u64) -> bool {
         self.flush(cluster, now);
+        if self.is_noted {
+            self.link.open(cluster, now);
+        }
         if self.link.is_open()
             && let Some(batch) = self.next_batch(true)
         {

@@ -267,6 +267,7 @@ impl Active {
         if leads {
             self.emitter.name().clone_into(&mut self.proxy.emitter);
             self.subscription.tick(&self.config, &self.proxy, self.policy.as_ref(), now);
+            self.emitter.is_noted |= self.subscription.is_open();
         } else if self.subscription.is_open() {
             self.subscription.close(now);
         }

@@ -128,7 +128,7 @@ impl Writer {
                 for _ in 0..STEP {
                     let first = records.first().map_err(|e| self.log.error(e))?;
                     // One that cannot be read is as old as its neighbours.
-                    if !first.is_some_and(|(_, row)| received(row.value()).is_none_or(|at| at < before)) {
+                    if first.is_none_or(|(_, row)| received(row.value()).is_some_and(|at| at >= before)) {
                         is_done = true;
                         break;
                     }

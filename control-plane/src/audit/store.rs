@@ -17,7 +17,7 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use doorward_proto::{v1::StoredRecord, wire};
@@ -244,8 +244,8 @@ impl Store {
         self.log.logs.read().unwrap_or_else(PoisonError::into_inner).at(cursor)
     }
 
-    /// One step of a search over the whole log. All searches take their steps one after another, and each gives as much time
-    /// as it took to whoever else needs the processor: so they take half a core at most, and appends keep their latency.
+    /// One step of a search over the whole log. All searches take their steps one after another, and while records come in,
+    /// each step is followed by a pause of its length: so they take half a core then, and appends keep their latency.
     pub async fn scan<T: Send + 'static>(
         &self,
         step: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
@@ -253,9 +253,11 @@ impl Store {
         let Ok(_turn) = self.log.turns.acquire().await else {
             return Err(Status::unavailable("the audit log is shutting down; ask again"));
         };
-        let started = std::time::Instant::now();
+        let (started, head) = (Instant::now(), *self.log.head.borrow());
         let found = super::read::blocking(self, step).await;
-        tokio::time::sleep(started.elapsed()).await;
+        if *self.log.head.borrow() != head {
+            tokio::time::sleep(started.elapsed()).await;
+        }
         found
     }
 
