@@ -252,8 +252,8 @@ fn rows_named_by_key_are_limited_as_a_filter_or_not_at_all() {
     let one = get("/_table/customers/x%20y").unwrap_err();
     assert_eq!(one.code, Code::Unsupported);
     let named = get("/_table/customers/a-b").unwrap();
-    let rewrite = run(&named, vec![limited(Some(equals("region", "west")), &["id"])]).unwrap();
-    assert_eq!(parameter(&rewrite, "filter").as_deref(), Some("(id IN (:p0)) AND (region = :p1)"));
+    // The key is an integer, and DreamFactory would make one of this.
+    assert_eq!(run(&named, vec![west()]).unwrap_err().code, Code::Unsupported);
     let delete = ask(&service(), "DELETE", "/_table/customers/7", &[], "").unwrap();
     assert!(!delete.request.operations[0].capabilities.rows);
     assert_eq!(run(&delete, vec![west()]).unwrap_err().code, Code::RowDenied);
