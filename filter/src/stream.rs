@@ -286,6 +286,7 @@ impl Stream {
         let denial = if active.bodies.forget(self.id) {
             Denial::new(Code::PolicyUnavailable, bodies::NEVER_CAME)
         } else {
+            active.metrics.denied(Code::Unparsable);
             Denial::new(Code::Unparsable, "The body of the request never came to its end.")
         };
         let headers = head.headers(size > 0);

@@ -16,6 +16,7 @@ pub mod data;
 pub mod dreamfactory;
 pub mod emulator;
 pub mod http;
+pub mod http2;
 pub mod process;
 pub mod stack;
 pub mod token;

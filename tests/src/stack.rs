@@ -192,6 +192,14 @@ impl Envoy {
         line.trim().parse().ok()
     }
 
+    /// Memory of its process that is resident, in bytes.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
     /// All statistics.
     #[must_use]
     pub fn stats(&self) -> String {

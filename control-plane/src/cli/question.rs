@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use doorward_policy::{
-    Name,
+    Name, authority,
     bundle::Tables,
     code::{Code, Denial},
     decide::{self, Trace},
@@ -45,8 +45,10 @@ impl Request {
         let rest = rest.split('#').next().unwrap_or("");
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
-        if authority.is_empty() || authority.contains('@') {
-            bail!("the URL must name a host, without user and password; send credentials in a header");
+        if authority::parse(authority).is_none() {
+            bail!(
+                "the URL must name a host, with at most a port and without user and password; send credentials in a header"
+            );
         }
         self.authority = authority.to_owned();
         self.path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
@@ -263,7 +265,7 @@ mod tests {
         assert_eq!((request.authority.as_str(), request.path.as_str()), ("h.example:8443", "/a/b?c=d"));
         request.set_url("http://h?x=1").unwrap();
         assert_eq!((request.authority.as_str(), request.path.as_str()), ("h", "/?x=1"));
-        for wrong in ["h/a", "ftp://h/", "http://", "http://u:p@h/"] {
+        for wrong in ["h/a", "ftp://h/", "http://", "http://u:p@h/", "http://h:443@i/", "http://h:x/", "http://h,i/"] {
             assert!(request.set_url(wrong).is_err(), "{wrong}");
         }
     }

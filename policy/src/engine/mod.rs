@@ -129,10 +129,11 @@ pub fn begin(
     request: &HttpRequest<'_>,
 ) -> Begin {
     let context = Context::new(tables, host, settings, request);
-    if let Some(denial) = no_authority(request) {
-        return Begin::Done(Box::new(context.denied(None, Known::default(), denial)));
+    let routed = tables.route(request.authority, request.path);
+    if request.authority.is_empty() || names_no_host(request, routed.is_some()) {
+        return Begin::Done(Box::new(context.denied(None, Known::default(), no_host())));
     }
-    let Some((service, prefix)) = tables.route(request.authority, request.path) else {
+    let Some((service, prefix)) = routed else {
         return Begin::Done(Box::new(context.unmatched(None)));
     };
     if preflight::is_preflight(request) {
@@ -161,15 +162,18 @@ fn body_limit(service: &Service, settings: &Settings) -> usize {
     own.min(settings.max_body_bytes)
 }
 
-/// RFC 9110, section 7.2: a request with a `Host` that is none, or with two, is answered 400. What is not read in one way
-/// would be decided for one host and served for another.
-fn no_authority(request: &HttpRequest<'_>) -> Option<Denial> {
-    let also = |header: &Header<'_>| header.name == "host" && header.value != request.authority.as_bytes();
-    (authority::parse(request.authority).is_none() || request.headers.iter().any(also)).then(|| {
-        let detail =
-            "The request's Host (:authority) is not one host with at most a port. Send one, without user or spaces.";
-        Denial::new(Code::Unparsable, detail)
-    })
+/// True if the request's `Host` is none, or there are two. What is not read in one way would be decided for one host and
+/// served for another. `routed`: a service was found by it, so it was read.
+fn names_no_host(request: &HttpRequest<'_>, routed: bool) -> bool {
+    let other = |header: &Header<'_>| header.name == "host" && header.value != request.authority.as_bytes();
+    (!routed && authority::parse(request.authority).is_none()) || request.headers.iter().any(other)
+}
+
+/// RFC 9110, section 7.2: such a request is answered 400.
+fn no_host() -> Denial {
+    let detail =
+        "The request's Host (:authority) is not one host with at most a port. Send one, without user or spaces.";
+    Denial::new(Code::Unparsable, detail)
 }
 
 /// Goes on with a request whose body (`request.body`) is whole.
@@ -243,11 +247,12 @@ pub fn explain(
     trace: &mut Trace,
 ) -> Verdict {
     let context = Context::new(tables, host, settings, request);
+    let routed = tables.route(request.authority, request.path);
     // A test need not say for which host it asks.
-    if let Some(denial) = no_authority(request).filter(|_| !request.authority.is_empty()) {
-        return context.denied(None, Known { principal: Some(principal), ..Known::default() }, denial);
+    if !request.authority.is_empty() && names_no_host(request, routed.is_some()) {
+        return context.denied(None, Known { principal: Some(principal), ..Known::default() }, no_host());
     }
-    match tables.route(request.authority, request.path) {
+    match routed {
         Some((service, prefix)) if preflight::is_preflight(request) => context.preflight(service, prefix),
         Some((service, prefix)) => context.decide(service, prefix, principal, Some(trace)),
         None => context.unmatched(Some(principal)),

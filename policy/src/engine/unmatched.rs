@@ -40,8 +40,7 @@ fn plain(path: &str) -> Option<String> {
             name => segments.push(name),
         }
     }
-    // Upper case first: `ſ` and the Kelvin sign are letters of the alphabet to whoever compares without case.
-    Some(format!("/{}", segments.join("/")).to_uppercase().to_lowercase())
+    Some(format!("/{}", segments.join("/")).to_ascii_lowercase())
 }
 
 /// Every encoding undone. `None`: too many, or such as servers read in different ways.
@@ -75,12 +74,15 @@ fn is_overlong(bytes: &[u8]) -> bool {
     })
 }
 
-/// What Windows takes for an ASCII character: full-width forms, and other slashes.
+/// What Windows, or whoever compares without case, takes for an ASCII character: full-width forms, other slashes, the long
+/// s and the Kelvin sign.
 fn narrow(c: char) -> char {
     match c {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
         '\u{2044}' | '\u{2215}' => '/',
         '\u{2216}' => '\\',
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
         other => other,
     }
 }
