@@ -224,7 +224,7 @@ fn required(required: &RequiredClaims) -> Value {
 /// In the largest unit that gives a whole number.
 fn duration(duration: &Duration) -> Value {
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let unit = units.into_iter().find(|(_, factor)| duration.0 % factor == 0);
+    let unit = units.into_iter().find(|(_, factor)| duration.0.is_multiple_of(*factor));
     match unit {
         Some((name, factor)) => format!("{}{name}", duration.0 / factor).into(),
         None => format!("{}ms", duration.0).into(),
