@@ -5,11 +5,15 @@ use crate::document::{IdentityProvider, identity_provider::Algorithm};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward_proto::v1::{Curve, EcKey, RsaKey, verification_key::Material};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// Keys a set may have.
 const MAX_KEYS: usize = 200;
 /// Largest set in bytes.
 const MAX_BYTES: usize = 1024 * 1024;
+
+/// SHA-256 of the secret that DreamFactory's `config/jwt.php` falls back on. Whoever reads that can be anyone.
+const PUBLISHED_SECRET: &str = "9fe8a01d587f402a4a62ce03b4c1aa482d431314a059e617a2bcd398b9e21044";
 
 /// A key that was accepted.
 #[derive(Clone, PartialEq)]
@@ -196,6 +200,9 @@ fn key(entry: &Value, provider: &IdentityProvider, issuers: &[String], public: b
                 return Err("a secret that is fetched from a public place is none; use secretRef or file".into());
             }
             let secret = bytes("k")?;
+            if hex(&Sha256::digest(&secret)) == PUBLISHED_SECRET {
+                return Err("it is the secret that DreamFactory publishes as its default; set JWT_SECRET there".into());
+            }
             let symmetric = [A::HS256, A::HS384, A::HS512];
             let strongest = algorithm.or_else(|| allowed.iter().copied().filter(|a| a.is_symmetric()).max());
             let (name, least) = match strongest {
@@ -222,6 +229,10 @@ fn key(entry: &Value, provider: &IdentityProvider, issuers: &[String], public: b
         return Err("its kid is longer than 512 bytes".into());
     }
     Ok(Some(Jwk { kid, algorithm, material }))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Material, String> {

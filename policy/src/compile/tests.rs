@@ -137,6 +137,46 @@ fn keys_of_another_use_or_issuer_are_passed_over() {
     assert!(!usable(entra, EC.to_owned()) && !usable(entra, String::new()) && !usable(entra, "7".to_owned()));
 }
 
+/// The secret is written by its bytes, so that nobody copies it from here.
+#[test]
+fn a_secret_that_is_published_is_none() {
+    use base64::Engine;
+    let published = [
+        104, 98, 121, 102, 73, 66, 110, 107, 89, 78, 81, 118, 51, 113, 97, 66, 89, 113, 71, 100, 50, 57, 88, 106, 98,
+        82, 103, 109, 57, 112, 52, 72,
+    ];
+    let found = |secret: &[u8]| {
+        let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(secret);
+        found(
+            &provider(&format!(
+                "{{preset: dreamfactory, issuer: x, jwks: {{inline: {{keys: [{{kty: oct, k: {secret}}}]}}}}}}"
+            )),
+            EC,
+        )
+    };
+    assert!(found(&published).contains("publishes as its default"));
+    assert_eq!(found(&[7; 32]), "");
+}
+
+#[test]
+fn every_example_of_the_page_on_providers_compiles() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/identity-providers.md")).unwrap();
+    let examples: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(
+        examples.len(),
+        crate::document::identity_provider::Preset::ALL.len(),
+        "entra-v1 has none, no preset has one"
+    );
+    for example in examples {
+        let compiled = compile(&read(example), &Keys(RSA), "default");
+        let errors: Vec<_> = compiled.diagnostics.iter().filter(|found| found.is_error()).collect();
+        assert!(errors.is_empty() && compiled.bundle.providers.len() == 1, "{example}\n{errors:?}");
+    }
+    for preset in crate::document::identity_provider::Preset::ALL {
+        assert!(page.contains(&format!("preset: {}\n", preset.as_str())) || preset.as_str() == "entra-v1");
+    }
+}
+
 #[test]
 fn demands_of_a_provider_reach_the_bundle_in_one_order() {
     let compiled = |spec: &str| compile(&read(&provider(spec)), &Keys(RSA), "default");
