@@ -2,6 +2,9 @@
 //!
 //! Compilation asks for a key set with [`KeySets::get`]; what it asks for is what is fetched. A set that changed triggers
 //! a new compilation. A fetch that fails is repeated with backoff and the last good set stays, also over a restart.
+//!
+//! A set without a usable key (empty, or of keys that cannot be used) is an answer: it may be a mistake, or the revocation of
+//! all keys. The last good set stays for a while, loudly, and then goes.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +26,7 @@ use crate::{
     metrics::Metrics,
     policies::{
         Trigger,
-        store::{KeySet, PolicyStore, StoreError},
+        store::{KeySet, PolicyStore, Replaced, StoreError},
     },
 };
 
@@ -76,6 +79,41 @@ struct Entry {
     fetching: bool,
     wanted: u64,
     problem: Option<String>,
+    /// Somebody can use a key of `keys`.
+    used: bool,
+    /// How long the set before `keys` may stay in its place: the longest that this compilation asks for.
+    keep: Duration,
+    /// When the set before `keys` stops being used by somebody, Unix microseconds.
+    until_micros: Option<i64>,
+    /// The log has it that the set before `keys` stays.
+    told: bool,
+}
+
+impl Entry {
+    /// Unix microseconds since which nobody can use a key of the newest set, where one before could be used.
+    fn unusable_since(&self) -> Option<i64> {
+        let before = self.keys.as_ref().filter(|_| !self.used)?.before.as_ref()?;
+        Some(before.since_micros)
+    }
+}
+
+/// What a compilation asks for.
+pub struct Want<'a> {
+    /// How often the set is fetched.
+    pub refresh: Duration,
+    /// How long the last good set stays in place of one without a usable key.
+    pub keep: Duration,
+    /// Whether a set has a key that can be used.
+    pub usable: &'a dyn Fn(&str) -> bool,
+}
+
+/// A key set, and whether it is the newest.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The JSON Web Key Set.
+    pub body: String,
+    /// It stands in for the newest one, which has no usable key: since when, and until when (Unix microseconds).
+    pub stands_in: Option<(i64, i64)>,
 }
 
 #[derive(Default)]
@@ -155,12 +193,34 @@ impl KeySets {
         let mut entries = self.lock();
         let generation = entries.generation;
         entries.sources.retain(|_, entry| entry.wanted == generation);
+        let now = now_micros();
+        let mut gone = Vec::new();
+        for (source, entry) in &mut entries.sources {
+            let over = entry.unusable_since().is_some_and(|since| now >= since.saturating_add(micros(entry.keep)));
+            if let Some(keys) = entry.keys.as_mut().filter(|_| over) {
+                // For good: neither a clock that goes back nor another setting brings revoked keys back.
+                let keys = Arc::make_mut(keys);
+                keys.before = None;
+                gone.push((source.clone(), keys.clone()));
+            }
+        }
         drop(entries);
+        for (source, keys) in gone {
+            tracing::error!(host = %source.host(), "a key set still has no usable key; the last good one is used no more");
+            self.store(&source, &keys);
+        }
         self.wake.notify_one();
     }
 
-    /// The newest good set, or a sentence on why there is none yet. Remembers that it is wanted.
-    pub fn get(&self, source: &Source, refresh: Duration) -> Result<String, String> {
+    fn store(&self, source: &Source, keys: &KeySet) {
+        if let Err(error) = self.store.set_key_set(&source.to_string(), keys) {
+            tracing::error!(%error, "a key set could not be kept for the next start");
+        }
+    }
+
+    /// The newest set, or the last good one for as long as it may stand in, or a sentence on why there is none yet. Remembers
+    /// that it is wanted.
+    pub fn get(&self, source: &Source, want: &Want<'_>) -> Result<Found, String> {
         self.check(source)?;
         let mut entries = self.lock();
         let generation = entries.generation;
@@ -168,21 +228,46 @@ impl KeySets {
             return Err(format!("more than {MAX_SOURCES} key sets are named; no further one is fetched"));
         }
         let entry = entries.sources.entry(source.clone()).or_insert_with(|| Entry {
-            refresh,
+            refresh: want.refresh,
             keys: self.kept.get(&source.to_string()).cloned().map(Arc::new),
             due: Instant::now(),
             failures: 0,
             fetching: false,
             wanted: 0,
             problem: None,
+            used: false,
+            keep: want.keep,
+            until_micros: None,
+            told: false,
         });
-        entry.wanted = generation;
-        entry.refresh = if matches!(source, Source::File(_)) { MIN_REFRESH } else { refresh.max(MIN_REFRESH) };
-        match (&entry.keys, &entry.problem) {
-            (Some(keys), _) => Ok(keys.body.clone()),
-            (None, Some(problem)) => Err(format!("its key set could not be fetched from {}: {problem}", source.host())),
-            (None, None) => Err(format!("its key set is being fetched from {}", source.host())),
+        if entry.wanted != generation {
+            (entry.keep, entry.until_micros) = (want.keep, None);
         }
+        entry.wanted = generation;
+        entry.keep = entry.keep.max(want.keep);
+        entry.refresh = if matches!(source, Source::File(_)) { MIN_REFRESH } else { want.refresh.max(MIN_REFRESH) };
+        let Some(keys) = entry.keys.clone() else {
+            return Err(match &entry.problem {
+                Some(problem) => format!("its key set could not be fetched from {}: {problem}", source.host()),
+                None => format!("its key set is being fetched from {}", source.host()),
+            });
+        };
+        if (want.usable)(&keys.body) {
+            (entry.used, entry.told) = (true, false);
+            return Ok(Found { body: keys.body.clone(), stands_in: None });
+        }
+        let before = keys.before.as_ref().filter(|before| (want.usable)(&before.body));
+        if let Some(Replaced { body, since_micros }) = before {
+            let until = since_micros.saturating_add(micros(want.keep));
+            if now_micros() < until {
+                entry.until_micros = Some(entry.until_micros.map_or(until, |other| other.min(until)));
+                if !std::mem::replace(&mut entry.told, true) {
+                    tracing::warn!(host = %source.host(), "a key set has no usable key; the last good one stays for now");
+                }
+                return Ok(Found { body: body.clone(), stands_in: Some((*since_micros, until)) });
+            }
+        }
+        Ok(Found { body: keys.body.clone(), stands_in: None })
     }
 
     fn check(&self, source: &Source) -> Result<(), String> {
@@ -214,6 +299,9 @@ impl KeySets {
             let mut next = now + Duration::from_secs(60);
             {
                 let mut entries = self.lock();
+                let wall = now_micros();
+                // Several sets may be of one host, and a set that recovered must show as such.
+                self.metrics.jwks_unusable.clear();
                 for (source, entry) in entries.sources.iter_mut().filter(|(_, entry)| !entry.fetching) {
                     if entry.due <= now {
                         entry.fetching = true;
@@ -229,8 +317,25 @@ impl KeySets {
                         next = next.min(entry.due);
                     }
                     if let Some(keys) = &entry.keys {
-                        let age = (now_micros() - keys.fetched_micros) as f64 / 1e6;
+                        let age = (wall - keys.fetched_micros) as f64 / 1e6;
                         self.metrics.jwks_age.get_or_create(&vec![("host", source.host())]).set(age);
+                    }
+                }
+                for (source, entry) in &mut entries.sources {
+                    let labels = vec![("host", source.host())];
+                    let gauge = self.metrics.jwks_unusable.get_or_create(&labels);
+                    let unusable = i64::from(entry.keys.is_some() && !entry.used);
+                    gauge.set(gauge.get().max(unusable));
+                    drop(gauge);
+                    if let Some(until) = entry.until_micros {
+                        if until <= wall {
+                            entry.until_micros = None;
+                            // The engine is gone only when the process ends.
+                            let _ = self.changed.send(Trigger::Keys);
+                        } else {
+                            let left = Duration::from_micros(u64::try_from(until - wall).unwrap_or(0));
+                            next = next.min(now + left + Duration::from_millis(1));
+                        }
                     }
                 }
             }
@@ -250,17 +355,25 @@ impl KeySets {
         match result {
             Ok(body) => {
                 let changed = entry.keys.as_ref().is_none_or(|keys| keys.body != body);
-                let keys = Arc::new(KeySet { body, fetched_micros: now_micros() });
+                let now = now_micros();
+                let before = match &entry.keys {
+                    Some(keys) if changed && entry.used => {
+                        Some(Replaced { body: keys.body.clone(), since_micros: now })
+                    }
+                    // Of several sets in a row without a usable key, the first began it.
+                    Some(keys) => keys.before.clone(),
+                    None => None,
+                };
+                let keys = Arc::new(KeySet { body, fetched_micros: now, before });
                 entry.keys = Some(Arc::clone(&keys));
+                entry.used &= !changed;
                 entry.failures = 0;
                 entry.problem = None;
                 entry.due = Instant::now() + entry.refresh;
                 drop(entries);
                 if changed {
                     tracing::info!(host = %source.host(), "a key set changed");
-                    if let Err(error) = self.store.set_key_set(&source.to_string(), &keys) {
-                        tracing::error!(%error, "a key set could not be kept for the next start");
-                    }
+                    self.store(source, &keys);
                     // The engine is gone only when the process ends.
                     let _ = self.changed.send(Trigger::Keys);
                 }
@@ -305,8 +418,9 @@ impl KeySets {
         };
         let set: serde_json::Value = serde_json::from_str(&body).map_err(|_| "the key set is not JSON")?;
         match set.get("keys").and_then(|keys| keys.as_array()) {
-            Some(keys) if !keys.is_empty() => Ok(body),
-            _ => Err("the key set has no keys".into()),
+            // An empty one is an answer, and may be meant.
+            Some(_) => Ok(body),
+            None => Err("the answer is not a key set".into()),
         }
     }
 
@@ -332,6 +446,10 @@ impl KeySets {
         }
         String::from_utf8(body).map_err(|_| "the answer is not UTF-8".into())
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// An issuer that is asked over https must not send us elsewhere for its keys: over plain http anybody in between could
@@ -382,6 +500,83 @@ pub(crate) mod tests {
         (address, body)
     }
 
+    /// Asks as a compilation whose provider can use keys with a `kid` that begins with `good`.
+    fn ask(keys: &KeySets, source: &Source, keep: Duration) -> Result<Found, String> {
+        keys.begin();
+        let usable = |body: &str| body.contains("\"good");
+        let found = keys.get(source, &Want { refresh: MIN_REFRESH, keep, usable: &usable });
+        keys.end();
+        found
+    }
+
+    const GOOD: &str = r#"{"keys":[{"kid":"good-1"}]}"#;
+    const OTHER_GOOD: &str = r#"{"keys":[{"kid":"good-2"}]}"#;
+    const EMPTY: &str = r#"{"keys":[]}"#;
+    const BROKEN: &str = r#"{"keys":[{"kid":"broken"}]}"#;
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_last_good_set_stands_in_for_one_without_a_usable_key_and_then_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Source::Uri("https://idp.example.com/keys".into());
+        {
+            let (keys, _triggers) = key_sets(dir.path());
+            assert!(ask(&keys, &source, HOUR).is_err());
+            let publish = |body: &str| {
+                keys.fetched(&source, Ok(body.into()));
+                ask(&keys, &source, HOUR).unwrap()
+            };
+            assert_eq!(publish(GOOD), Found { body: GOOD.into(), stands_in: None });
+            let Found { body, stands_in } = publish(BROKEN);
+            let (since, until) = stands_in.unwrap();
+            assert_eq!((body.as_str(), until - since), (GOOD, 3_600_000_000));
+            // Another one without a usable key does not begin anew.
+            let Found { body, stands_in } = publish(EMPTY);
+            assert_eq!((body.as_str(), stands_in), (GOOD, Some((since, until))));
+            assert_eq!(publish(EMPTY).stands_in, Some((since, until)));
+            assert_eq!(publish(OTHER_GOOD), Found { body: OTHER_GOOD.into(), stands_in: None });
+            assert_eq!(publish(EMPTY).body, OTHER_GOOD);
+            // What nobody could ever use has nothing in front of it.
+            let other = Source::Uri("https://other.example.com/keys".into());
+            assert!(ask(&keys, &other, HOUR).is_err());
+        }
+        let (keys, _triggers) = key_sets(dir.path());
+        assert_eq!(ask(&keys, &source, HOUR).unwrap().body, OTHER_GOOD, "also over a restart");
+        std::thread::sleep(Duration::from_millis(5));
+        let over = Found { body: EMPTY.into(), stands_in: None };
+        assert_eq!(ask(&keys, &source, Duration::from_millis(1)).unwrap(), over);
+        assert_eq!(ask(&keys, &source, HOUR).unwrap(), over, "gone is gone");
+        drop(keys);
+        let (keys, _triggers) = key_sets(dir.path());
+        assert_eq!(ask(&keys, &source, HOUR).unwrap(), over, "also over a restart");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_compilation_is_asked_for_when_the_last_good_set_must_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let (keys, triggers) = key_sets(dir.path());
+        let source = Source::File(dir.path().join("keys.json").to_string_lossy().into_owned());
+        std::fs::write(dir.path().join("keys.json"), EMPTY).unwrap();
+        let keep = Duration::from_millis(300);
+        assert!(ask(&keys, &source, keep).is_err());
+        keys.fetched(&source, Ok(GOOD.into()));
+        assert_eq!(ask(&keys, &source, keep).unwrap().body, GOOD);
+        keys.fetched(&source, Ok(EMPTY.into()));
+        assert_eq!(triggers.try_iter().count(), 2);
+        assert_eq!(ask(&keys, &source, keep).unwrap().body, GOOD);
+        let (_stop, shutdown) = watch::channel(false);
+        let running = tokio::spawn(Arc::clone(&keys).run(shutdown));
+        let trigger = tokio::task::spawn_blocking(move || triggers.recv_timeout(Duration::from_secs(5))).await.unwrap();
+        assert_eq!(trigger, Ok(Trigger::Keys));
+        assert!(keys.metrics.text().contains("doorward_jwks_unusable{host=\"file\"} 1"), "{}", keys.metrics.text());
+        assert_eq!(ask(&keys, &source, keep).unwrap().body, EMPTY);
+        running.abort();
+    }
+
+    fn any(keys: &KeySets, source: &Source) -> Result<Found, String> {
+        keys.get(source, &Want { refresh: MIN_REFRESH, keep: HOUR, usable: &|_| true })
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_key_set_is_found_kept_and_never_lost_to_a_bad_answer() {
         let dir = tempfile::tempdir().unwrap();
@@ -390,22 +585,22 @@ pub(crate) mod tests {
         {
             let (keys, triggers) = key_sets(dir.path());
             let (_stop, shutdown) = watch::channel(false);
-            assert!(keys.get(&source, MIN_REFRESH).is_err());
+            assert!(any(&keys, &source).is_err());
             let running = tokio::spawn(Arc::clone(&keys).run(shutdown));
             let trigger =
                 tokio::task::spawn_blocking(move || triggers.recv_timeout(Duration::from_secs(5))).await.unwrap();
             assert_eq!(trigger, Ok(Trigger::Keys));
-            assert!(keys.get(&source, MIN_REFRESH).unwrap().contains("\"a\""));
+            assert!(any(&keys, &source).unwrap().body.contains("\"a\""));
             *body.lock().unwrap() = "<html>maintenance</html>".into();
             let result = keys.fetch(&source).await;
             assert!(result.is_err());
             keys.fetched(&source, result);
-            assert!(keys.get(&source, MIN_REFRESH).unwrap().contains("\"a\""));
+            assert!(any(&keys, &source).unwrap().body.contains("\"a\""));
             running.abort();
             let _ = running.await;
         }
         let (keys, _triggers) = key_sets(dir.path());
-        assert!(keys.get(&source, MIN_REFRESH).unwrap().contains("\"a\""), "the set survives a restart");
+        assert!(any(&keys, &source).unwrap().body.contains("\"a\""), "the set survives a restart");
         for (path, expected) in [("huge", "longer"), ("away", "302"), ("none", "404")] {
             let problem = keys.fetch(&Source::Uri(format!("{address}/{path}"))).await.unwrap_err();
             assert!(problem.contains(expected), "{path}: {problem}");

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub held_documents: Gauge,
     /// Seconds since each key set was fetched, by its host.
     pub jwks_age: Family<Labels, Gauge<f64, AtomicU64>>,
+    /// 1 for hosts with a key set of which no key can be used, whether or not the last good set stands in.
+    pub jwks_unusable: Family<Labels, Gauge>,
     /// Failed fetches of key sets, by host.
     pub jwks_failures: Family<Labels, Counter>,
 }
@@ -89,6 +91,7 @@ impl Default for Metrics {
                 Gauge::default()
             ),
             jwks_age: metric!("jwks_age_seconds", "Age of each key set, by host", Family::default()),
+            jwks_unusable: metric!("jwks_unusable", "Hosts whose newest key set has no usable key", Family::default()),
             jwks_failures: metric!("jwks_fetch_failures", "Failed fetches of key sets, by host", Family::default()),
             registry: Mutex::new(registry),
         }

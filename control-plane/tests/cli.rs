@@ -194,6 +194,95 @@ fn explain_really_verifies_a_token() {
 }
 
 #[test]
+fn identity_check_says_what_each_provider_makes_of_a_token_and_never_prints_it() {
+    let other = "---\nkind: IdentityProvider\nmetadata: {name: other}\nspec: {preset: okta, issuer: 'https://o.okta.com', audiences: [a]}\n";
+    let directory = policy(&format!("{POLICY}{other}"));
+    let at = directory.path();
+    std::fs::write(at.join("jwks.json"), run(at, &["dev", "token", "--jwks"]).out).unwrap();
+    let mint = |more: &[&str]| {
+        let usual = ["dev", "token", "--user", "john", "--group", "support", "--claim", "region=EMEA", "--act", "bot"];
+        run(at, &[&usual[..], more].concat()).out
+    };
+    let token = mint(&[]);
+    std::fs::write(at.join("token.jwt"), format!("Bearer {token}")).unwrap();
+    let good = run(at, &["identity", "check", "@token.jwt", "policies", "--jwks", "dev=jwks.json"]);
+    assert_eq!(good.code, 0, "{}{}", good.out, good.err);
+    for part in [
+        "IdentityProvider dev  ACCEPTED",
+        "user       john",
+        "groups     support",
+        "agents     bot",
+        "EMEA",
+        "IdentityProvider other  REFUSED credential_invalid",
+        "that of the provider 'dev'",
+    ] {
+        assert!(good.out.contains(part), "{part}\n{}", good.out);
+    }
+    let check = |token: &str, more: &[&str]| {
+        run(at, &[&["identity", "check", token, "policies", "--output", "json"][..], more].concat())
+    };
+    let json = check(token.trim(), &["--jwks", "dev=jwks.json"]).json();
+    assert_eq!((&json["verdict"], &json["chosen"]), (&"accepted".into(), &"dev".into()), "{json:#}");
+    assert_eq!(json["providers"][0]["principal"]["user"], "john");
+    let keyless = check(token.trim(), &[]);
+    assert_eq!((keyless.code, &keyless.json()["verdict"]), (3, &"unverified".into()), "{}", keyless.out);
+    let wrong = mint(&["--audience", "another", "--expires", "2h"]);
+    let refused = check(wrong.trim(), &["--jwks", "dev=jwks.json"]);
+    let failed: Vec<String> = refused.json()["providers"][0]["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|step| step["verdict"] == "deny")
+        .map(|step| step["step"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((refused.code, failed), (3, vec!["lifetime".to_owned(), "audience".to_owned()]), "{}", refused.out);
+    let later = check(token.trim(), &["--jwks", "dev=jwks.json", "--at", "2099-01-01T00:00:00Z"]);
+    assert_eq!((later.code, &later.json()["providers"][0]["code"]), (3, &"credential_expired".into()));
+    assert_eq!(check("no-token", &[]).code, 3);
+    assert_eq!(check("@nowhere", &[]).code, 1);
+    assert_eq!(run(at, &["identity", "check", "x", "policies", "--at", "noon"]).code, 2);
+    for ran in [&good, &keyless, &refused, &later] {
+        for part in token.trim().split('.').chain(wrong.trim().split('.')) {
+            assert!(!ran.out.contains(part) && !ran.err.contains(part), "a token is never printed, nor a part of it");
+        }
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_doorward"))
+        .args(["identity", "check", "-", "policies", "--jwks", "dev=jwks.json"])
+        .current_dir(at)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), token.as_bytes()).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "from standard input");
+}
+
+#[test]
+fn validate_shows_providers_as_they_stand_after_their_presets() {
+    let preset = "---\nkind: IdentityProvider\nmetadata: {name: idp}\nspec: {preset: keycloak, issuer: 'https://sso.example.com/realms/corp', audiences: [data-api], maxTokenAge: 5m}\n";
+    let directory = policy(&format!("{POLICY}{preset}"));
+    let shown = run(directory.path(), &["validate", "policies", "--show"]);
+    assert_eq!(shown.code, 0, "{}", shown.out);
+    for part in [
+        "# IdentityProvider idp\nspec:\n",
+        "  preset: \"keycloak\"\n",
+        "  maxTokenAge: \"5m\"\n",
+        "    roles: \"realm_access.roles\"\n",
+        "  requiredClaims: [\"azp\",{\"typ\":\"Bearer\"}]\n",
+    ] {
+        assert!(shown.out.contains(part), "{part}\n{}", shown.out);
+    }
+    // What is shown is a spec.
+    let spec = shown.out.split("# IdentityProvider idp\n").nth(1).unwrap().split("\n#").next().unwrap();
+    let spec = spec.split("\nvalid").next().unwrap();
+    let again = policy(&format!("{POLICY}---\nkind: IdentityProvider\nmetadata: {{name: idp}}\n{spec}\n"));
+    let twice = run(again.path(), &["validate", "policies", "--show", "--format", "json"]).json();
+    let once = run(directory.path(), &["validate", "policies", "--show", "--format", "json"]).json();
+    assert_eq!(once["providers"]["idp"], twice["providers"]["idp"], "{spec}");
+    assert_eq!(once["providers"]["idp"]["requiredClaims"][1]["typ"], "Bearer");
+}
+
+#[test]
 fn a_development_key_that_others_can_read_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(run(directory.path(), &["dev", "token", "--user", "a", "--act", "x", "--act", "y"]).code, 0);

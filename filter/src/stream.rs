@@ -291,7 +291,7 @@ impl Stream {
         };
         let headers = head.headers(size > 0);
         if let Some(request) = head.request(&headers, None, &source) {
-            active.record(engine::unfinished(&Envoy::now(), &pending, &request, denial).record);
+            active.record(engine::unfinished(&Envoy::now(), &pending, &request, denial).record, false);
         }
     }
 

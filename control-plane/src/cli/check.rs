@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::{
+    identity,
     output::{self, Format, GREEN, RED, YELLOW, clean, hex, paint},
     sources::{self, Sources},
 };
@@ -17,12 +18,16 @@ use crate::private;
 /// references, row filters typed against the declared fields. Nothing is fetched and no server is needed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "EXAMPLES:\n  doorward validate policies/\n  \
-    doorward validate policies/ --format json | jq '.diagnostics[].message'\n\n\
+    doorward validate policies/ --format json | jq '.diagnostics[].message'\n  \
+    doorward validate policies/ --show\n\n\
     EXIT CODES:\n  0  no errors (there may be warnings)\n  1  errors\n  2  the command line is wrong")]
 pub struct ValidateArgs {
     /// Files and directories.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Print each IdentityProvider as it stands after its preset. Keys given inline are left out.
+    #[arg(long)]
+    show: bool,
     /// Form of the answer.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -77,16 +82,26 @@ pub fn validate(args: ValidateArgs) -> anyhow::Result<ExitCode> {
     let errors = sources.errors();
     let found = &sources.compiled.diagnostics;
     let (documents, accepted) = (sources.documents.len(), sources.compiled.accepted.len());
+    let shown = if args.show { identity::shown(&sources) } else { Vec::new() };
     if args.format == Format::Json {
-        let answer = json!({
+        let mut answer = json!({
             "valid": errors == 0,
             "files": sources.files,
             "documents": documents,
             "accepted": accepted,
             "diagnostics": found.iter().map(sources::diagnostic).collect::<Vec<_>>(),
         });
+        if let (true, Some(members)) = (args.show, answer.as_object_mut()) {
+            members.insert("providers".to_owned(), shown.into_iter().collect::<serde_json::Map<_, _>>().into());
+        }
         writeln!(out, "{answer:#}")?;
     } else {
+        for (name, spec) in shown {
+            let mut text = String::new();
+            identity::yaml(&spec, 2, &mut text);
+            writeln!(out, "# IdentityProvider {name}\nspec:")?;
+            text.lines().try_for_each(|line| writeln!(out, "{}", clean(line)))?;
+        }
         for one in found {
             let style = if one.is_error() { RED } else { YELLOW };
             writeln!(out, "{}", paint(style, &clean(&one.to_string())))?;

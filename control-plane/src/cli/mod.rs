@@ -5,6 +5,7 @@ pub mod check;
 pub mod connect;
 pub mod dev;
 pub mod explain;
+pub mod identity;
 pub mod key;
 pub mod output;
 pub mod proxies;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 #[command(name = "doorward", version, about, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "EXIT CODES:\n  \
     0  done\n  1  errors: a document is not valid, a test failed, a server cannot be reached\n  \
-    2  the command line is wrong\n  3  `explain`: the request is denied")]
+    2  the command line is wrong\n  3  `explain`: the request is denied; `identity check`: the token is refused")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -40,6 +41,8 @@ enum Command {
     Compile(check::CompileArgs),
     /// Say what policy would do with a request, and why.
     Explain(Box<explain::Args>),
+    /// Say what each IdentityProvider makes of a token.
+    Identity(identity::Args),
     /// Run the PolicyTest documents.
     Test(test::Args),
     /// Create and revoke API keys.
@@ -66,6 +69,7 @@ impl Cli {
             Command::Validate(args) => check::validate(args),
             Command::Compile(args) => check::compile(args),
             Command::Explain(args) => explain::run(*args),
+            Command::Identity(args) => identity::run(args),
             Command::Test(args) => test::run(args),
             Command::Key(args) => key::run(args),
             Command::Proxies(args) => proxies::run(args),

@@ -3,13 +3,13 @@
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use doorward_policy::{
-    compile::{KeyLocation, KeySource},
+    compile::{self, KeyLocation, KeySource},
     document::{self, Kind, Spec},
 };
 use doorward_proto::v1;
 use prost::Message as _;
 
-use crate::jwks::{KeySets, Source};
+use crate::jwks::{Found, KeySets, Source, Want};
 
 pub use doorward_policy::document::Document;
 
@@ -18,6 +18,9 @@ pub const ERROR: &str = "error";
 
 /// How often a key set is fetched where its document does not say.
 const DEFAULT_REFRESH: Duration = Duration::from_secs(600);
+
+/// How long the last good key set stays where its document does not say.
+const DEFAULT_KEEP: Duration = Duration::from_secs(3600);
 
 /// A compiled bundle.
 pub struct Compiled {
@@ -47,7 +50,7 @@ pub fn order(kind: &str) -> usize {
 
 /// Compiles all documents. Those with errors are left out.
 pub fn compile(documents: &[Document], keys: &KeySets, scope: &str) -> (Compiled, Vec<v1::Diagnostic>) {
-    let source = Keys { documents, keys, problems: RefCell::default() };
+    let source = Keys { documents, keys, problems: RefCell::default(), kept: RefCell::default() };
     let compiled = doorward_policy::compile::compile(documents, &source, scope);
     let mut diagnostics: Vec<_> = compiled.diagnostics.iter().map(diagnostic).collect();
     // The compiler knows that keys are missing; why, only the fetcher knows.
@@ -57,32 +60,79 @@ pub fn compile(documents: &[Document], keys: &KeySets, scope: &str) -> (Compiled
             found.message = format!("{}: {problem}", found.message);
         }
     }
+    for document in documents.iter().filter(|document| document.kind == Kind::IdentityProvider) {
+        if let Some((since, until)) = source.kept.borrow().get(&document.name) {
+            diagnostics.push(v1::Diagnostic {
+                severity: "warning".into(),
+                code: "keys_kept".into(),
+                kind: document.kind.to_string(),
+                name: document.name.clone(),
+                file: document.file.clone(),
+                line: u32::try_from(document.line).unwrap_or(0),
+                path: "spec.jwks".into(),
+                message: format!(
+                    "its key set has held no usable key since {}; the last good one stays until {}, and then every token of \
+                     this provider is refused (jwks.keepLastGood)",
+                    time(*since),
+                    time(*until),
+                ),
+            });
+        }
+    }
     let empty = is_empty_bundle(&compiled.bundle);
     (Compiled { bytes: compiled.bytes, digest: compiled.digest.to_vec(), empty }, diagnostics)
+}
+
+/// RFC 3339 in UTC to the second.
+fn time(micros: i64) -> String {
+    jiff::Timestamp::from_microsecond(micros).map_or_else(|_| "an unknown time".to_owned(), |at| format!("{at:.0}"))
 }
 
 struct Keys<'a> {
     documents: &'a [Document],
     keys: &'a KeySets,
     problems: RefCell<BTreeMap<String, String>>,
+    /// Providers whose last good set stands in for the newest: since when, until when.
+    kept: RefCell<BTreeMap<String, (i64, i64)>>,
 }
 
 impl KeySource for Keys<'_> {
     fn jwks(&self, provider: &str, location: KeyLocation<'_>) -> Option<String> {
-        let refresh = self.documents.iter().find_map(|document| match &document.spec {
-            Spec::IdentityProvider(spec) if document.name == provider => spec.jwks.as_ref()?.refresh.as_ref(),
+        let spec = self.documents.iter().find_map(|document| match &document.spec {
+            Spec::IdentityProvider(spec) if document.name == provider => Some(spec),
             _ => None,
         });
-        let refresh = refresh.map_or(DEFAULT_REFRESH, |refresh| Duration::from_millis(refresh.0));
+        let jwks = spec.and_then(|spec| spec.jwks.as_ref());
+        let or = |given: Option<&document::common::Duration>, default| {
+            given.map_or(default, |given| Duration::from_millis(given.0))
+        };
+        let public = !matches!(location, KeyLocation::File(_));
+        let usable = |text: &str| spec.is_none_or(|spec| compile::has_usable_key(spec, text, public));
+        let want = Want {
+            refresh: or(jwks.and_then(|jwks| jwks.refresh.as_ref()), DEFAULT_REFRESH),
+            keep: or(jwks.and_then(|jwks| jwks.keep_last_good.as_ref()), DEFAULT_KEEP),
+            usable: &usable,
+        };
         let found = match location {
-            KeyLocation::Uri(uri) => self.keys.get(&Source::Uri(uri.to_owned()), refresh),
-            KeyLocation::Discovery(issuer) => self.keys.get(&Source::Issuer(issuer.to_owned()), refresh),
-            KeyLocation::File(path) => self.keys.get(&Source::File(path.to_owned()), refresh),
+            KeyLocation::Uri(uri) => self.keys.get(&Source::Uri(uri.to_owned()), &want),
+            KeyLocation::Discovery(issuer) => self.keys.get(&Source::Issuer(issuer.to_owned()), &want),
+            KeyLocation::File(path) => self.keys.get(&Source::File(path.to_owned()), &want),
             KeyLocation::Secret { .. } => {
                 Err("a secretRef needs Kubernetes; mount the secret and name it with jwks.file".into())
             }
         };
-        found.map_err(|problem| self.problems.borrow_mut().insert(provider.to_owned(), problem)).ok()
+        match found {
+            Ok(Found { body, stands_in }) => {
+                if let Some(times) = stands_in {
+                    self.kept.borrow_mut().insert(provider.to_owned(), times);
+                }
+                Some(body)
+            }
+            Err(problem) => {
+                self.problems.borrow_mut().insert(provider.to_owned(), problem);
+                None
+            }
+        }
     }
 }
 

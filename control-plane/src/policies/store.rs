@@ -37,6 +37,18 @@ pub struct KeySet {
     pub body: String,
     /// Unix microseconds.
     pub fetched_micros: i64,
+    /// The last set before it of which a key could be used.
+    #[serde(default)]
+    pub before: Option<Replaced>,
+}
+
+/// A key set that another one took the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// The JSON Web Key Set.
+    pub body: String,
+    /// When it was replaced, Unix microseconds.
+    pub since_micros: i64,
 }
 
 /// The store could not be read or written.

@@ -42,6 +42,41 @@ pub struct Provider {
     pub required_claims: Vec<Name>,
     /// Issuers whose agents may act here.
     pub agent_issuers: Vec<Name>,
+    /// Other issuers that its tokens may come from.
+    pub more_issuers: Vec<Name>,
+    /// SPIFFE trust domain that every `sub` must be of; `None`: no SPIFFE provider.
+    pub trust_domain: Option<Name>,
+    /// Top-level claims that hold the audience; the first one present decides. Empty: `aud`.
+    pub audience_claims: Vec<Name>,
+    /// No audience is demanded.
+    pub any_audience: bool,
+    /// Header `typ` values, lower case, without `application/`; `none`: it may be absent. Empty: `jwt`, `at+jwt`, `none`.
+    pub token_types: Vec<Name>,
+    /// Claims that must be there with one of some values.
+    pub required: Vec<RequiredClaim>,
+}
+
+/// A demand on the claims of every token.
+#[derive(Clone, Debug, Default)]
+pub struct RequiredClaim {
+    /// Top-level claims, one of which must be there.
+    pub claims: Vec<Name>,
+    /// Texts that are allowed.
+    pub texts: Vec<Name>,
+    /// Whole numbers that are allowed, in decimal.
+    pub numbers: Vec<Name>,
+    /// `true` is allowed.
+    pub yes: bool,
+    /// `false` is allowed.
+    pub no: bool,
+}
+
+impl RequiredClaim {
+    /// True if any value will do.
+    #[must_use]
+    pub fn is_presence(&self) -> bool {
+        self.texts.is_empty() && self.numbers.is_empty() && !self.yes && !self.no
+    }
 }
 
 /// Where one attribute of the principal comes from.

@@ -102,8 +102,10 @@ fn build<B: AsBinding>(
     for (at, provider) in bundle.providers.iter().enumerate() {
         let path = format!("providers[{at}]");
         let provider = decoder.provider(provider, &path)?;
-        if tables.issuers.insert(provider.issuer.clone(), at).is_some() {
-            return Err(duplicate(&path, "another provider has this issuer"));
+        for issuer in std::iter::once(&provider.issuer).chain(&provider.more_issuers) {
+            if tables.issuers.insert(issuer.clone(), at).is_some() {
+                return Err(duplicate(&path, "another provider has this issuer"));
+            }
         }
         tables.providers.push(provider);
     }
@@ -256,6 +258,25 @@ impl Decoder {
             delegation: delegation.transpose()?,
             required_claims: self.names(&provider.required_claims, path)?,
             agent_issuers: self.names(&provider.agent_issuers, path)?,
+            more_issuers: self.names(&provider.more_issuers, path)?,
+            trust_domain: self.optional(provider.trust_domain, path)?,
+            audience_claims: self.names(&provider.audience_claims, path)?,
+            any_audience: provider.any_audience,
+            token_types: self.names(&provider.token_types, path)?,
+            required: provider.required.iter().map(|each| self.required(each, path)).collect::<Result<_>>()?,
+        })
+    }
+
+    fn required(&self, required: &v1::RequiredClaim, path: &str) -> Result<access::RequiredClaim> {
+        if required.claims.is_empty() {
+            return Err(malformed(path, "a required claim has no name"));
+        }
+        Ok(access::RequiredClaim {
+            claims: self.names(&required.claims, path)?,
+            texts: self.texts(&required.texts, path)?,
+            numbers: self.names(&required.numbers, path)?,
+            yes: required.yes,
+            no: required.no,
         })
     }
 

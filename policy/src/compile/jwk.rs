@@ -5,11 +5,15 @@ use crate::document::{IdentityProvider, identity_provider::Algorithm};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward_proto::v1::{Curve, EcKey, RsaKey, verification_key::Material};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// Keys a set may have.
 const MAX_KEYS: usize = 200;
 /// Largest set in bytes.
 const MAX_BYTES: usize = 1024 * 1024;
+
+/// SHA-256 of the secret that DreamFactory's `config/jwt.php` falls back on. Whoever reads that can be anyone.
+const PUBLISHED_SECRET: &str = "9fe8a01d587f402a4a62ce03b4c1aa482d431314a059e617a2bcd398b9e21044";
 
 /// A key that was accepted.
 #[derive(Clone, PartialEq)]
@@ -23,6 +27,7 @@ pub(super) struct Jwk {
 pub(super) fn load(out: &mut Out<'_>, provider: &IdentityProvider, source: &dyn KeySource) -> Vec<Jwk> {
     let name = out.document.name.clone();
     let jwks = provider.jwks.clone().unwrap_or_default();
+    let issuers = super::identity::issuers(provider);
     let mut given = Vec::new();
     if let Some(uri) = &jwks.uri {
         given.push(("uri", KeyLocation::Uri(uri)));
@@ -49,15 +54,19 @@ pub(super) fn load(out: &mut Out<'_>, provider: &IdentityProvider, source: &dyn 
             (format!("spec.jwks.{field}"), source.jwks(&name, *location), public)
         }
         (None, None) => {
-            if !provider.issuer.starts_with("https://") && !provider.issuer.starts_with("http://") {
-                out.error(
-                    "keys_source",
-                    "spec.issuer",
-                    "the issuer is no URL, so its keys cannot be discovered; give jwks",
-                );
+            let message = match issuers.as_slice() {
+                // What is wrong with the issuer is told elsewhere.
+                [] => return Vec::new(),
+                [one] if one.starts_with("https://") || one.starts_with("http://") => None,
+                [_] => Some("the issuer is no URL, so its keys cannot be discovered; give jwks"),
+                _ => Some("keys are discovered at a single issuer, and there are several; give jwks"),
+            };
+            if let Some(message) = message {
+                out.error("keys_source", "spec.issuer", message);
                 return Vec::new();
             }
-            ("spec.issuer".to_owned(), source.jwks(&name, KeyLocation::Discovery(&provider.issuer)), true)
+            let issuer = issuers.first().map_or("", String::as_str);
+            ("spec.issuer".to_owned(), source.jwks(&name, KeyLocation::Discovery(issuer)), true)
         }
     };
     if let Some(uri) = &jwks.uri
@@ -77,8 +86,7 @@ pub(super) fn load(out: &mut Out<'_>, provider: &IdentityProvider, source: &dyn 
         );
         return Vec::new();
     };
-    let set: Option<Value> = (text.len() <= MAX_BYTES).then(|| serde_json::from_str(&text).ok()).flatten();
-    let Some(entries) = set.as_ref().and_then(|set| set.get("keys")).and_then(Value::as_array) else {
+    let Some(entries) = entries(&text) else {
         let message = "this is not a JWK set: an object with a list \"keys\", at most 1 MiB";
         if jwks.inline.is_some() {
             out.error("keys_invalid", path, message);
@@ -92,9 +100,10 @@ pub(super) fn load(out: &mut Out<'_>, provider: &IdentityProvider, source: &dyn 
     }
     let mut keys: Vec<Jwk> = Vec::new();
     for (at, entry) in entries.iter().take(MAX_KEYS).enumerate() {
-        match key(entry, &provider.algorithms, public) {
-            Ok(key) if keys.contains(&key) => {}
-            Ok(key) => keys.push(key),
+        match key(entry, provider, &issuers, public) {
+            Ok(None) => {}
+            Ok(Some(key)) if keys.contains(&key) => {}
+            Ok(Some(key)) => keys.push(key),
             Err(why) => out.warn("key_skipped", format!("{path}.keys[{at}]"), format!("the key is not used: {why}")),
         }
     }
@@ -104,11 +113,42 @@ pub(super) fn load(out: &mut Out<'_>, provider: &IdentityProvider, source: &dyn 
     keys
 }
 
-fn key(entry: &Value, allowed: &[Algorithm], public: bool) -> Result<Jwk, String> {
+/// The keys of a JWK set, not looked at yet.
+fn entries(text: &str) -> Option<Vec<Value>> {
+    let set: Value = (text.len() <= MAX_BYTES).then(|| serde_json::from_str(text).ok()).flatten()?;
+    match set {
+        Value::Object(mut set) => match set.swap_remove("keys")? {
+            Value::Array(entries) => Some(entries),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// True if a JWK set has a key that can verify this provider's tokens. `public`: it was fetched, so that secrets do not
+/// count.
+#[must_use]
+pub fn has_usable_key(provider: &IdentityProvider, text: &str, public: bool) -> bool {
+    let issuers = super::identity::issuers(provider);
+    let entries = entries(text).unwrap_or_default();
+    entries.iter().take(MAX_KEYS).any(|entry| matches!(key(entry, provider, &issuers, public), Ok(Some(_))))
+}
+
+/// `Ok(None)`: a sound key that is meant for something else.
+fn key(entry: &Value, provider: &IdentityProvider, issuers: &[String], public: bool) -> Result<Option<Jwk>, String> {
+    let allowed = provider.algorithms.as_slice();
     let text = |name: &str| entry.get(name).and_then(Value::as_str);
+    // Entra's lists hold keys of other clouds and of personal accounts, each with the issuer that it is for.
+    if text("issuer").is_some_and(|of| !of.contains(super::identity::TENANT) && issuers.iter().any(|own| own != of)) {
+        return Ok(None);
+    }
     let kind = text("kty").ok_or("it has no kty")?;
-    if text("use").is_some_and(|usage| usage != "sig") {
-        return Err("its use is not sig".into());
+    match text("use") {
+        None | Some("sig") => {}
+        // SPIFFE trust bundles (SPIFFE Trust Domain and Bundle, section 4.2.2).
+        Some("jwt-svid") if provider.trust_domain.is_some() => {}
+        Some("x509-svid") if provider.trust_domain.is_some() => return Ok(None),
+        Some(_) => return Err("its use is not sig".into()),
     }
     if let Some(operations) = entry.get("key_ops").and_then(Value::as_array)
         && !operations.iter().any(|operation| operation == "verify")
@@ -160,6 +200,9 @@ fn key(entry: &Value, allowed: &[Algorithm], public: bool) -> Result<Jwk, String
                 return Err("a secret that is fetched from a public place is none; use secretRef or file".into());
             }
             let secret = bytes("k")?;
+            if hex(&Sha256::digest(&secret)) == PUBLISHED_SECRET {
+                return Err("it is the secret that DreamFactory publishes as its default; set JWT_SECRET there".into());
+            }
             let symmetric = [A::HS256, A::HS384, A::HS512];
             let strongest = algorithm.or_else(|| allowed.iter().copied().filter(|a| a.is_symmetric()).max());
             let (name, least) = match strongest {
@@ -185,7 +228,11 @@ fn key(entry: &Value, allowed: &[Algorithm], public: bool) -> Result<Jwk, String
     if kid.as_ref().is_some_and(|kid| kid.len() > 512) {
         return Err("its kid is longer than 512 bytes".into());
     }
-    Ok(Jwk { kid, algorithm, material })
+    Ok(Some(Jwk { kid, algorithm, material }))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Material, String> {

@@ -23,6 +23,8 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
+pub use jwk::has_usable_key;
+
 /// Version of the bundle's format.
 pub const FORMAT: u32 = 1;
 

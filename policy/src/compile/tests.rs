@@ -105,6 +105,93 @@ fn a_sound_policy_has_no_findings_and_its_bundle_can_be_put_in_force() {
     Tables::build(&bundle, compiled.digest, 1).unwrap();
 }
 
+/// A provider beside the others.
+fn provider(spec: &str) -> String {
+    format!("{BASE}---\nkind: IdentityProvider\nmetadata: {{name: more}}\nspec: {spec}\n")
+}
+
+#[test]
+fn keys_of_another_use_or_issuer_are_passed_over() {
+    let usable = |spec: &str, key: String| {
+        let parsed = read(&provider(spec));
+        let found = parsed.iter().find_map(|document| match &document.spec {
+            Spec::IdentityProvider(spec) if document.name == "more" => {
+                Some(has_usable_key(spec, &format!("{{\"keys\":[{key}]}}"), true))
+            }
+            _ => None,
+        });
+        found.unwrap()
+    };
+    let rsa = |more: &str| RSA.replace("\"kty\"", &format!("{more}\"kty\""));
+    let entra = "{preset: entra, tenants: [aaaabbbb-0000-cccc-1111-dddd2222eeee], audiences: [a]}";
+    let of = |tenant: &str| rsa(&format!("\"issuer\":\"https://login.microsoftonline.com/{tenant}/v2.0\","));
+    assert!(
+        usable(entra, rsa(""))
+            && usable(entra, of("{tenantid}"))
+            && usable(entra, of("aaaabbbb-0000-cccc-1111-dddd2222eeee"))
+    );
+    assert!(!usable(entra, of("9188040d-6c67-4c5b-b112-36a304b66dad")), "the keys of personal accounts");
+    let spiffe = "{preset: spiffe, trustDomain: x, audiences: [a], jwks: {uri: 'https://x'}}";
+    assert!(usable(spiffe, rsa("\"use\":\"jwt-svid\",")) && !usable(spiffe, rsa("\"use\":\"x509-svid\",")));
+    assert!(!usable(entra, rsa("\"use\":\"jwt-svid\",")));
+    assert!(!usable(entra, EC.to_owned()) && !usable(entra, String::new()) && !usable(entra, "7".to_owned()));
+}
+
+/// The secret is written by its bytes, so that nobody copies it from here.
+#[test]
+fn a_secret_that_is_published_is_none() {
+    use base64::Engine;
+    let published = [
+        104, 98, 121, 102, 73, 66, 110, 107, 89, 78, 81, 118, 51, 113, 97, 66, 89, 113, 71, 100, 50, 57, 88, 106, 98,
+        82, 103, 109, 57, 112, 52, 72,
+    ];
+    let found = |secret: &[u8]| {
+        let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(secret);
+        found(
+            &provider(&format!(
+                "{{preset: dreamfactory, issuer: x, jwks: {{inline: {{keys: [{{kty: oct, k: {secret}}}]}}}}}}"
+            )),
+            EC,
+        )
+    };
+    assert!(found(&published).contains("publishes as its default"));
+    assert_eq!(found(&[7; 32]), "");
+}
+
+#[test]
+fn every_example_of_the_page_on_providers_compiles() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/identity-providers.md")).unwrap();
+    let examples: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(
+        examples.len(),
+        crate::document::identity_provider::Preset::ALL.len(),
+        "entra-v1 has none, no preset has one"
+    );
+    for example in examples {
+        let compiled = compile(&read(example), &Keys(RSA), "default");
+        let errors: Vec<_> = compiled.diagnostics.iter().filter(|found| found.is_error()).collect();
+        assert!(errors.is_empty() && compiled.bundle.providers.len() == 1, "{example}\n{errors:?}");
+    }
+    for preset in crate::document::identity_provider::Preset::ALL {
+        assert!(page.contains(&format!("preset: {}\n", preset.as_str())) || preset.as_str() == "entra-v1");
+    }
+}
+
+#[test]
+fn demands_of_a_provider_reach_the_bundle_in_one_order() {
+    let compiled = |spec: &str| compile(&read(&provider(spec)), &Keys(RSA), "default");
+    let a =
+        compiled("{preset: google, audiences: [b, a], requiredClaims: [{hd: [x, w], acr: 2, mfa: true}, [p, q], s]}");
+    let b =
+        compiled("{preset: google, audiences: [a, b], requiredClaims: [s, [q, p], {mfa: true, acr: 2, hd: [w, x]}]}");
+    assert_eq!(a.digest, b.digest);
+    let tables = Tables::build(&a.bundle, a.digest, 1).unwrap();
+    let google = tables.provider("accounts.google.com").unwrap();
+    assert_eq!(&*google.name, "more");
+    assert_eq!((google.required_claims.len(), google.required.len()), (1, 5));
+    assert!(google.required.iter().any(|demand| demand.yes && &*demand.claims[0] == "email_verified"));
+}
+
 #[test]
 fn every_mistake_across_documents_has_its_code_path_and_line() {
     let first = BASE.lines().count() + 1;
@@ -186,6 +273,36 @@ fn every_mistake_across_documents_has_its_code_path_and_line() {
         (BASE.replace("algorithms: [ES256, RS256]", "algorithms: [ES256, HS256]"), "p.yaml:7: IdentityProvider corp: spec.algorithms: HMAC and public-key algorithms cannot be mixed".into()),
         (BASE.replace("{region: region}", "{region: region, name: cn}"), "[attribute_reserved]".into()),
         (BASE.replace("audiences: [data-api]", "audiences: []"), "spec.audiences: name at least one audience".into()),
+        (BASE.replace("  audiences: [data-api]\n", ""), "spec.audiences: name at least one audience, or tokens meant for others would be accepted; the word any alone demands none [missing_field]".into()),
+        (BASE.replace("audiences: [data-api]", "audiences: [any]"), "spec.audiences: this names an audience called any; to demand none, write audiences: any".into()),
+        (BASE.replace("audiences: [data-api]", "audiences: any\n  audienceClaim: azp"), "[audience_conflict]".into()),
+        (BASE.replace("  audiences", "  audienceClaim: []\n  audiences"), "spec.audienceClaim: name a claim".into()),
+        (BASE.replace("  issuer: https://idp.example.com\n", ""), "spec.issuer: name the issuer: the exact iss of its tokens [missing_field]".into()),
+        (BASE.replace("https://idp.example.com", "[]"), "spec.issuer: name the issuer".into()),
+        (BASE.replace("  algorithms: [ES256, RS256]\n", ""), "spec.algorithms: name at least one algorithm".into()),
+        (BASE.replace("https://idp.example.com", "'https://login.microsoftonline.com/{tenantid}/v2.0'"), "spec.issuer: {tenantid} in an issuer stands for each of tenants, and there are none; name the tenants [issuer_pattern]".into()),
+        (BASE.replace("https://idp.example.com", "'https://idp.example.com/{tenant}'\n  tenants: [a]"), "spec.issuer: an issuer has no braces; only {tenantid} is known".into()),
+        (BASE.replace("  audiences", "  tenants: [a]\n  audiences"), "spec.tenants: no issuer has {tenantid}".into()),
+        (BASE.replace("https://idp.example.com", "'https://idp.example.com/{tenantid}'\n  tenants: [a/b]"), "spec.tenants[0]: a tenant has letters".into()),
+        (BASE.replace("https://idp.example.com", "[https://idp.example.com, https://idp.example.org]"), "spec.issuer: keys are discovered at a single issuer, and there are several; give jwks [keys_source]".into()),
+        (provider("{preset: entra, tenants: [common], audiences: [a]}"), "spec.tenants[0]: a tenant of Entra is written as its GUID in lower case".into()),
+        (provider("{preset: entra, tenants: [AAAABBBB-0000-cccc-1111-dddd2222eeee], audiences: [a]}"), "spec.tenants[0]: a tenant of Entra".into()),
+        (provider("{preset: entra, audiences: [a]}"), "name the tenants [issuer_pattern]".into()),
+        (provider("{preset: entra, tenants: [aaaabbbb-0000-cccc-1111-dddd2222eeee]}"), "spec.audiences: name at least one audience".into()),
+        (provider("{preset: okta, audiences: [a]}"), "spec.issuer: name the issuer".into()),
+        (provider("{preset: github-actions, audiences: [a]}"), "spec.requiredClaims: every repository of GitHub has tokens of this issuer".into()),
+        (provider("{preset: github-actions, audiences: [a], requiredClaims: [repository_owner_id]}"), "[shared_issuer]".into()),
+        (provider("{preset: spiffe, audiences: [a], jwks: {uri: 'https://x'}}"), "spec.trustDomain: name the trust domain".into()),
+        (provider("{preset: spiffe, trustDomain: 'spiffe://x', audiences: [a], jwks: {uri: 'https://x'}}"), "spec.trustDomain: a trust domain is its bare name".into()),
+        (provider("{preset: spiffe, trustDomain: x, audiences: [a]}"), "spec.issuer: the issuer is no URL, so its keys cannot be discovered; give jwks".into()),
+        (format!("{}---\nkind: IdentityProvider\nmetadata: {{name: twin}}\nspec: {{issuer: [https://b.example, https://idp.example.com], audiences: [a], algorithms: [ES256], jwks: {{uri: 'https://x'}}}}\n", BASE), "spec.issuer: IdentityProvider \"corp\" already has this issuer, https://idp.example.com [duplicate_issuer]".into()),
+        (BASE.replace("  audiences", "  tokenTypes: []\n  audiences"), "spec.tokenTypes: name the types".into()),
+        (BASE.replace("  audiences", "  tokenTypes: ['at jwt']\n  audiences"), "spec.tokenTypes: name the types".into()),
+        (BASE.replace("  audiences", "  requiredClaims: ['']\n  audiences"), "spec.requiredClaims: a claim has a name".into()),
+        (BASE.replace("  audiences", "  requiredClaims: [[]]\n  audiences"), "spec.requiredClaims: a claim has a name".into()),
+        (BASE.replace("  audiences", "  delegation: {scopePrefix: ''}\n  audiences"), "spec.delegation.scopePrefix: an empty prefix".into()),
+        (BASE.replace("  audiences", "  delegation: {actor: azp}\n  audiences"), "warning: IdentityProvider corp: spec.delegation.actor: the claim \"azp\" is text".into()),
+        (BASE.replace("  audiences", "  jwks: {keepLastGood: 31d}\n  audiences"), "spec.jwks.keepLastGood".into()),
         (BASE.replace("  audiences", "  clockSkew: 11m\n  audiences"), "spec.clockSkew".into()),
         (BASE.replace("  audiences", "  jwks: {uri: 'https://x', file: y}\n  audiences"), "[keys_source]".into()),
         (BASE.replace("  audiences", "  jwks: {uri: 'http://x'}\n  audiences"), "[keys_insecure]".into()),

@@ -108,6 +108,15 @@ text_type! {
     }
 }
 
+impl ClaimPath {
+    /// As it is written in documents.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let segments = self.0.iter().map(|segment| segment.replace('\\', "\\\\").replace('.', "\\."));
+        segments.collect::<Vec<_>>().join(".")
+    }
+}
+
 /// One value, or a list of values.
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
 #[schemars(untagged)]

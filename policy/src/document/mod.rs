@@ -13,6 +13,7 @@ mod diagnostic;
 pub mod identity_provider;
 mod mistakes;
 pub mod policy_test;
+mod preset;
 pub mod schema;
 pub mod suggest;
 mod yaml;
@@ -221,7 +222,12 @@ fn document(
     }
     let spec = members.swap_remove("spec").unwrap_or(Value::Null);
     match mistakes::read(kind, spec) {
-        Ok(spec) => Ok(Document { kind, name: metadata.name, file: at.file, line: at.line, spec, lines }),
+        Ok(mut spec) => {
+            if let Spec::IdentityProvider(provider) = &mut spec {
+                provider.fill();
+            }
+            Ok(Document { kind, name: metadata.name, file: at.file, line: at.line, spec, lines })
+        }
         Err(all) => {
             let one = |mistake: mistakes::Mistake| Diagnostic {
                 line: lines.line(&mistake.path),

@@ -2,7 +2,7 @@
 
 use super::{
     API_VERSION, AccessBinding, AccessKey, AccessRestriction, AccessRole, DataService, IdentityProvider, Kind,
-    PolicyTest,
+    PolicyTest, identity_provider::Preset,
 };
 use schemars::schema_for;
 use serde_json::Value;
@@ -47,6 +47,14 @@ pub fn reference_markdown() -> String {
         if definition.get("anyOf").is_none() {
             section(&mut out, name, definition, &all);
         }
+    }
+    out.push_str(
+        "# Presets\n\nWhat each `preset` of an `IdentityProvider` fills in, as if it stood in the `spec`. What the document says \
+         counts; of `requiredClaims`, a demand of the document takes the place of the preset's on the same claim, and the \
+         others stay. A `jwks` goes with the `issuer` beside it, and is left out where the document names another.\n\n",
+    );
+    for preset in Preset::ALL {
+        let _ = write!(out, "## {}\n\n```yaml\n{}```\n\n", preset.as_str(), preset.text());
     }
     let end = out.trim_end().len();
     out.truncate(end);

@@ -68,6 +68,26 @@ fn every_mistake_of_form_has_its_code_path_and_line() {
             "p.yaml:4: AccessBinding b: spec.from: a moment is written as RFC 3339 with its offset, such as 2026-01-31T12:00:00Z; a date alone is not enough [invalid_value]",
         ),
         (
+            "kind: IdentityProvider\nmetadata: {name: i}\nspec: {issuer: x, audiences: a, algorithms: [ES256]}\n",
+            "spec.audiences: audiences is a list; only the word any stands alone, and demands no audience [invalid_value]",
+        ),
+        (
+            "kind: IdentityProvider\nmetadata: {name: i}\nspec: {preset: entar, audiences: [a]}\n",
+            "spec.preset: unknown value; use one of entra, entra-v1, okta,",
+        ),
+        (
+            "kind: IdentityProvider\nmetadata: {name: i}\nspec: {preset: google, requiredClaims: {hd: }}\n",
+            "spec.requiredClaims: a required claim has an allowed value, or a list of them",
+        ),
+        (
+            "kind: IdentityProvider\nmetadata: {name: i}\nspec: {preset: google, requiredClaims: {hd: [1.5]}}\n",
+            "spec.requiredClaims: a required claim has an allowed value, or a list of them",
+        ),
+        (
+            "kind: IdentityProvider\nmetadata: {name: i}\nspec: {preset: google, requiredClaims: hd}\n",
+            "spec.requiredClaims: requiredClaims is a list of names, a mapping",
+        ),
+        (
             "kind: IdentityProvider\nmetadata: {name: i}\nspec: {issuer: x, audiences: [a], algorithms: [none]}\n",
             "p.yaml:4: IdentityProvider i: spec.algorithms[0]: unknown value",
         ),

@@ -149,7 +149,7 @@ fn denied(denial: Denial, verified: &Principal) -> Denied {
 }
 
 /// The first 16 hex digits of the token's SHA-256.
-fn fingerprint(token: &str) -> Name {
+pub(super) fn fingerprint(token: &str) -> Name {
     use std::fmt::Write;
     let mut text = String::with_capacity(16);
     for byte in Sha256::digest(token).iter().take(8) {

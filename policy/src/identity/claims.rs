@@ -1,6 +1,6 @@
 //! Verified claims → the parts of a principal.
 
-use super::{Agent, Attribute, Principal, json::Json, jws::invalid, name::is_exact};
+use super::{Agent, Attribute, Principal, json::Json, jws::invalid, name::is_exact, scopes};
 use crate::{
     Name,
     bundle::{ClaimPath, Delegation, Provider, Tables},
@@ -9,7 +9,7 @@ use crate::{
 
 /// Groups, and values of one claim, that a token may bring at most. Leaving some out could leave out the one that a
 /// restriction names, so more are refused.
-const MAX_VALUES: usize = 512;
+pub(super) const MAX_VALUES: usize = 512;
 /// Agents in one delegation chain at most.
 const MAX_AGENTS: usize = 8;
 
@@ -124,7 +124,7 @@ pub(super) fn principal(tables: &Tables, provider: &Provider, claims: &Json<'_>)
     Ok(principal)
 }
 
-fn refused(detail: &'static str) -> Denial {
+fn refused(detail: impl Into<std::borrow::Cow<'static, str>>) -> Denial {
     Denial::new(Code::DelegationDenied, detail)
 }
 
@@ -149,13 +149,22 @@ fn delegation(provider: &Provider, claims: &Json<'_>, principal: &mut Principal)
         None => None,
     };
     let mut next = actor.filter(|actor| **actor != Json::Null);
+    if let (Some(claim), Some(actor)) = (&delegation.actor_claim, next)
+        && !matches!(actor, Json::Object(_))
+    {
+        return Err(refused(format!(
+            "The token's claim '{claim}' is no object with a sub (RFC 8693), and its identity provider says that it holds \
+             the actor (delegation.actor)."
+        )));
+    }
     while let Some(actor) = next {
         if principal.agents.len() >= MAX_AGENTS {
             return Err(refused("The token's delegation chain is longer than 8 agents."));
         }
         if let Some(issuer) = actor.get("iss") {
             let known = issuer.as_str().is_some_and(|issuer| {
-                *issuer == *provider.issuer || provider.agent_issuers.iter().any(|known| **known == *issuer)
+                let own = *issuer == *provider.issuer || provider.more_issuers.iter().any(|own| **own == *issuer);
+                own || provider.agent_issuers.iter().any(|known| **known == *issuer)
             });
             if !known {
                 return Err(refused(
@@ -172,37 +181,7 @@ fn delegation(provider: &Provider, claims: &Json<'_>, principal: &mut Principal)
         // The standard's member name, whatever the top-level claim is called.
         next = actor.get("act").filter(|inner| **inner != Json::Null);
     }
-    if let (Some(claim), Some(prefix)) = (&delegation.scope_claim, &delegation.scope_prefix)
-        && let Some(scopes) = claims.get(claim)
-    {
-        let mut names = Vec::new();
-        match scopes {
-            Json::String(text) => {
-                names.extend(text.split(' ').filter_map(|scope| scope.strip_prefix(&**prefix)).map(Name::from))
-            }
-            Json::Array(items) => {
-                for item in items {
-                    let scope = item.as_str().ok_or_else(|| invalid("The token's scopes are not text."))?;
-                    names.extend(scope.strip_prefix(&**prefix).map(Name::from));
-                }
-            }
-            Json::Null => {}
-            _ => return Err(invalid("The token's scopes are neither text nor a list.")),
-        }
-        if names.len() > MAX_VALUES {
-            return Err(invalid("The token holds more than 512 scopes."));
-        }
-        if !names.iter().all(|name| is_exact(name)) {
-            return Err(invalid(
-                "A scope of the token names a role with white space or invisible characters around it.",
-            ));
-        }
-        if !names.is_empty() {
-            names.sort_unstable();
-            names.dedup();
-            principal.delegated_roles = Some(names);
-        }
-    }
+    principal.delegated_roles = scopes::roles(delegation, claims)?;
     Ok(())
 }
 

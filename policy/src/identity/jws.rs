@@ -66,7 +66,17 @@ impl<'a> Compact<'a> {
         let payload = decode(payload)?;
         let signature = decode(signature)?;
         // A second, independent parser must read the same token; where two differ, someone is being fooled.
-        let second = UntrustedToken::new(text).map_err(|_| malformed())?;
+        let second = UntrustedToken::new(text).map_err(|_| {
+            // Nothing is done with thumbprints, but the second parser reads them, and its trouble is told by its name.
+            if ["x5t", "x5t#S256"].iter().any(|name| json.get(name).is_some()) {
+                invalid(
+                    "The token's header has a certificate thumbprint (x5t or x5t#S256) that is not the base64url of a hash \
+                     (RFC 7515 section 4.1.7).",
+                )
+            } else {
+                malformed()
+            }
+        })?;
         if second.algorithm() != algorithm || second.header().key_id != kid {
             return Err(malformed());
         }
@@ -77,17 +87,19 @@ impl<'a> Compact<'a> {
         Ok(Compact { algorithm, kid, typ, payload, signature: Raw(signature), signed })
     }
 
-    /// Algorithm in the list, exactly one fitting key, good signature.
-    pub(super) fn check_signature(
+    /// The token's algorithm, if it is in the list.
+    pub(super) fn algorithm(&self, algorithms: &[Algorithm]) -> Result<Algorithm, Denial> {
+        algorithm_from_name(&self.algorithm)
+            .filter(|algorithm| algorithms.contains(algorithm))
+            .ok_or_else(|| invalid("The token's algorithm is not one that its identity provider is configured with."))
+    }
+
+    /// The exactly one key that must have signed the token.
+    pub(super) fn key<'k>(
         &self,
-        algorithms: &[Algorithm],
-        keys: &[VerificationKey],
-        host: &dyn Host,
-    ) -> Result<(), Denial> {
-        let algorithm =
-            algorithm_from_name(&self.algorithm).filter(|algorithm| algorithms.contains(algorithm)).ok_or_else(
-                || invalid("The token's algorithm is not one that its identity provider is configured with."),
-            )?;
+        algorithm: Algorithm,
+        keys: &'k [VerificationKey],
+    ) -> Result<&'k VerificationKey, Denial> {
         let mut fitting = keys.iter().filter(|key| {
             fits(algorithm, key) && self.kid.as_deref().is_none_or(|kid| key.kid.as_deref() == Some(kid))
         });
@@ -103,10 +115,16 @@ impl<'a> Compact<'a> {
         if !strong_enough(algorithm, key) {
             return Err(invalid("The key of the token's identity provider is too weak to be relied on."));
         }
-        if !(Hosted { algorithm, host }).verify_signature(&self.signature, key, self.signed) {
-            return Err(invalid("The token's signature is not valid."));
+        Ok(key)
+    }
+
+    /// The signature by this key.
+    pub(super) fn check(&self, algorithm: Algorithm, key: &VerificationKey, host: &dyn Host) -> Result<(), Denial> {
+        if (Hosted { algorithm, host }).verify_signature(&self.signature, key, self.signed) {
+            Ok(())
+        } else {
+            Err(invalid("The token's signature is not valid."))
         }
-        Ok(())
     }
 }
 
@@ -122,6 +140,7 @@ pub fn verify_compact(
     token: &str,
 ) -> Result<Vec<u8>, Denial> {
     let compact = Compact::parse(token)?;
-    compact.check_signature(algorithms, keys, host)?;
+    let algorithm = compact.algorithm(algorithms)?;
+    compact.check(algorithm, compact.key(algorithm, keys)?, host)?;
     Ok(compact.payload)
 }

@@ -29,7 +29,8 @@ pub(super) fn spiffe_id(header: &str) -> Result<Option<&str>, ()> {
     Ok(found)
 }
 
-fn is_spiffe_id(id: &str) -> bool {
+/// True for a well-formed SPIFFE ID, of a trust domain or of a workload in it.
+pub(super) fn is_spiffe_id(id: &str) -> bool {
     let Some(rest) = id.strip_prefix("spiffe://") else { return false };
     let (domain, path) = rest.split_once('/').map_or((rest, None), |(domain, path)| (domain, Some(path)));
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');

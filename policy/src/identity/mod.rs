@@ -4,11 +4,15 @@ mod authenticate;
 mod cache;
 mod claims;
 mod credentials;
+mod demands;
 mod json;
 mod jws;
 mod mesh;
 mod name;
+mod overage;
+mod scopes;
 mod signature;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -22,6 +26,7 @@ pub use doorward_proto::v1::Algorithm;
 pub use jws::{MAX_TOKEN_BYTES, verify_compact};
 pub use name::is_exact;
 pub use signature::{Es384, Es384Signature, algorithm_from_name, algorithm_name, fits, verify_signature, weakness};
+pub use steps::{Checked, Examination, Examined, examine};
 
 /// The verified identity of one request. Missing is missing: never an empty string.
 #[derive(Clone, Debug, Default, PartialEq)]

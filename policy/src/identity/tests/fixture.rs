@@ -221,6 +221,7 @@ pub fn bundle() -> wire::Bundle {
         delegation: Some(wire::Delegation { actor_claim: s("act"), scope_claim: s("scope"), scope_prefix: s("role:") }),
         required_claims: vec![s("sub")],
         agent_issuers: vec![s("https://agents.example")],
+        ..wire::Provider::default()
     };
     let hmac = wire::Provider {
         name: s("hmac"),

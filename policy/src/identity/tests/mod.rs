@@ -1,5 +1,7 @@
 //! What must never authenticate, and what must: each attack by its name.
 
 mod attacks;
+mod demands;
 mod fixture;
+mod presets;
 mod principals;
