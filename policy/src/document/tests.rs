@@ -240,6 +240,28 @@ fn scalars_keep_their_yaml_type_and_keys_stay_text() {
 }
 
 #[test]
+fn numbers_that_would_be_rounded_are_refused() {
+    let code = |number: &str| {
+        let text = format!("{HEAD}kind: AccessRole\nmetadata: {{name: r}}\nspec:\n  lookups: {{a: {number}}}\n");
+        parse_file("p.yaml", &text).diagnostics.first().map(|found| found.code)
+    };
+    for number in ["1.5", "0.10", "+2.5", ".5", "0.30000000000000004", "9223372036854775807", "1e5", "-0.0"] {
+        assert_eq!(code(number), None, "{number}");
+    }
+    for number in [
+        "18446744073709551616",
+        "9007199254740993.0",
+        "0.1000000000000000000000000000000000000001",
+        ".1000000000000000000000000000000000000001",
+        "1e-400",
+        "1e999",
+        ".inf",
+    ] {
+        assert_eq!(code(number), Some("invalid_value"), "{number}");
+    }
+}
+
+#[test]
 fn inline_keys_are_not_printed() {
     let text = format!(
         "{HEAD}kind: IdentityProvider\nmetadata: {{name: i}}\nspec: {{issuer: x, audiences: [a], algorithms: [HS256], jwks: {{inline: {{keys: [{{k: top-secret}}]}}}}}}\n"

@@ -3,6 +3,7 @@
 //! Built on the parser's events, so that duplicate keys are errors and aliases cannot grow without bound. A file is cut
 //! at its `---` lines first: a syntax error in one document leaves the others readable.
 
+use crate::number::Decimal;
 use saphyr::Scalar;
 use saphyr_parser::{Event, Parser};
 use serde_json::{Map, Value};
@@ -163,10 +164,17 @@ impl Builder {
                 self.count(1)?;
                 let path = self.path();
                 self.place(path, line);
+                let written = text.clone();
                 let value = match Scalar::parse_from_cow_and_metadata(text, style, tag.as_ref()) {
                     Some(Scalar::Null) => Value::Null,
                     Some(Scalar::Boolean(value)) => Value::Bool(value),
                     Some(Scalar::Integer(value)) => Value::from(value),
+                    // What a policy says is enforced as it is written, so nothing is rounded on the way.
+                    Some(Scalar::FloatingPoint(_)) if rounded(&written) => {
+                        let message =
+                            "the number would be rounded: write it with at most 15 digits, or 64-bit integers whole";
+                        return Err(("invalid_value", message.to_owned()));
+                    }
                     Some(Scalar::FloatingPoint(value)) => {
                         serde_json::Number::from_f64(value.into_inner()).map(Value::Number).ok_or_else(|| {
                             ("invalid_value", "a number must be finite; quote it if it is text".to_owned())
@@ -248,6 +256,17 @@ fn size(value: &Value) -> usize {
         Value::Array(items) => items.iter().map(size).sum(),
         Value::Object(items) => items.values().map(size).sum(),
         _ => 0,
+    }
+}
+
+/// True if a double does not give the number back that is written.
+fn rounded(text: &str) -> bool {
+    let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).skip_while(|digit| *digit == b'0').count();
+    match Decimal::parse(text.trim_start_matches('+')) {
+        Some(number) => !number.is_double(),
+        // YAML writes some numbers otherwise, such as `.5` and `.inf`.
+        None => digits > 15 || mantissa.len() != text.len(),
     }
 }
 
