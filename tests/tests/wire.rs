@@ -274,6 +274,24 @@ fn the_clients_own_filter_stays_inside_the_policys() {
 }
 
 #[test]
+fn a_record_by_its_key_comes_bare_and_one_out_of_reach_looks_like_none() {
+    let e = env();
+    let shop = e.stack.shop.table("customers");
+    let of = |region: &str| shop.rows.iter().find(|row| row["region"] == region).unwrap()["id"].clone();
+    let ask = |id: &str| e.ask("analyst", &format!("{CUSTOMERS}/{id}?fields=id,city"));
+    let mine = ask(&of("west").to_string());
+    assert_eq!((mine.status, &mine.json()["id"]), (200, &of("west")), "{}", mine.text());
+    assert_eq!(mine.json().as_object().unwrap().len(), 2);
+    let (hidden, missing) = (ask(&of("east").to_string()), ask("999999"));
+    hidden.denied(404, "not_found");
+    let told = |answer: &Response| {
+        let id = answer.json()["decision_id"].as_str().unwrap().to_owned();
+        answer.text().replace(&id, "ID")
+    };
+    assert_eq!((missing.status, told(&missing)), (404, told(&hidden)));
+}
+
+#[test]
 fn every_code_that_a_request_can_get() {
     let e = env();
     let s = &e.stack;
