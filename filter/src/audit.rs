@@ -236,6 +236,10 @@ impl Emitter {
     /// root's.
     pub fn flush(&mut self, cluster: &str, now: u64) {
         if self.queue.is_empty() {
+            // Its end mark goes only over a stream that is open when the VM ends.
+            if self.is_noted && self.link.open(cluster, now) {
+                self.sent = 0;
+            }
             self.heard_at = now;
             return;
         }
@@ -258,9 +262,6 @@ impl Emitter {
     /// not be sent.
     pub fn end(&mut self, cluster: &str, now: u64) -> bool {
         self.flush(cluster, now);
-        if self.is_noted {
-            self.link.open(cluster, now);
-        }
         if self.link.is_open()
             && let Some(batch) = self.next_batch(true)
         {

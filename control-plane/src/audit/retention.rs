@@ -259,7 +259,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (log, state) = Log::open(&dir.path().join("audit.redb")).unwrap();
         let mut writer = Writer::new(Arc::clone(&log), state, Arc::default());
-        let mut announce = |writer: &mut Writer, name: &str, process, end| {
+        let announce = |writer: &mut Writer, name: &str, process, end| {
             let mut pending = writer.pending();
             let emitter = name.to_owned();
             pending.append(&Batch { emitter, process, end, announces: true, ..Batch::default() });
