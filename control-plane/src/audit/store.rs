@@ -105,6 +105,7 @@ pub(super) enum Job {
     Append { owner: Owner, emitter: String, records: Vec<Checked>, end: bool, reply: oneshot::Sender<Appended> },
     Sequence { emitter: String, reply: oneshot::Sender<u64> },
     Prune { received_before: i64 },
+    Probe,
 }
 
 /// The log. Cheap to clone; the writer thread ends when the last clone is gone.
@@ -132,7 +133,17 @@ impl Store {
             head: watch::Sender::new(0),
             healthy: AtomicBool::new(true),
         });
-        let state = log.reopen()?;
+        // A disk that is full or read-only must not keep policy from being served: the log says that it cannot be written,
+        // and is opened once it can.
+        let state = match log.reopen() {
+            Ok(state) => Some(state),
+            Err(StoreError::Database { source, path }) if matches!(*source, redb::Error::Io(_)) => {
+                tracing::error!(path = %path.display(), error = %source, "the audit log cannot be opened yet; no record is acknowledged");
+                log.set_healthy(false);
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let (jobs, queue) = mpsc::channel(MAX_WAITING);
         let (ended, end) = oneshot::channel();
         let shared = Arc::clone(&log);
@@ -180,6 +191,12 @@ impl Store {
     pub async fn prune(&self, received_before: i64) {
         // Without a writer the process is ending.
         let _ = self.jobs.send(Job::Prune { received_before }).await;
+    }
+
+    /// Tries to write, so that a log that could not be written is known to be well again also if no record comes.
+    pub async fn probe(&self) {
+        // Without a writer the process is ending.
+        let _ = self.jobs.send(Job::Probe).await;
     }
 
     /// Cursor of the newest durable record, as it grows.

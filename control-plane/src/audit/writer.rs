@@ -120,8 +120,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(log: Arc<Log>, state: State, metrics: Arc<Metrics>) -> Self {
-        Self { log, state, metrics, broken: false }
+    /// Without a state the log is yet to be opened.
+    pub(super) fn new(log: Arc<Log>, state: Option<State>, metrics: Arc<Metrics>) -> Self {
+        let broken = state.is_none();
+        Self { log, state: state.unwrap_or_default(), metrics, broken }
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
@@ -139,6 +141,7 @@ impl Writer {
                         let _ = reply.send(self.sequence(&emitter));
                     }
                     Job::Prune { received_before } => self.prune(received_before),
+                    Job::Probe => self.probe(),
                 }
                 if count < COMMIT_RECORDS {
                     next = queue.try_recv().ok();
@@ -244,6 +247,24 @@ impl Writer {
         transaction.commit().map_err(|e| self.log.error(e))?;
         self.log.set_healthy(true);
         Ok(())
+    }
+
+    fn probe(&mut self) {
+        let written = self.recover().and_then(|()| {
+            let transaction = self.log.database()?.begin_write().map_err(|e| self.log.error(e))?;
+            {
+                // All of them: whoever opens the log takes it that they came into being together.
+                transaction.open_table(RECORDS).map_err(|e| self.log.error(e))?;
+                transaction.open_table(EMITTERS).map_err(|e| self.log.error(e))?;
+                let mut meta = transaction.open_table(META).map_err(|e| self.log.error(e))?;
+                meta.insert("next_cursor", self.state.next).map_err(|e| self.log.error(e))?;
+            }
+            transaction.commit().map_err(|e| self.log.error(e))
+        });
+        match written {
+            Ok(()) => self.log.set_healthy(true),
+            Err(error) => self.fail(&error),
+        }
     }
 
     fn prune(&mut self, received_before: i64) {
