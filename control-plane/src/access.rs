@@ -4,12 +4,23 @@
 //! name has which role is said on the command line or in a file. Without client certificates nobody can be told apart, so
 //! everybody may do everything; `doorward serve` then listens on the loopback only, unless told otherwise.
 
-use std::{fmt, path::Path, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use anyhow::{Context as _, bail};
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Status};
+use x509_cert::der::Decode as _;
+
+use crate::{clock::now_seconds, connections::Peer};
 
 /// Names of one certificate that are looked at.
 const MAX_NAMES: usize = 64;
@@ -106,7 +117,7 @@ enum Name {
 }
 
 /// Who a client is: nobody in particular, where there are no client certificates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Owner(pub(crate) [u8; 32]);
 
 /// A client whose certificate was verified.
@@ -149,6 +160,10 @@ impl Client {
         }
         Ok(Self(names))
     }
+
+    fn owner(&self) -> Owner {
+        Owner(Sha256::digest(self.to_string()).into())
+    }
 }
 
 /// The rules of the port.
@@ -172,9 +187,14 @@ impl Access {
     /// Whether the client of this request has one of these roles, and which identity it has.
     pub fn check<T>(&self, request: &Request<T>, roles: &[Role]) -> Result<Owner, Status> {
         let Some(grants) = &self.grants else { return Ok(Owner::default()) };
-        let certificates = request.peer_certs();
-        let first = certificates.as_ref().and_then(|chain| chain.first());
-        judged(grants, first, roles).inspect_err(|status| {
+        let peer = request.extensions().get::<Peer>();
+        judged(grants, peer.and_then(Peer::certificate), roles).inspect_err(|status| {
+            // Once a second at most: a client may ask as often as it likes.
+            static SAID: AtomicI64 = AtomicI64::new(0);
+            let now = now_seconds();
+            if SAID.swap(now, Ordering::Relaxed) == now {
+                return;
+            }
             tracing::warn!(code = ?status.code(), reason = status.message(), "a client was refused");
         })
     }
@@ -193,7 +213,18 @@ fn judged(grants: &[Grant], certificate: Option<&CertificateDer<'_>>, roles: &[R
             "{client} does not have the role {needed}; whoever runs the control plane can give it with --client"
         )));
     }
-    Ok(Owner(Sha256::digest(client.to_string()).into()))
+    Ok(client.owner())
+}
+
+/// Which client this certificate is of; none, if it names nobody.
+pub fn owner(certificate: &CertificateDer<'static>) -> Option<Owner> {
+    Client::of(certificate).ok().map(|client| client.owner())
+}
+
+/// When this certificate ends, in Unix seconds; none, if that cannot be read.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
+    i64::try_from(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs()).ok()
 }
 
 /// The grants of a file: `ROLE=NAME` lines; `#` begins a comment.
@@ -317,6 +348,17 @@ mod tests {
         assert_eq!(missing.code(), tonic::Code::Unauthenticated);
         let junk = judged(&[], Some(&CertificateDer::from(vec![1, 2, 3])), &[Role::Proxy]).unwrap_err();
         assert_eq!(junk.code(), tonic::Code::Unauthenticated);
+    }
+
+    #[test]
+    fn the_end_of_a_certificate_is_read_in_both_forms_of_time() {
+        for (year, seconds) in [(2030, 1_893_456_000), (2075, 3_313_526_400)] {
+            let mut params = CertificateParams::new(vec!["a.corp".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            assert_eq!(not_after(certificate.der()), Some(seconds));
+        }
+        assert_eq!(not_after(&CertificateDer::from(vec![0x30, 0])), None);
     }
 
     #[test]

@@ -34,6 +34,8 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 const MIN_REFRESH: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// Fetches at one time.
+const MAX_FETCHES: usize = 16;
 /// Sources at most; more providers than this are not fetched.
 const MAX_SOURCES: usize = 1_000;
 
@@ -303,7 +305,9 @@ impl KeySets {
                 // Several sets may be of one host, and a set that recovered must show as such.
                 self.metrics.jwks_unusable.clear();
                 for (source, entry) in entries.sources.iter_mut().filter(|(_, entry)| !entry.fetching) {
-                    if entry.due <= now {
+                    if entry.due <= now && fetches.len() >= MAX_FETCHES {
+                        // Each has a connection, that is a file descriptor. The end of one wakes this loop.
+                    } else if entry.due <= now {
                         entry.fetching = true;
                         let (keys, source) = (Arc::clone(&self), source.clone());
                         fetches.spawn(async move {

@@ -1,7 +1,8 @@
 //! The Doorward control plane and command line.
 //!
 //! Dependencies point inward: [`policies`] turns documents into a signed bundle and knows no gRPC; [`audit`] stores and
-//! reads records; [`push`] and [`admin`] serve both; [`access`] says to whom; [`server`] wires them and watches that none of its tasks dies;
+//! reads records; [`push`] and [`admin`] serve both; [`access`] says to whom; [`connections`] and [`streams`] bound
+//! how much of it one client gets; [`server`] wires them and watches that none of its tasks dies;
 //! [`cli`] is what a person types.
 
 pub mod access;
@@ -9,6 +10,7 @@ pub mod admin;
 pub mod audit;
 pub mod cli;
 pub mod clock;
+pub mod connections;
 pub mod host;
 pub mod jwks;
 pub mod metrics;
@@ -17,3 +19,4 @@ pub mod private;
 pub mod push;
 pub mod server;
 pub mod signing;
+pub mod streams;

@@ -28,6 +28,10 @@ pub struct Metrics {
     pub tails: Gauge,
     /// Connected proxies.
     pub proxies: Gauge,
+    /// Connections with requests.
+    pub connections: Gauge,
+    /// Connections and streams refused or cut, by reason.
+    pub connections_refused: Family<Labels, Counter>,
     /// Proxies' answers to updates, by outcome.
     pub updates: Family<Labels, Counter>,
     /// Epoch of the policy in force.
@@ -40,6 +44,8 @@ pub struct Metrics {
     pub diagnostics: Family<Labels, Gauge>,
     /// Documents held at their last good version.
     pub held_documents: Gauge,
+    /// 1 while the policy in force is not on the disk.
+    pub unstored: Gauge,
     /// Seconds since each key set was fetched, by its host.
     pub jwks_age: Family<Labels, Gauge<f64, AtomicU64>>,
     /// 1 for hosts with a key set of which no key can be used, whether or not the last good set stands in.
@@ -76,6 +82,12 @@ impl Default for Metrics {
             ),
             tails: metric!("audit_tails", "Open tails of the audit log", Gauge::default()),
             proxies: metric!("proxies_connected", "Connected proxies", Gauge::default()),
+            connections: metric!("connections", "Connections that have made a request", Gauge::default()),
+            connections_refused: metric!(
+                "connections_refused",
+                "Connections and streams refused or cut, by reason",
+                Family::default()
+            ),
             updates: metric!("policy_results", "Answers of proxies to policy updates, by outcome", Family::default()),
             epoch: metric!("policy_epoch", "Epoch of the policy in force", Gauge::default()),
             expires: metric!("policy_expires_timestamp_seconds", "When the policy in force expires", Gauge::default()),
@@ -88,6 +100,11 @@ impl Default for Metrics {
             held_documents: metric!(
                 "policy_documents_held",
                 "Documents held at their last good version",
+                Gauge::default()
+            ),
+            unstored: metric!(
+                "policy_unstored",
+                "1 while the policy in force cannot be stored and a restart would not find it",
                 Gauge::default()
             ),
             jwks_age: metric!("jwks_age_seconds", "Age of each key set, by host", Family::default()),

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::Result,
+    io::{ErrorKind, Result},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
@@ -14,7 +14,14 @@ const OTHERS: u32 = 0o077;
 /// Creates the file if it does not exist, and takes what rights others have on it away, whatever the directory and the umask
 /// would give them.
 pub fn keep(path: &Path) -> Result<()> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    // Without `create` first: on a disk without room, or mounted read-only, what is there is to be opened all the same.
+    let file = match OpenOptions::new().append(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            OpenOptions::new().create(true).append(true).mode(0o600).open(path)?
+        }
+        Err(error) => return Err(error),
+    };
     let mode = file.metadata()?.permissions().mode();
     if mode & OTHERS != 0
         && let Err(error) = file.set_permissions(Permissions::from_mode(mode & 0o700))

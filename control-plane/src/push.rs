@@ -5,14 +5,16 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use doorward_proto::v1::{
-    Hello, Outcome, PolicyUpdate, ProxyIdentity, ProxyStatus, SubscribeRequest, UpdateResult,
+    Hello, Outcome, PolicyUpdate, ProxyStatus, SubscribeRequest, UpdateResult,
     policy_discovery_server::PolicyDiscovery, subscribe_request::Message,
 };
+use prost::Message as _;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
@@ -24,6 +26,7 @@ use crate::{
     access::{Access, Owner, Role},
     audit::{ingest, store::Store},
     clock::{self, now_micros},
+    connections::{Client, Peer, may_take},
     metrics::Metrics,
     policies::Published,
 };
@@ -37,14 +40,22 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams end after an hour and up to a tenth more, so that load spreads over replicas.
 const MAX_AGE: Duration = Duration::from_secs(3600);
-/// Proxies that are remembered, the connected ones among them.
-const MAX_REMEMBERED: usize = 10_000;
-/// What is remembered of each text that a proxy sends.
+/// A proxy answers every update. One that does not, does not read either, and what waits for it takes memory.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Proxies that are remembered, the connected ones among them. One client has at most half of what is free.
+const MAX_REMEMBERED: usize = 20_000;
+/// What is remembered of each text in a proxy's answer.
 const MAX_TEXT_BYTES: usize = 1024;
-const MAX_LABELS: usize = 64;
+/// Texts of a hello.
+const MAX_NAME_BYTES: usize = 256;
+const MAX_ID_BYTES: usize = 128;
+const MAX_LABELS: usize = 16;
+const MAX_LABEL_NAME_BYTES: usize = 64;
 /// SHA-256.
 const DIGEST_BYTES: usize = 32;
-const MAX_NODE_BYTES: usize = 256;
+/// Proxies in one answer at most, and bytes after which no further one is added: clients take four megabytes.
+const PAGE: usize = 1_000;
+const PAGE_BYTES: usize = 1 << 20;
 
 /// The newest policy, or none yet.
 pub type PolicyWatch = watch::Receiver<Option<Arc<Published>>>;
@@ -52,11 +63,18 @@ pub type PolicyWatch = watch::Receiver<Option<Arc<Published>>>;
 /// All proxies that connected, by node.
 #[derive(Default)]
 pub struct Registry {
-    proxies: Mutex<BTreeMap<String, Entry>>,
+    proxies: Mutex<Proxies>,
 }
 
 #[derive(Default)]
+struct Proxies {
+    by_node: BTreeMap<String, Entry>,
+    /// How many of them each client has.
+    counts: BTreeMap<Client, usize>,
+}
+
 struct Entry {
+    client: Client,
     status: ProxyStatus,
     /// Which stream speaks for the node: a new one replaces an old one that has not noticed its end.
     stream: u64,
@@ -64,43 +82,80 @@ struct Entry {
     pushed_micros: i64,
 }
 
+impl Proxies {
+    fn count(&self, client: Client) -> usize {
+        self.counts.get(&client).copied().unwrap_or(0)
+    }
+
+    fn forget(&mut self, node: &str) -> Option<Entry> {
+        let entry = self.by_node.remove(node)?;
+        if let Some(count) = self.counts.get_mut(&entry.client) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&entry.client);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Room for one more node of this client, if need be in place of one that is gone: of its own, or of a client that has
+    /// more.
+    fn has_room(&mut self, client: Client) -> bool {
+        let own = self.count(client);
+        if may_take(own, self.by_node.len(), MAX_REMEMBERED) {
+            return true;
+        }
+        let gone = self.by_node.iter().filter(|(_, entry)| !entry.status.connected);
+        let gone = gone.filter(|(_, entry)| entry.client == client || self.count(entry.client) > own);
+        let oldest = gone.min_by_key(|(_, entry)| entry.status.last_seen_micros).map(|(node, _)| node.clone());
+        oldest.is_some_and(|node| self.forget(&node).is_some())
+    }
+}
+
 impl Registry {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Proxies> {
         self.proxies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of the stream that now speaks for the node; none if there is no room for another node.
-    fn connect(&self, node: &str, hello: &Hello) -> Option<u64> {
+    /// The number of the stream that now speaks for the node; none if there is no room for another node of this client.
+    fn connect(&self, client: Client, node: &str, hello: &Hello) -> Option<u64> {
         let mut proxies = self.lock();
-        if proxies.len() >= MAX_REMEMBERED && !proxies.contains_key(node) {
-            let oldest =
-                proxies.iter().filter(|(_, e)| !e.status.connected).min_by_key(|(_, e)| e.status.last_seen_micros);
-            let oldest = oldest.map(|(name, _)| name.clone())?;
-            proxies.remove(&oldest);
+        let known = proxies.forget(node);
+        if known.as_ref().is_none_or(|known| known.client != client) && !proxies.has_room(client) {
+            if let Some(known) = known {
+                *proxies.counts.entry(known.client).or_default() += 1;
+                proxies.by_node.insert(node.to_owned(), known);
+            }
+            return None;
         }
-        let entry = proxies.entry(node.to_owned()).or_default();
-        entry.stream += 1;
-        entry.status = ProxyStatus {
-            proxy: hello.proxy.clone().map(bounded),
+        let (stream, status, pushed_epoch, pushed_micros) = known.map_or_else(Default::default, |known| {
+            (known.stream, known.status, known.pushed_epoch, known.pushed_micros)
+        });
+        let status = ProxyStatus {
+            proxy: hello.proxy.clone(),
             scope: hello.scope.clone(),
-            digest: hello.digest.iter().copied().take(DIGEST_BYTES).collect(),
+            digest: hello.digest.clone(),
             epoch: hello.epoch,
             connected_at_micros: now_micros(),
             last_seen_micros: now_micros(),
             connected: true,
-            ..std::mem::take(&mut entry.status)
+            ..status
         };
-        Some(entry.stream)
+        let stream = stream + 1;
+        *proxies.counts.entry(client).or_default() += 1;
+        proxies.by_node.insert(node.to_owned(), Entry { client, status, stream, pushed_epoch, pushed_micros });
+        Some(stream)
     }
 
     fn update(&self, node: &str, stream: u64, change: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.lock().get_mut(node).filter(|entry| entry.stream == stream) {
+        if let Some(entry) = self.lock().by_node.get_mut(node).filter(|entry| entry.stream == stream) {
             change(entry);
         }
     }
 
-    /// Every known proxy, connected or not, by node; `current` says whether it enforces `newest`.
-    pub fn list(&self, newest: Option<&Published>) -> Vec<ProxyStatus> {
+    /// Known proxies, connected or not, by node, from the one after this; and where to go on. `current` says whether one
+    /// enforces `newest`.
+    pub fn page(&self, newest: Option<&Published>, after: &str, size: usize) -> (Vec<ProxyStatus>, Option<String>) {
         let now = now_micros();
         let status = |entry: &Entry| {
             let current = newest.is_some_and(|newest| entry.status.digest == newest.digest);
@@ -110,26 +165,52 @@ impl Registry {
                 if waits { u64::try_from(now - entry.pushed_micros).unwrap_or(0) } else { entry.status.lag_micros };
             ProxyStatus { current, lag_micros, ..entry.status.clone() }
         };
-        self.lock().values().map(status).collect()
+        let proxies = self.lock();
+        let mut rest = proxies.by_node.range::<str, _>((Bound::Excluded(after), Bound::Unbounded)).peekable();
+        let (mut page, mut bytes, mut last) = (Vec::new(), 0, None);
+        while page.len() < size.clamp(1, PAGE)
+            && bytes < PAGE_BYTES
+            && let Some((node, entry)) = rest.next()
+        {
+            let status = status(entry);
+            bytes += status.encoded_len();
+            page.push(status);
+            last = Some(node);
+        }
+        let next = last.filter(|_| rest.peek().is_some()).cloned();
+        (page, next)
     }
 }
 
-/// Bounds what is remembered of a proxy, whatever it sent.
-fn bounded(mut proxy: ProxyIdentity) -> ProxyIdentity {
-    proxy.labels.truncate(MAX_LABELS);
-    let labels = proxy.labels.iter_mut().flat_map(|label| [&mut label.name, &mut label.value]);
-    let texts = [
-        &mut proxy.node,
-        &mut proxy.cluster,
-        &mut proxy.build,
-        &mut proxy.boot_id,
-        &mut proxy.process,
-        &mut proxy.emitter,
-    ];
-    for text in texts.into_iter().chain(labels) {
-        cut(text);
+/// What is wrong with the form of a hello. What is taken is remembered, and shown to others.
+fn wrong(hello: &Hello) -> Option<String> {
+    let proxy = hello.proxy.clone().unwrap_or_default();
+    if proxy.node.is_empty() || proxy.node.contains(char::is_control) {
+        return Some("the hello names no usable node; set Envoy's node.id (at most 256 bytes)".into());
     }
-    proxy
+    let names = [
+        ("node", &proxy.node, MAX_NAME_BYTES),
+        ("cluster", &proxy.cluster, MAX_NAME_BYTES),
+        ("build", &proxy.build, MAX_ID_BYTES),
+        ("boot_id", &proxy.boot_id, MAX_ID_BYTES),
+        ("process", &proxy.process, MAX_ID_BYTES),
+        ("emitter", &proxy.emitter, MAX_NAME_BYTES + MAX_ID_BYTES),
+    ];
+    let labels = proxy.labels.iter().flat_map(|label| {
+        [("labels.name", &label.name, MAX_LABEL_NAME_BYTES), ("labels.value", &label.value, MAX_NAME_BYTES)]
+    });
+    for (field, text, most) in names.into_iter().chain(labels) {
+        if text.len() > most {
+            return Some(format!("`{field}` of the hello has {} bytes; at most {most} are taken", text.len()));
+        }
+    }
+    if proxy.labels.len() > MAX_LABELS {
+        return Some(format!("the hello has {} labels; at most {MAX_LABELS} are taken", proxy.labels.len()));
+    }
+    if !hello.digest.is_empty() && hello.digest.len() != DIGEST_BYTES {
+        return Some(format!("`digest` of the hello has {} bytes; a digest has {DIGEST_BYTES}", hello.digest.len()));
+    }
+    None
 }
 
 fn cut(text: &mut String) {
@@ -163,8 +244,10 @@ impl PolicyDiscovery for Push {
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let owner = self.access.check(&request, &[Role::Proxy])?;
+        let client = request.extensions().get::<Peer>().map_or(Client::Named(Owner::default()), Peer::client);
         let (updates, stream) = mpsc::channel(2);
         let subscription = Subscription {
+            client,
             scope: self.scope.clone(),
             policy: self.policy.clone(),
             audit: self.audit.clone(),
@@ -186,6 +269,7 @@ impl PolicyDiscovery for Push {
 }
 
 struct Subscription {
+    client: Client,
     scope: String,
     policy: PolicyWatch,
     audit: Store,
@@ -219,6 +303,10 @@ impl Drop for Connection {
 impl Subscription {
     async fn hello(&mut self) -> Result<Hello, Status> {
         let first = timeout(HELLO_TIMEOUT, self.requests.next()).await;
+        if let Ok(Some(Err(status))) = first {
+            // Too large, say.
+            return Err(status);
+        }
         let Ok(Some(Ok(SubscribeRequest { message: Some(Message::Hello(hello)) }))) = first else {
             return Err(Status::invalid_argument(
                 "the first message of a subscription must be a hello, within ten seconds",
@@ -237,11 +325,8 @@ impl Subscription {
                 self.scope
             )));
         }
-        let node = hello.proxy.as_ref().map_or("", |proxy| proxy.node.as_str());
-        if node.is_empty() || node.len() > MAX_NODE_BYTES || node.contains(char::is_control) {
-            return Err(Status::invalid_argument(
-                "the hello names no usable node; set Envoy's node.id (at most 256 bytes)",
-            ));
+        if let Some(problem) = wrong(&hello) {
+            return Err(Status::invalid_argument(problem));
         }
         Ok(hello)
     }
@@ -249,9 +334,9 @@ impl Subscription {
     async fn run(mut self) -> Result<(), Status> {
         let hello = self.hello().await?;
         let node = hello.proxy.as_ref().map(|proxy| proxy.node.clone()).unwrap_or_default();
-        let Some(stream) = self.registry.connect(&node, &hello) else {
+        let Some(stream) = self.registry.connect(self.client, &node, &hello) else {
             return Err(Status::resource_exhausted(format!(
-                "{MAX_REMEMBERED} proxies are connected; this control plane takes no further one"
+                "this client has as many nodes as are left for all others, of {MAX_REMEMBERED}; it gets no further one"
             )));
         };
         self.metrics.proxies.inc();
@@ -266,6 +351,7 @@ impl Subscription {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = sleep_until(Instant::now() + MAX_AGE.mul_f64(1.0 + rand::random::<f64>() / 10.0));
         tokio::pin!(end);
+        let mut unanswered: Option<Instant> = None;
         // The first tick of an interval is immediate: it answers the hello, with the policy or with a heartbeat.
         loop {
             tokio::select! {
@@ -273,17 +359,27 @@ impl Subscription {
                 () = &mut end => return Ok(()),
                 () = self.updates.closed() => return Ok(()),
                 request = self.requests.next() => match request {
-                    Some(Ok(request)) => self.answered(&connection, request)?,
+                    Some(Ok(request)) => {
+                        self.answered(&connection, request)?;
+                        unanswered = None;
+                    }
                     Some(Err(_)) | None => return Ok(()),
                 },
                 changed = self.policy.changed() => {
                     if changed.is_err() {
                         return Ok(());
                     }
-                    self.offer(&connection, &mut held, &mut nonces).await?;
+                    if self.offer(&connection, &mut held, &mut nonces).await? {
+                        unanswered.get_or_insert_with(Instant::now);
+                    }
                 }
                 _ = heartbeat.tick() => {
-                    if !self.offer(&connection, &mut held, &mut nonces).await? {
+                    if unanswered.is_some_and(|since| since.elapsed() > ANSWER_TIMEOUT) {
+                        return Err(Status::deadline_exceeded("the proxy did not answer an update within a minute; reconnect"));
+                    }
+                    if self.offer(&connection, &mut held, &mut nonces).await? {
+                        unanswered.get_or_insert_with(Instant::now);
+                    } else {
                         self.send(PolicyUpdate { heartbeat: true, ..Default::default() }).await?;
                     }
                 }
@@ -393,33 +489,85 @@ impl Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use doorward_proto::v1::Label;
+    use doorward_proto::v1::{Label, ProxyIdentity};
 
-    fn hello(text: &str) -> Hello {
-        let label = Label { name: text.into(), value: text.into() };
-        let proxy = ProxyIdentity { cluster: text.into(), labels: vec![label; 1000], ..Default::default() };
-        Hello { proxy: Some(proxy), digest: vec![0; text.len()], ..Default::default() }
+    const ME: Client = Client::Named(Owner([1; 32]));
+    const OTHER: Client = Client::Named(Owner([2; 32]));
+
+    fn hello(change: impl FnOnce(&mut Hello, &mut ProxyIdentity)) -> Hello {
+        let (mut hello, mut proxy) = (Hello::default(), ProxyIdentity { node: "n".into(), ..Default::default() });
+        change(&mut hello, &mut proxy);
+        hello.proxy = Some(proxy);
+        hello
     }
 
     #[test]
-    fn a_proxy_cannot_make_the_control_plane_remember_much() {
-        let registry = Registry::default();
-        assert!(registry.connect("n", &hello(&"ü".repeat(10_000))).is_some());
-        let status = registry.list(None).remove(0);
-        let proxy = status.proxy.unwrap();
-        assert_eq!((proxy.labels.len(), proxy.cluster.len(), status.digest.len()), (64, 1024, 32));
-    }
-
-    #[test]
-    fn no_more_nodes_are_taken_than_are_remembered_and_none_that_is_connected_is_forgotten() {
-        let registry = Registry::default();
-        for at in 0..MAX_REMEMBERED {
-            assert!(registry.connect(&format!("n{at}"), &Hello::default()).is_some());
+    fn every_field_of_a_hello_has_a_bound_and_the_refusal_names_it() {
+        let long = "x".repeat(257);
+        let label = |name: &str, value: &str| Label { name: name.into(), value: value.into() };
+        assert_eq!(wrong(&hello(|_, _| {})), None);
+        let most = hello(|hello, proxy| {
+            hello.digest = vec![0; 32];
+            (proxy.node, proxy.cluster) = ("x".repeat(256), "x".repeat(256));
+            proxy.labels = vec![label(&"x".repeat(64), &"x".repeat(256)); 16];
+        });
+        assert_eq!(wrong(&most), None);
+        for (field, hello) in [
+            ("node", hello(|_, proxy| proxy.node.clear())),
+            ("node", hello(|_, proxy| proxy.node = "a\nb".into())),
+            ("`node`", hello(|_, proxy| proxy.node = long.clone())),
+            ("`cluster`", hello(|_, proxy| proxy.cluster = long.clone())),
+            ("`build`", hello(|_, proxy| proxy.build = long.clone())),
+            ("`boot_id`", hello(|_, proxy| proxy.boot_id = long.clone())),
+            ("17 labels", hello(|_, proxy| proxy.labels = vec![label("a", "b"); 17])),
+            ("`labels.name`", hello(|_, proxy| proxy.labels = vec![label(&long, "b")])),
+            ("`labels.value`", hello(|_, proxy| proxy.labels = vec![label("a", &long)])),
+            ("`digest`", hello(|hello, _| hello.digest = vec![0; 33])),
+        ] {
+            let problem = wrong(&hello).expect(field);
+            assert!(problem.contains(field), "{field}: {problem}");
         }
-        assert_eq!(registry.connect("one more", &Hello::default()), None);
-        assert_eq!(registry.connect("n7", &Hello::default()), Some(2), "a known one comes back");
-        registry.update("n9", 1, |entry| entry.status.connected = false);
-        assert!(registry.connect("one more", &Hello::default()).is_some());
-        assert_eq!(registry.list(None).len(), MAX_REMEMBERED);
+    }
+
+    #[test]
+    fn one_client_leaves_room_for_the_nodes_of_others_and_none_that_is_connected_is_forgotten() {
+        let registry = Registry::default();
+        let half = MAX_REMEMBERED / 2;
+        for at in 0..half {
+            assert!(registry.connect(ME, &format!("n{at:05}"), &Hello::default()).is_some());
+        }
+        assert_eq!(registry.connect(ME, "one more", &Hello::default()), None);
+        assert_eq!(registry.connect(ME, "n00007", &Hello::default()), Some(2), "a known one comes back");
+        assert!(registry.connect(OTHER, "other", &Hello::default()).is_some());
+        assert_eq!(registry.connect(ME, "other", &Hello::default()), None, "nor by taking it from another");
+        registry.update("n00009", 1, |entry| entry.status.connected = false);
+        assert!(registry.connect(ME, "one more", &Hello::default()).is_some());
+        let proxies = registry.lock();
+        assert!(!proxies.by_node.contains_key("n00009") && proxies.by_node.contains_key("other"));
+        assert_eq!((proxies.count(ME), proxies.count(OTHER), proxies.by_node.len()), (half, 1, half + 1));
+    }
+
+    #[test]
+    fn a_page_is_bounded_in_number_and_bytes_and_all_pages_hold_all_proxies_once() {
+        let registry = Registry::default();
+        let text = "x".repeat(256);
+        let label = Label { name: "x".repeat(64), value: text.clone() };
+        for at in 0..3_000 {
+            let hello = hello(|_, proxy| (proxy.cluster, proxy.labels) = (text.clone(), vec![label.clone(); 16]));
+            registry.connect(ME, &format!("n{at:05}"), &hello).unwrap();
+        }
+        for size in [0, 7, usize::MAX] {
+            let (mut seen, mut after) = (0, String::new());
+            loop {
+                let (page, next) = registry.page(None, &after, if size == 0 { PAGE } else { size });
+                assert!(page.len() <= size.clamp(1, PAGE) || size == 0);
+                let bytes: usize = page.iter().map(prost::Message::encoded_len).sum();
+                assert!(bytes < PAGE_BYTES + (8 << 10), "{bytes}");
+                seen += page.len();
+                let Some(next) = next else { break };
+                after = next;
+            }
+            assert_eq!(seen, 3_000);
+        }
     }
 }

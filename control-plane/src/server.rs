@@ -13,9 +13,14 @@ use axum::{Router, http::StatusCode, routing::get};
 use doorward_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
-        admin_server::AdminServer, audit_ingest_server::AuditIngestServer, audit_log_server::AuditLogServer,
-        policy_discovery_server::PolicyDiscoveryServer,
+        PolicyStatus, admin_server::AdminServer, audit_ingest_server::AuditIngestServer,
+        audit_log_server::AuditLogServer, policy_discovery_server::PolicyDiscoveryServer,
     },
+};
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 use tokio::{
     net::TcpListener,
@@ -24,7 +29,8 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig, server::TcpIncoming};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
 
 use crate::{
     access::{self, Access},
@@ -32,19 +38,27 @@ use crate::{
     audit::{ingest::Ingest, read::Reader, store::Store},
     cli::serve::Args,
     clock,
+    connections::{self, Door, HttpListener, Limits},
     jwks::KeySets,
     metrics::Metrics,
-    policies::{Engine, Settings, Trigger, store::PolicyStore},
+    policies::{Engine, NOT_STORED, Settings, Trigger, store::PolicyStore},
     push::{PolicyWatch, Push, Registry},
     signing::Signer,
+    streams::Bounds,
 };
 
 /// Largest audit batch, in bytes: a filter sends a quarter of a megabyte, and a record of 64 KiB beyond.
 const MAX_BATCH_BYTES: usize = 512 << 10;
-/// Largest question of an auditor, in bytes.
+/// Largest question of a person, in bytes.
 const MAX_QUESTION_BYTES: usize = 16 << 10;
 /// Largest hello or result of a proxy, in bytes.
-const MAX_RESULT_BYTES: usize = 64 << 10;
+const MAX_RESULT_BYTES: usize = 16 << 10;
+/// Streams of one connection; a proxy has one for policy and one for each worker's records.
+const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+/// Headers of one request; a call has a few hundred bytes of them.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+/// Between attempts to write an audit log that could not be written.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// How long open streams get to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -54,6 +68,7 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
     // Fails only if a provider is installed already, which is then used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let access = access(&args)?;
+    let limits = Limits::new(connections::descriptors(), args.max_connections, args.max_connection_age)?;
     let data = &args.data;
     fs::DirBuilder::new()
         .recursive(true)
@@ -105,21 +120,32 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
     let (engine_done, engine_ended) = oneshot::channel();
     let engine_trigger = trigger.clone();
-    std::thread::Builder::new()
-        .name("policy".into())
-        .spawn(move || drop(engine_done.send(engine.run(engine_trigger, triggers))))?;
-    tasks.spawn(async move {
-        ("policy thread", engine_ended.await.map_err(|_| anyhow!("it panicked")).and_then(|result| Ok(result?)))
-    });
+    std::thread::Builder::new().name("policy".into()).spawn(move || {
+        engine.run(engine_trigger, triggers);
+        // Nobody waits for it any more when the process ends.
+        let _ = engine_done.send(());
+    })?;
+    tasks.spawn(async move { ("policy thread", engine_ended.await.map_err(|_| anyhow!("it panicked"))) });
     let fetcher = Arc::clone(&keys).run(shutdown.clone());
     tasks.spawn(async move {
         fetcher.await;
         ("key set fetcher", Ok(()))
     });
     let registry = Arc::<Registry>::default();
+    let (ready, incoming) = tokio::sync::mpsc::channel(64);
+    let door = Door::new(limits, Arc::clone(&metrics));
+    let accepted = door.accept(listen, tls(&args)?, ready);
+    let mut stopping = shutdown.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = clock::ended(&mut stopping) => {}
+            () = accepted => {}
+        }
+        ("acceptor", Ok(()))
+    });
     let grpc = grpc(
         &args,
-        listen,
+        incoming,
         &shutdown,
         Services {
             push: Push {
@@ -143,12 +169,13 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
                 metrics: Arc::clone(&metrics),
                 shutdown: shutdown.clone(),
             },
-            admin: Admin { access, policy: policy.clone(), status, registry },
+            admin: Admin { access, policy: policy.clone(), status: status.clone(), registry },
         },
     )?;
     tasks.spawn(async move { ("gRPC server", grpc.await) });
-    let http = http(metrics_listen, shutdown.clone(), metrics, audit.clone(), policy);
+    let http = http(metrics_listen, shutdown.clone(), metrics, audit.clone(), policy, status);
     tasks.spawn(async move { ("metrics server", http.await) });
+    tasks.spawn(probe(audit.clone(), shutdown.clone()));
     tasks.spawn(sweep(audit.clone(), args.audit_retention, shutdown.clone()));
     drop(audit);
     tracing::info!(grpc = %grpc_address, http = %http_address, "doorward serves");
@@ -222,24 +249,51 @@ struct Services {
     admin: Admin,
 }
 
+/// What proves who clients are, and who this is to them. None: plain text.
+fn tls(args: &Args) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
+    let read = |path: &std::path::Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let chain = |path: &std::path::Path| -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+        chain
+            .ok()
+            .filter(|chain| !chain.is_empty())
+            .with_context(|| format!("{} holds no certificates", path.display()))
+    };
+    let builder = ServerConfig::builder();
+    let builder = if let Some(authority) = &args.tls_client_ca {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(chain(authority)?);
+        let verifier = WebPkiClientVerifier::builder(roots.into()).build();
+        builder.with_client_cert_verifier(verifier.context("--tls-client-ca cannot be used")?)
+    } else {
+        builder.with_no_client_auth()
+    };
+    let private =
+        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| anyhow!("{} holds no private key", key.display()))?;
+    let mut config =
+        builder.with_single_cert(chain(certificate)?, private).context("the TLS certificate or key cannot be used")?;
+    config.alpn_protocols.push(b"h2".to_vec());
+    // A resumed session would not be asked for its certificate again.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Some(Arc::new(config)))
+}
+
 fn grpc(
     args: &Args,
-    listener: TcpListener,
+    incoming: tokio::sync::mpsc::Receiver<std::io::Result<connections::Connection>>,
     shutdown: &watch::Receiver<bool>,
     services: Services,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
-    let read = |path: &std::path::Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let mut builder = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .tcp_keepalive(Some(Duration::from_secs(60)));
-    if let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) {
-        let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(read(certificate)?, read(key)?));
-        if let Some(authority) = &args.tls_client_ca {
-            tls = tls.client_ca_root(Certificate::from_pem(read(authority)?));
-        }
-        builder = builder.tls_config(tls).context("the TLS certificate or key cannot be used")?;
-    }
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        // Tells the client. What it does not end itself, ends with the connection: see `connections`.
+        .max_connection_age(args.max_connection_age)
+        .layer(Bounds);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
@@ -253,7 +307,7 @@ fn grpc(
         .add_service(PolicyDiscoveryServer::new(services.push).max_decoding_message_size(MAX_RESULT_BYTES))
         .add_service(AuditIngestServer::new(services.ingest).max_decoding_message_size(MAX_BATCH_BYTES))
         .add_service(AuditLogServer::new(services.reader).max_decoding_message_size(MAX_QUESTION_BYTES))
-        .add_service(AdminServer::new(services.admin));
+        .add_service(AdminServer::new(services.admin).max_decoding_message_size(MAX_QUESTION_BYTES));
     let mut shutdown = shutdown.clone();
     Ok(async move {
         health.set_serving::<PolicyDiscoveryServer<Push>>().await;
@@ -261,7 +315,7 @@ fn grpc(
         health.set_serving::<AuditLogServer<Reader>>().await;
         health.set_serving::<AdminServer<Admin>>().await;
         let ending = async move { clock::ended(&mut shutdown).await };
-        Ok(router.serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), ending).await?)
+        Ok(router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), ending).await?)
     })
 }
 
@@ -271,25 +325,50 @@ async fn http(
     metrics: Arc<Metrics>,
     audit: Store,
     policy: PolicyWatch,
+    status: watch::Receiver<PolicyStatus>,
 ) -> anyhow::Result<()> {
     let ready = move || async move {
+        let unstored = status.borrow().diagnostics.iter().any(|found| found.code == NOT_STORED);
         if policy.borrow().is_none() {
             (StatusCode::SERVICE_UNAVAILABLE, "no policy has been compiled yet\n")
         } else if !audit.healthy() {
             (StatusCode::SERVICE_UNAVAILABLE, "the audit log cannot be written\n")
+        } else if unstored {
+            (StatusCode::SERVICE_UNAVAILABLE, "the policy in force cannot be stored; a restart would not find it\n")
         } else {
             (StatusCode::OK, "ready\n")
         }
     };
+    let listener = HttpListener::new(listener, Arc::clone(&metrics));
     let text = move || async move {
         ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.text())
     };
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(text));
+        .route("/metrics", get(text))
+        // So that a connection's time can be bounded as a whole, whatever its client does with it.
+        .layer(axum::middleware::map_response(|mut response: axum::response::Response| async move {
+            response.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
+            response
+        }));
     axum::serve(listener, router).with_graceful_shutdown(async move { clock::ended(&mut shutdown).await }).await?;
     Ok(())
+}
+
+/// Keeps trying to write an audit log that could not be written: without records nobody else would.
+async fn probe(audit: Store, mut shutdown: watch::Receiver<bool>) -> (&'static str, anyhow::Result<()>) {
+    let mut every = tokio::time::interval(PROBE_EVERY);
+    loop {
+        tokio::select! {
+            () = clock::ended(&mut shutdown) => return ("audit probe", Ok(())),
+            _ = every.tick() => {
+                if !audit.healthy() {
+                    audit.probe().await;
+                }
+            }
+        }
+    }
 }
 
 async fn sweep(

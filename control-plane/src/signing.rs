@@ -51,7 +51,7 @@ impl std::fmt::Debug for Signer {
 
 impl Signer {
     /// Opens the key at `given`, or the one in `data`, which is created if there is none. Writes the public key to
-    /// `data/policy-signing.pub`.
+    /// `data/policy-signing.pub` if that does not hold it.
     pub fn open(data: &Path, given: Option<&Path>) -> Result<Self, SigningError> {
         let path = given.map_or_else(|| data.join("policy-signing.key"), Path::to_path_buf);
         let text = match fs::read_to_string(&path) {
@@ -68,8 +68,19 @@ impl Signer {
         }
         let seed = STANDARD.decode(text.trim()).ok().and_then(|bytes| Seed::from_slice(&bytes).ok());
         let signer = Self::from_seed(seed.ok_or(SigningError::NotAKey(path))?);
-        write_durably(&data.join("policy-signing.pub"), format!("{}\n", signer.public_key()).as_bytes(), 0o644)?;
+        signer.write_public_key(&data.join("policy-signing.pub"));
         Ok(signer)
+    }
+
+    /// The file is for people: it is written only where it says something else, and bundles can be signed without it.
+    fn write_public_key(&self, path: &Path) {
+        let line = format!("{}\n", self.public_key());
+        if fs::read(path).is_ok_and(|there| there == line.as_bytes()) {
+            return;
+        }
+        if let Err(error) = write_durably(path, line.as_bytes(), 0o644) {
+            tracing::warn!(%error, "the public key is in no file; take it from this log");
+        }
     }
 
     fn from_seed(seed: Seed) -> Self {

@@ -3,60 +3,23 @@
 
 mod common;
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, process::Command};
 
-use common::{Emitter, Server};
+use common::{Authority, Emitter, Server, connect};
 use doorward_proto::v1::{
     AuditBatch, GetPolicyStatusRequest, ListProxiesRequest, QueryRequest, SubscribeRequest, TailRequest,
     admin_client::AdminClient, audit_ingest_client::AuditIngestClient, audit_log_client::AuditLogClient,
     policy_discovery_client::PolicyDiscoveryClient,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tokio_stream::StreamExt as _;
 use tonic::{
     Code, Status,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Channel, Endpoint},
 };
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
-
-/// An authority and what it issues.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Certificate and key for this name.
-    fn issue(&self, name: &str) -> (String, String) {
-        let mut params = CertificateParams::default();
-        let name = if name.starts_with("spiffe://") {
-            SanType::URI(name.try_into().unwrap())
-        } else {
-            SanType::DnsName(name.try_into().unwrap())
-        };
-        params.subject_alt_names = vec![name];
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-
-    /// Writes `NAME.crt` and `NAME.key`.
-    fn write(&self, folder: &Path, file: &str, name: &str) {
-        let (certificate, key) = self.issue(name);
-        std::fs::write(folder.join(format!("{file}.crt")), certificate).unwrap();
-        std::fs::write(folder.join(format!("{file}.key")), key).unwrap();
-    }
-}
 
 const PROXY: &str = "spiffe://corp/ns/edge/sa/envoy-1";
 const OTHER_PROXY: &str = "spiffe://corp/ns/edge/sa/envoy-2";
@@ -77,19 +40,6 @@ fn start(root: &Path, authority: &Authority, roles: bool) -> Server {
     Server::start(root, &args, None)
 }
 
-async fn connect(
-    server: &Server,
-    trusted: &Authority,
-    identity: Option<(String, String)>,
-) -> Result<Channel, tonic::transport::Error> {
-    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&trusted.pem)).domain_name("localhost");
-    if let Some((certificate, key)) = identity {
-        tls = tls.identity(Identity::from_pem(certificate, key));
-    }
-    let endpoint = Endpoint::from_shared(format!("https://localhost:{}", server.grpc)).unwrap();
-    endpoint.tls_config(tls).unwrap().connect_timeout(Duration::from_secs(5)).connect().await
-}
-
 /// What each call of each service says to this client: `None`, it may.
 async fn calls(channel: Channel) -> Vec<(&'static str, Option<Code>)> {
     let code = |result: Result<(), Status>| result.err().map(|status| status.code());
@@ -104,8 +54,8 @@ async fn calls(channel: Channel) -> Vec<(&'static str, Option<Code>)> {
         ("report", code(ingest.report(batches).await.map(|_| ()))),
         ("tail", code(log.tail(TailRequest::default()).await.map(|_| ()))),
         ("query", code(log.query(QueryRequest::default()).await.map(|_| ()))),
-        ("list_proxies", code(admin.list_proxies(ListProxiesRequest {}).await.map(|_| ()))),
-        ("get_policy_status", code(admin.get_policy_status(GetPolicyStatusRequest {}).await.map(|_| ()))),
+        ("list_proxies", code(admin.list_proxies(ListProxiesRequest::default()).await.map(|_| ()))),
+        ("get_policy_status", code(admin.get_policy_status(GetPolicyStatusRequest::default()).await.map(|_| ()))),
     ]
 }
 
@@ -131,7 +81,7 @@ async fn each_client_may_do_what_its_role_says_and_nothing_else() {
     let channel = connect(&server, &authority, Some(authority.issue("*.ops.corp"))).await.unwrap();
     assert!(calls(channel).await.iter().all(|(_, code)| *code == Some(Code::Unauthenticated)));
     let channel = connect(&server, &authority, Some(authority.issue(NOBODY))).await.unwrap();
-    let refused = AdminClient::new(channel).list_proxies(ListProxiesRequest {}).await.unwrap_err();
+    let refused = AdminClient::new(channel).list_proxies(ListProxiesRequest::default()).await.unwrap_err();
     assert!(refused.message().contains(NOBODY) && refused.message().contains("role admin"), "{refused:?}");
 }
 

@@ -174,7 +174,8 @@ proptest! {
     }
 
     #[test]
-    fn a_check_is_made_on_exactly_what_is_sent(number in numbers(), limit in any::<i64>()) {
+    fn a_check_is_made_on_exactly_what_is_sent(number in numbers(), limit in -99_999_999_999_999_i64..=99_999_999_999_999) {
+        // A limit of more digits does not compile: DreamFactory would cast it.
         let tables = tables(&format!(", check: 'n <= {limit}'"), "");
         for (method, path, body) in ways("n", &number).into_iter().filter(|(_, path, _)| path.ends_with("rows") && path.starts_with("/api")) {
             if let Ok((_, sent)) = ask(&tables, method, &path, &body) {

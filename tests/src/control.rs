@@ -22,7 +22,7 @@ async fn channel(port: u16) -> Option<Channel> {
 #[must_use]
 pub fn proxies(port: u16) -> Option<ListProxiesResponse> {
     runtime().block_on(async {
-        let answer = AdminClient::new(channel(port).await?).list_proxies(ListProxiesRequest {}).await;
+        let answer = AdminClient::new(channel(port).await?).list_proxies(ListProxiesRequest::default()).await;
         answer.ok().map(tonic::Response::into_inner)
     })
 }
@@ -31,7 +31,7 @@ pub fn proxies(port: u16) -> Option<ListProxiesResponse> {
 #[must_use]
 pub fn status(port: u16) -> Option<PolicyStatus> {
     runtime().block_on(async {
-        let answer = AdminClient::new(channel(port).await?).get_policy_status(GetPolicyStatusRequest {}).await;
+        let answer = AdminClient::new(channel(port).await?).get_policy_status(GetPolicyStatusRequest::default()).await;
         answer.ok().map(tonic::Response::into_inner)
     })
 }

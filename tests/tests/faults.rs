@@ -238,6 +238,10 @@ fn signed_update(grpc: u16) -> PolicyUpdate {
     })
 }
 
+fn epoch_of(update: &PolicyUpdate) -> u64 {
+    PolicyEnvelope::decode(update.envelope.as_slice()).unwrap().epoch
+}
+
 #[test]
 fn forged_old_and_cut_policies_are_refused_and_the_old_one_stays() {
     let mut stack = Stack::start(50, policy("id, price", "").strip_prefix(SHOP_SERVICE).unwrap());
@@ -253,6 +257,7 @@ fn forged_old_and_cut_policies_are_refused_and_the_old_one_stays() {
             std::fs::copy(file.path(), other.folder.join("data").join(file.file_name())).unwrap();
         }
     }
+    let second = epoch_of(&signed_update(stack.control.grpc));
     stack.control.kill();
     for file in std::fs::read_dir(stack.control.folder.join("data")).unwrap().flatten() {
         if file.path().is_file() {
@@ -263,8 +268,7 @@ fn forged_old_and_cut_policies_are_refused_and_the_old_one_stays() {
     other.start();
     let third = wait("the third policy", LIMIT, || {
         let update = signed_update(other.grpc);
-        let epoch = PolicyEnvelope::decode(update.envelope.as_slice()).unwrap().epoch;
-        (epoch > 2).then_some(update)
+        (epoch_of(&update) > second).then_some(update)
     });
     other.kill();
 

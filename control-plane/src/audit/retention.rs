@@ -257,8 +257,9 @@ mod tests {
     #[test]
     fn a_proxy_that_never_comes_back_leaves_a_gap_record_for_each_worker_that_did_not_end() {
         let dir = tempfile::tempdir().unwrap();
-        let (log, state) = Log::open(&dir.path().join("audit.redb")).unwrap();
-        let mut writer = Writer::new(Arc::clone(&log), state, Arc::default());
+        let log = Log::closed(&dir.path().join("audit.redb"));
+        let state = log.reopen().unwrap();
+        let mut writer = Writer::new(Arc::clone(&log), Some(state), Arc::default());
         let announce = |writer: &mut Writer, name: &str, process, end| {
             let mut pending = writer.pending();
             let emitter = name.to_owned();

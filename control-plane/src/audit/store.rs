@@ -155,6 +155,8 @@ pub(super) enum Job {
     Sweep {
         keep: Option<i64>,
     },
+    /// Tries to write.
+    Probe,
 }
 
 /// The log. Cheap to clone; the writer thread ends when the last clone is gone.
@@ -180,7 +182,18 @@ pub(super) struct Log {
 impl Store {
     /// Opens or creates the log and starts its writer. The receiver resolves when the writer has ended.
     pub fn open(path: &Path, metrics: Arc<Metrics>) -> Result<(Self, oneshot::Receiver<()>), StoreError> {
-        let (log, state) = Log::open(path)?;
+        let log = Log::closed(path);
+        // A disk that is full or read-only must not keep policy from being served: the log says that it cannot be written,
+        // and is opened once it can.
+        let state = match log.reopen() {
+            Ok(state) => Some(state),
+            Err(StoreError::Database { source, path }) if matches!(*source, redb::Error::Io(_)) => {
+                tracing::error!(path = %path.display(), error = %source, "the audit log cannot be opened yet; no record is acknowledged");
+                log.set_healthy(false);
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let (jobs, queue) = mpsc::channel(MAX_WAITING);
         let (ended, end) = oneshot::channel();
         let shared = Arc::clone(&log);
@@ -274,6 +287,12 @@ impl Store {
         Ok(())
     }
 
+    /// Tries to write, so that a log that could not be written is known to be well again also if no record comes.
+    pub async fn probe(&self) {
+        // Without a writer the process is ending.
+        let _ = self.jobs.send(Job::Probe).await;
+    }
+
     /// Cursor of the newest durable record, as it grows.
     pub fn head(&self) -> watch::Receiver<u64> {
         self.log.head.subscribe()
@@ -317,9 +336,9 @@ impl Store {
 const LOST: Appended = Appended { sequence: 0, refusal: Some(Refusal::StorageUnavailable) };
 
 impl Log {
-    /// Opens or creates the log, and reads its durable state.
-    pub(super) fn open(path: &Path) -> Result<(Arc<Self>, writer::State), StoreError> {
-        let log = Self {
+    /// The log of this file, which is yet to be opened.
+    pub(super) fn closed(path: &Path) -> Arc<Self> {
+        Arc::new(Self {
             path: path.to_path_buf(),
             database: RwLock::new(None),
             head: watch::Sender::new(0),
@@ -327,9 +346,7 @@ impl Log {
             logs: RwLock::default(),
             rooms: Rooms::default(),
             turns: Semaphore::new(1),
-        };
-        let state = log.reopen()?;
-        Ok((Arc::new(log), state))
+        })
     }
 
     pub(super) fn error(&self, source: impl Into<redb::Error>) -> StoreError {

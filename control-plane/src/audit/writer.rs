@@ -159,15 +159,20 @@ pub(super) struct Writer {
     pub(super) state: State,
     metrics: Arc<Metrics>,
     broken: bool,
+    /// The log was open before; what it held is known.
+    opened: bool,
     /// The id of the log from the first record on that this process writes.
     id: u64,
     pub(super) retention: Retention,
 }
 
 impl Writer {
-    pub(super) fn new(log: Arc<Log>, state: State, metrics: Arc<Metrics>) -> Self {
+    /// Without a state the log is yet to be opened.
+    pub(super) fn new(log: Arc<Log>, state: Option<State>, metrics: Arc<Metrics>) -> Self {
+        let opened = state.is_some();
+        let state = state.unwrap_or_default();
         let retention = Retention::new(&state);
-        Self { log, state, metrics, broken: false, id: rand::random(), retention }
+        Self { log, state, metrics, broken: !opened, opened, id: rand::random(), retention }
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
@@ -201,6 +206,7 @@ impl Writer {
                         self.commit(std::mem::take(&mut batch));
                         self.sweep(keep);
                     }
+                    Job::Probe => self.probe(),
                 }
                 if count < COMMIT_RECORDS {
                     next = queue.try_recv().ok();
@@ -261,6 +267,9 @@ impl Writer {
             let started = Instant::now();
             self.state = self.log.reopen()?;
             self.broken = false;
+            if !std::mem::replace(&mut self.opened, true) {
+                self.retention = Retention::new(&self.state);
+            }
             tracing::info!(seconds = started.elapsed().as_secs_f64(), "the audit log was reopened");
         }
         Ok(())
@@ -312,6 +321,24 @@ impl Writer {
 
     fn has_begun(&self) -> bool {
         self.log.logs.read().unwrap_or_else(PoisonError::into_inner).newest() == Some(self.id)
+    }
+
+    fn probe(&mut self) {
+        let written = self.recover().and_then(|()| {
+            let transaction = self.log.database()?.begin_write().map_err(|e| self.log.error(e))?;
+            {
+                // All of them: whoever opens the log takes it that they came into being together.
+                transaction.open_table(RECORDS).map_err(|e| self.log.error(e))?;
+                transaction.open_table(EMITTERS).map_err(|e| self.log.error(e))?;
+                let mut meta = transaction.open_table(META).map_err(|e| self.log.error(e))?;
+                meta.insert("next_cursor", self.state.next).map_err(|e| self.log.error(e))?;
+            }
+            transaction.commit().map_err(|e| self.log.error(e))
+        });
+        match written {
+            Ok(()) => self.log.set_healthy(true),
+            Err(error) => self.fail(&error),
+        }
     }
 
     /// Takes over what is durable now, and shows it to readers.

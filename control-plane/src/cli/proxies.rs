@@ -8,11 +8,15 @@ use doorward_proto::v1::{
     admin_client::AdminClient,
 };
 use serde_json::{Value, json};
+use tonic::{Code, Status, transport::Channel};
 
 use super::{
     connect::{Connection, block_on, refused},
     output::{DIM, Format, GREEN, RED, YELLOW, clean, hex, paint, span, time},
 };
+
+/// How often the pages of a status are begun anew.
+const ATTEMPTS: u32 = 5;
 
 /// List the proxies and the policy that each has in force.
 ///
@@ -50,9 +54,9 @@ impl From<TableFormat> for Format {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let answer: Option<(ListProxiesResponse, PolicyStatus)> = block_on(async {
         let mut client = AdminClient::new(args.connection.connect().await?);
-        let answer = client.list_proxies(ListProxiesRequest {}).await.map_err(|status| refused(&status))?;
-        let status = client.get_policy_status(GetPolicyStatusRequest {}).await.map_err(|status| refused(&status))?;
-        Ok(Some((answer.into_inner(), status.into_inner())))
+        let answer = proxies(&mut client).await.map_err(|status| refused(&status))?;
+        let status = diagnostics(&mut client).await.map_err(|status| refused(&status))?;
+        Ok(Some((answer, status)))
     })?;
     let Some((answer, PolicyStatus { diagnostics, .. })) = answer else { return Ok(ExitCode::SUCCESS) };
     let mut out = std::io::stdout().lock();
@@ -84,6 +88,43 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}", line.trim_end())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All pages of the proxies.
+async fn proxies(client: &mut AdminClient<Channel>) -> Result<ListProxiesResponse, Status> {
+    let mut all = ListProxiesResponse::default();
+    loop {
+        let request = ListProxiesRequest { page_size: 0, page_token: all.next_page_token };
+        let page = client.list_proxies(request).await?.into_inner();
+        all.proxies.extend(page.proxies);
+        all = ListProxiesResponse { proxies: all.proxies, ..page };
+        if all.next_page_token.is_empty() {
+            return Ok(all);
+        }
+    }
+}
+
+/// All pages of the state of the documents that hold diagnostics; where they are read anew in between, from the start.
+async fn diagnostics(client: &mut AdminClient<Channel>) -> Result<PolicyStatus, Status> {
+    let (mut all, mut begun) = (PolicyStatus::default(), 0);
+    loop {
+        let request = GetPolicyStatusRequest { page_size: 0, page_token: all.next_page_token };
+        let page = match client.get_policy_status(request).await {
+            Ok(page) => page.into_inner(),
+            Err(status) if status.code() == Code::Aborted && begun < ATTEMPTS => {
+                (all, begun) = (PolicyStatus::default(), begun + 1);
+                continue;
+            }
+            Err(status) => return Err(status),
+        };
+        // The documents follow the last diagnostic, and are not shown.
+        let last = page.next_page_token.is_empty() || !page.documents.is_empty();
+        all.diagnostics.extend(page.diagnostics);
+        all = PolicyStatus { diagnostics: all.diagnostics, documents: Vec::new(), ..page };
+        if last {
+            return Ok(all);
+        }
+    }
 }
 
 /// What the last reading of the policies found wrong or doubtful.

@@ -65,6 +65,14 @@ pub struct Args {
     /// log, fetch policy and send records. For a port that only trusted clients reach, e.g. inside a mesh with mutual TLS.
     #[arg(long, env = "DOORWARD_INSECURE", conflicts_with = "tls_client_ca")]
     pub insecure: bool,
+    /// Connections to --listen at most; one client may have half of those that are free [default: from the limit on open
+    /// files].
+    #[arg(long, env = "DOORWARD_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<usize>,
+    /// Greatest age of a connection; then the client is told to make a new one, and half a minute later it is cut. It ends
+    /// earlier where the client's certificate does.
+    #[arg(long, env = "DOORWARD_MAX_CONNECTION_AGE", value_name = "DURATION", default_value = "6h", value_parser = duration)]
+    pub max_connection_age: Duration,
     /// How long a signed bundle is valid; it is renewed at half of that. Past it a proxy acts as its `onStale` says.
     #[arg(long, env = "DOORWARD_BUNDLE_LIFETIME", value_name = "DURATION", default_value = "24h", value_parser = duration)]
     pub bundle_lifetime: Duration,

@@ -20,6 +20,8 @@ pub struct SourceFile {
     pub name: String,
     /// Its text.
     pub text: Result<String, String>,
+    /// It could not be read for a reason that passes without a change of the file: no file descriptor left, say.
+    pub again: bool,
 }
 
 /// One YAML document of a file.
@@ -118,26 +120,55 @@ pub fn fingerprint(directory: &Path) -> std::io::Result<u64> {
 pub fn read(directory: &Path) -> std::io::Result<Vec<SourceFile>> {
     let read = |path: PathBuf| {
         let name = path.strip_prefix(directory).unwrap_or(&path).to_string_lossy().into_owned();
-        let text = read_one(&path);
-        SourceFile { name, text }
+        let (text, again) = match read_one(&path) {
+            Ok(text) => (Ok(text), false),
+            Err(Problem { message, again }) => (Err(message), again),
+        };
+        SourceFile { name, text, again }
     };
     Ok(list(directory)?.into_iter().map(read).collect())
 }
 
-fn read_one(path: &Path) -> Result<String, String> {
-    let explain = |error: std::io::Error| format!("the file cannot be read: {error}");
+struct Problem {
+    message: String,
+    again: bool,
+}
+
+/// Whether an error comes from the state of the machine, not of the file: then there is no later change of the file that
+/// would have it read again.
+pub fn passes(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let Some(errno) = Errno::from_io_error(error) else { return false };
+    matches!(
+        errno,
+        Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOMEM
+            | Errno::NOBUFS
+            | Errno::IO
+            | Errno::AGAIN
+            | Errno::INTR
+            | Errno::STALE
+            | Errno::TIMEDOUT
+    )
+}
+
+fn read_one(path: &Path) -> Result<String, Problem> {
+    let explain =
+        |error: std::io::Error| Problem { message: format!("the file cannot be read: {error}"), again: passes(&error) };
+    let refuse = |message: String| Err(Problem { message, again: false });
     // A pipe would keep the policy thread waiting for ever, a device has no end.
     if !fs::metadata(path).map_err(explain)?.is_file() {
-        return Err("it is no regular file; policy is read from regular files only".into());
+        return refuse("it is no regular file; policy is read from regular files only".into());
     }
     let mut text = String::new();
     fs::File::open(path).map_err(explain)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(explain)?;
     match text.len() as u64 {
         // So looks a file that is being written in place, or whose writing failed. Were it read as one without documents,
         // a restriction in it would fall away.
-        0 => Err("the file is empty; what it held stays in force until the file is deleted".into()),
+        0 => refuse("the file is empty; what it held stays in force until the file is deleted".into()),
         length if length > MAX_FILE_BYTES => {
-            Err(format!("the file has more than {MAX_FILE_BYTES} bytes; split it into smaller ones"))
+            refuse(format!("the file has more than {MAX_FILE_BYTES} bytes; split it into smaller ones"))
         }
         _ => Ok(text),
     }
@@ -243,6 +274,18 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let texts: Vec<_> = read(dir.path()).unwrap().into_iter().map(|file| file.text.unwrap_err()).collect();
         assert!(texts[0].contains("empty") && texts[1].contains("regular"), "{texts:?}");
+    }
+
+    #[test]
+    fn what_the_state_of_the_machine_made_unreadable_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a.yaml"), [0xff]).unwrap();
+        fs::write(dir.path().join("b.yaml"), "").unwrap();
+        assert!(read(dir.path()).unwrap().iter().all(|file| file.text.is_err() && !file.again));
+        for (errno, expected) in [("EMFILE", 24), ("ENFILE", 23), ("EIO", 5)] {
+            assert!(passes(&std::io::Error::from_raw_os_error(expected)), "{errno}");
+        }
+        assert!(!passes(&std::io::Error::from_raw_os_error(2)), "ENOENT");
     }
 
     #[test]

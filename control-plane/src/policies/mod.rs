@@ -5,7 +5,9 @@
 //!   ▲ notify + poll                ▲ key sets (jwks)
 //! ```
 //!
-//! One thread does it all, so there is one order of epochs. What is in the watch channel is always on the disk already.
+//! One thread does it all, so there is one order of epochs. What is in the watch channel is on the disk already, unless
+//! the disk fails: then it is pushed all the same, because a revocation must not wait for room, and the status, the
+//! metrics and the readiness say that a restart would not find it.
 
 pub mod compiler;
 pub mod files;
@@ -13,8 +15,13 @@ pub mod resolve;
 pub mod store;
 
 use std::{
+    panic::AssertUnwindSafe,
     path::PathBuf,
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -36,6 +43,10 @@ use store::{GoodDocuments, PolicyStore, StoreError};
 const QUIET: Duration = Duration::from_millis(100);
 const MAX_DEBOUNCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_secs(1);
+/// Between attempts to store what could not be stored, and to read what could not be read.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Code of the diagnostic while the policy in force is not on the disk.
+pub const NOT_STORED: &str = "not_stored";
 /// A step of the clock up to which nothing is done about it.
 const SKEW_SECONDS: i64 = 300;
 
@@ -90,6 +101,27 @@ pub struct Engine {
     status: watch::Sender<PolicyStatus>,
     epoch: u64,
     good: GoodDocuments,
+    /// The policy of the last process, which cannot be served as it is signed.
+    left: Option<(Vec<u8>, Vec<u8>)>,
+    unstored: Option<Unstored>,
+    /// When the directory is read again although nothing changed there.
+    again: Option<Instant>,
+    /// An event of the directory waits in the channel, so a further one need not.
+    woken: Arc<AtomicBool>,
+}
+
+/// What is not on the disk.
+struct Unstored {
+    documents: bool,
+    policy: bool,
+    reason: String,
+    again: Instant,
+}
+
+/// The epoch after this one: at least the milliseconds since 1970, so that epochs grow over a restart also if none of the
+/// last process could be stored, or the data directory was lost. A step back of the clock is covered by what is stored.
+pub fn next_epoch(last: u64, now_millis: u64) -> u64 {
+    last.saturating_add(1).max(now_millis)
 }
 
 impl Engine {
@@ -113,9 +145,13 @@ impl Engine {
             published: watch::Sender::new(None),
             status: watch::Sender::new(PolicyStatus::default()),
             good,
+            left: None,
+            unstored: None,
+            again: None,
+            woken: Arc::default(),
         };
         if let Some(stored) = stored {
-            engine.restore(epoch, stored)?;
+            engine.restore(epoch, stored);
         }
         Ok(engine)
     }
@@ -130,21 +166,22 @@ impl Engine {
         self.status.subscribe()
     }
 
-    fn restore(&mut self, epoch: u64, stored: StoredPolicy) -> Result<(), StoreError> {
-        let Ok(envelope) = PolicyEnvelope::decode(stored.envelope.as_slice()) else { return Ok(()) };
+    fn restore(&mut self, epoch: u64, stored: StoredPolicy) {
+        let Ok(envelope) = PolicyEnvelope::decode(stored.envelope.as_slice()) else { return };
         if envelope.scope != self.settings.scope || envelope.payload_sha256 != Sha256::digest(&stored.payload).to_vec()
         {
             tracing::warn!("the stored policy is of another scope or damaged; it is not served");
-            return Ok(());
+            return;
         }
         let own = envelope.key_id == self.signer.key_id() && self.signer.verify(&stored.envelope, &stored.signature);
         if own && envelope.epoch == epoch && epoch > self.settings.epoch_floor && envelope.expires_at > now_seconds() {
             tracing::info!(epoch, "the last policy is in force");
             self.announce(envelope, stored);
-            return Ok(());
+            return;
         }
-        // The key was changed, the floor raised, or the signature has expired: the same policy, signed anew.
-        self.publish(stored.payload, envelope.digest)
+        // The key was changed, the floor raised, or the signature has expired. Signed anew now it would have a newer epoch
+        // than a later policy that was pushed but could not be stored: the directory is read first.
+        self.left = Some((stored.payload, envelope.digest));
     }
 
     fn announce(&self, envelope: PolicyEnvelope, stored: StoredPolicy) {
@@ -160,9 +197,10 @@ impl Engine {
         })));
     }
 
-    /// Signs, stores, and only then announces.
-    fn publish(&mut self, payload: Vec<u8>, digest: Vec<u8>) -> Result<(), StoreError> {
-        let epoch = self.epoch.max(self.settings.epoch_floor).saturating_add(1);
+    /// Signs, stores if that is possible, and then announces.
+    fn publish(&mut self, payload: Vec<u8>, digest: Vec<u8>) {
+        let now_millis = u64::try_from(now_micros() / 1000).unwrap_or(0);
+        let epoch = next_epoch(self.epoch.max(self.settings.epoch_floor), now_millis);
         let issued_at = now_seconds();
         let envelope = PolicyEnvelope {
             scope: self.settings.scope.clone(),
@@ -179,35 +217,110 @@ impl Engine {
         };
         let bytes = envelope.encode_to_vec();
         let stored = StoredPolicy { signature: self.signer.sign(&bytes), envelope: bytes, payload };
-        self.store.publish(epoch, &stored)?;
+        let result = self.store.publish(epoch, &stored);
         self.epoch = epoch;
         let hex: String = envelope.digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         tracing::info!(epoch, digest = %hex, bytes = stored.payload.len(), "policy published");
         self.announce(envelope, stored);
-        Ok(())
+        self.kept(result, |unstored| &mut unstored.policy);
     }
 
-    /// Runs until [`Trigger::Stop`]. An error means that the store failed: going on could serve what would not survive.
-    pub fn run(mut self, sender: mpsc::Sender<Trigger>, triggers: mpsc::Receiver<Trigger>) -> Result<(), StoreError> {
+    /// Notes how an attempt to store went.
+    fn kept(&mut self, result: Result<(), StoreError>, what: impl Fn(&mut Unstored) -> &mut bool) {
+        match result {
+            Ok(()) => {
+                if let Some(unstored) = &mut self.unstored {
+                    *what(unstored) = false;
+                    if !unstored.policy && !unstored.documents {
+                        self.unstored = None;
+                        tracing::info!("the policy in force is on the disk again");
+                        self.tell();
+                    }
+                }
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let again = Instant::now() + AGAIN;
+                let unstored = self.unstored.get_or_insert_with(|| {
+                    tracing::error!(
+                        reason,
+                        "the policy in force cannot be stored; it is served, and a restart would not find it"
+                    );
+                    Unstored { documents: false, policy: false, reason: String::new(), again }
+                });
+                (unstored.reason, unstored.again) = (reason, again);
+                *what(unstored) = true;
+                self.tell();
+            }
+        }
+    }
+
+    /// Puts what is not stored into the status and the metrics.
+    fn tell(&self) {
+        self.metrics.unstored.set(self.unstored.is_some().into());
+        self.status.send_modify(|status| {
+            status.diagnostics.retain(|found| found.code != NOT_STORED);
+            if let Some(Unstored { reason, .. }) = &self.unstored {
+                status.diagnostics.insert(
+                    0,
+                    Diagnostic {
+                        severity: compiler::ERROR.into(),
+                        code: NOT_STORED.into(),
+                        message: format!(
+                            "The policy in force is pushed to proxies, but cannot be stored, and a restart would serve an \
+                            older one until the policy directory has been read: {reason}. It is tried again every {} seconds.",
+                            AGAIN.as_secs()
+                        ),
+                        ..Default::default()
+                    },
+                );
+            }
+        });
+    }
+
+    /// Stores what could not be stored, once it is time to try.
+    fn store_again(&mut self) {
+        let Some(Unstored { documents, policy, again, .. }) = self.unstored else { return };
+        if Instant::now() < again {
+            return;
+        }
+        if documents {
+            let result = self.store.set_documents(&self.good);
+            self.kept(result, |unstored| &mut unstored.documents);
+        }
+        let current = self.published.borrow().clone();
+        if let Some(current) = current.filter(|_| policy) {
+            let PolicyUpdate { envelope, signature, payload, .. } = current.update.clone();
+            let result = self.store.publish(current.epoch, &StoredPolicy { envelope, signature, payload });
+            self.kept(result, |unstored| &mut unstored.policy);
+        }
+    }
+
+    /// Runs until [`Trigger::Stop`].
+    pub fn run(mut self, sender: mpsc::Sender<Trigger>, triggers: mpsc::Receiver<Trigger>) {
         let _watcher = self.watch(sender);
         let mut loaded = None;
         let mut keys_changed = false;
         loop {
+            self.woken.store(false, Ordering::Relaxed);
             let seen = files::fingerprint(&self.settings.directory);
             if let (Err(error), None) = (&seen, loaded) {
                 self.unreadable(error);
+                self.serve_left();
                 loaded = Some(None);
             }
             let seen = seen.ok();
-            if keys_changed || loaded != Some(seen) {
-                let Some(settled) = self.settle(seen, &triggers) else { return Ok(()) };
-                self.load()?;
+            if keys_changed || loaded != Some(seen) || self.again.is_some_and(|again| Instant::now() >= again) {
+                let Some(settled) = self.settle(seen, &triggers) else { return };
+                self.load();
+                self.serve_left();
                 loaded = Some(settled);
                 keys_changed = false;
             }
-            self.renew()?;
+            self.renew();
+            self.store_again();
             match triggers.recv_timeout(POLL) {
-                Ok(Trigger::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+                Ok(Trigger::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 Ok(Trigger::Keys) => keys_changed = true,
                 Ok(Trigger::Files) | Err(mpsc::RecvTimeoutError::Timeout) => {}
             }
@@ -216,8 +329,9 @@ impl Engine {
 
     /// notify only makes a change show sooner; without it (no inotify left, a network volume) the poll finds it.
     fn watch(&self, sender: mpsc::Sender<Trigger>) -> Option<notify::RecommendedWatcher> {
+        let woken = Arc::clone(&self.woken);
         let handler = move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            if event.is_ok_and(|event| !event.kind.is_access()) && !woken.swap(true, Ordering::Relaxed) {
                 // The engine is gone only when the process ends.
                 let _ = sender.send(Trigger::Files);
             }
@@ -240,6 +354,7 @@ impl Engine {
                 Ok(_) => true,
                 Err(mpsc::RecvTimeoutError::Timeout) => false,
             };
+            self.woken.store(false, Ordering::Relaxed);
             let now = files::fingerprint(&self.settings.directory).ok();
             if !busy && now == seen {
                 break;
@@ -265,29 +380,53 @@ impl Engine {
                 ..Default::default()
             }];
         });
+        self.tell();
     }
 
-    fn load(&mut self) -> Result<(), StoreError> {
+    /// The last process's policy, signed anew, where reading the directory has given none.
+    fn serve_left(&mut self) {
+        if let Some((payload, digest)) = self.left.take()
+            && self.published.borrow().is_none()
+        {
+            self.publish(payload, digest);
+        }
+    }
+
+    fn load(&mut self) {
         let started = Instant::now();
+        self.again = None;
         let sources = match files::read(&self.settings.directory) {
             Ok(sources) => sources,
             Err(error) => {
+                self.again = Some(started + AGAIN);
                 self.unreadable(&error);
-                return Ok(());
+                return;
             }
         };
+        if sources.iter().any(|source| source.again) {
+            self.again = Some(started + AGAIN);
+        }
         self.keys.begin();
-        let mut resolution = resolve::resolve(&sources, &self.good, &self.keys, &self.settings.scope);
+        // Documents come from people. Whatever one of them does to the compiler, the last policy is to be served.
+        let resolved = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            resolve::resolve(&sources, &self.good, &self.keys, &self.settings.scope)
+        }));
         self.keys.end();
+        let Ok(mut resolution) = resolved else {
+            self.unreadable(&std::io::Error::other("the compiler failed; the log says where, please report it"));
+            return;
+        };
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.compile_seconds.observe(seconds);
         let current = self.published.borrow().clone();
+        let before = current.as_ref().map(|current| &current.update.payload);
+        let before = before.or(self.left.as_ref().map(|(payload, _)| payload));
         let changed = match &resolution.compiled {
             Ok(compiled) if current.as_ref().is_some_and(|current| current.digest == compiled.digest) => false,
             Ok(compiled)
                 if compiled.empty
                     && !self.settings.allow_empty
-                    && current.as_ref().is_some_and(|current| !compiler::is_empty(&current.update.payload)) =>
+                    && before.is_some_and(|payload| !compiler::is_empty(payload)) =>
             {
                 resolution.compiled =
                     Err("there is no document left; restart with --allow-empty if an empty policy is meant".into());
@@ -306,12 +445,15 @@ impl Engine {
         }
         self.report(&resolution, seconds);
         let Resolution { compiled, good, .. } = resolution;
-        let Ok(compiled) = compiled else { return Ok(()) };
+        let Ok(compiled) = compiled else { return };
         if good != self.good {
-            self.store.set_documents(&good)?;
+            let result = self.store.set_documents(&good);
             self.good = good;
+            self.kept(result, |unstored| &mut unstored.documents);
         }
-        if changed { self.publish(compiled.bytes, compiled.digest) } else { Ok(()) }
+        if changed {
+            self.publish(compiled.bytes, compiled.digest);
+        }
     }
 
     fn report(&self, resolution: &Resolution, seconds: f64) {
@@ -338,16 +480,17 @@ impl Engine {
             diagnostics: resolution.diagnostics.clone(),
             ..Default::default()
         });
+        self.tell();
     }
 
     /// The same policy under a new epoch and expiry, at half of its life.
-    fn renew(&mut self) -> Result<(), StoreError> {
+    fn renew(&mut self) {
         let current = self.published.borrow().clone();
         match current {
             Some(current) if is_due(current.issued_at, current.expires_at, now_seconds()) => {
-                self.publish(current.update.payload.clone(), current.digest.clone())
+                self.publish(current.update.payload.clone(), current.digest.clone());
             }
-            _ => Ok(()),
+            _ => {}
         }
     }
 }
@@ -361,7 +504,15 @@ fn is_due(issued_at: i64, expires_at: i64, now: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_due;
+    use super::{is_due, next_epoch};
+
+    #[test]
+    fn epochs_grow_by_the_clock_and_never_fall_with_it() {
+        // A restart that finds nothing of what was signed since 1_000.
+        assert!(next_epoch(1_000, 60_000) > next_epoch(next_epoch(1_000, 50_000), 50_000));
+        assert_eq!(next_epoch(90_000, 60_000), 90_001, "the clock was set back");
+        assert_eq!(next_epoch(u64::MAX, 60_000), u64::MAX);
+    }
 
     #[test]
     fn a_policy_is_renewed_at_half_of_its_life_and_where_the_clock_was_set_back() {

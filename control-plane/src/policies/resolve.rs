@@ -288,8 +288,10 @@ mod tests {
     fn run(files: &[(&str, &str)], previous: &GoodDocuments) -> Resolution {
         let dir = tempfile::tempdir().unwrap();
         let (keys, _triggers) = crate::jwks::tests::key_sets(dir.path());
-        let files: Vec<_> =
-            files.iter().map(|(name, text)| SourceFile { name: (*name).into(), text: Ok((*text).into()) }).collect();
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, text)| SourceFile { name: (*name).into(), text: Ok((*text).into()), again: false })
+            .collect();
         resolve(&files, previous, &keys, "default")
     }
 

@@ -24,10 +24,14 @@ use doorward_proto::v1::{
     policy_discovery_client::PolicyDiscoveryClient, subscribe_request::Message as Request,
 };
 use prost::Message as _;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
-use tonic::{Streaming, transport::Channel};
+use tonic::{
+    Streaming,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
 
 pub const ROLE: &str = "apiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadata: { name: NAME }\nspec:\n  description: TEXT\n  grants: []\n";
 
@@ -61,14 +65,24 @@ impl Server {
 
     /// As [`Self::start`], on this port.
     pub fn start_on(root: &Path, extra: &[&str], file_limit: Option<u32>, grpc: u16) -> Self {
+        // An ignored SIGXFSZ stays ignored over exec, so that a write fails with EFBIG as a full disk would with ENOSPC.
+        let before = file_limit.map(|kib| format!("trap '' XFSZ; ulimit -f {kib}"));
+        Self::start_after(root, extra, before.as_deref(), grpc)
+    }
+
+    /// With so many file descriptors.
+    pub fn start_with_descriptors(root: &Path, extra: &[&str], descriptors: u32) -> Self {
+        Self::start_after(root, extra, Some(&format!("ulimit -n {descriptors}")), free_port())
+    }
+
+    fn start_after(root: &Path, extra: &[&str], before: Option<&str>, grpc: u16) -> Self {
         std::fs::create_dir_all(root.join("policies")).unwrap();
         let http = free_port();
         let binary = env!("CARGO_BIN_EXE_doorward");
-        let mut command = match file_limit {
-            // An ignored SIGXFSZ stays ignored over exec, so that a write fails with EFBIG as a full disk would with ENOSPC.
-            Some(kib) => {
+        let mut command = match before {
+            Some(before) => {
                 let mut shell = Command::new("bash");
-                shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\""), binary]);
+                shell.args(["-c", &format!("{before}; exec \"$0\" \"$@\""), binary]);
                 shell
             }
             None => Command::new(binary),
@@ -141,13 +155,24 @@ impl Proxy {
     }
 
     pub async fn connect_as(server: &Server, proxy: ProxyIdentity, digest: Vec<u8>, epoch: u64) -> Self {
+        Self::connect_over(server.channel().await, server, proxy, digest, epoch).await
+    }
+
+    /// Over this connection.
+    pub async fn connect_over(
+        channel: Channel,
+        server: &Server,
+        proxy: ProxyIdentity,
+        digest: Vec<u8>,
+        epoch: u64,
+    ) -> Self {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let key = std::fs::read_to_string(server.root.join("data/policy-signing.pub")).unwrap();
         let key = ed25519_compact::PublicKey::from_slice(&STANDARD.decode(key.trim()).unwrap()).unwrap();
         let (requests, stream) = mpsc::channel(16);
         let hello = Hello { protocol_version: 1, proxy: Some(proxy), scope: "default".into(), digest, epoch };
         requests.send(SubscribeRequest { message: Some(Request::Hello(hello)) }).await.unwrap();
-        let mut client = PolicyDiscoveryClient::new(server.channel().await);
+        let mut client = PolicyDiscoveryClient::new(channel);
         let updates = client.subscribe(ReceiverStream::new(stream)).await.unwrap().into_inner();
         Self { requests, updates, key }
     }
@@ -244,4 +269,60 @@ impl Report {
         self.batches.send(batch).await.unwrap();
         tokio::time::timeout(Duration::from_secs(10), self.acks.next()).await.unwrap().unwrap().unwrap()
     }
+}
+
+/// An authority and what it issues.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub pem: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// Certificate and key for this name.
+    pub fn issue(&self, name: &str) -> (String, String) {
+        self.issue_for(name, Duration::from_secs(86_400))
+    }
+
+    /// As [`Self::issue`], valid for so long.
+    pub fn issue_for(&self, name: &str, lifetime: Duration) -> (String, String) {
+        let mut params = CertificateParams::default();
+        let name = if name.starts_with("spiffe://") {
+            SanType::URI(name.try_into().unwrap())
+        } else {
+            SanType::DnsName(name.try_into().unwrap())
+        };
+        params.subject_alt_names = vec![name];
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + lifetime;
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// Writes `NAME.crt` and `NAME.key`.
+    pub fn write(&self, folder: &Path, file: &str, name: &str) {
+        let (certificate, key) = self.issue(name);
+        std::fs::write(folder.join(format!("{file}.crt")), certificate).unwrap();
+        std::fs::write(folder.join(format!("{file}.key")), key).unwrap();
+    }
+}
+
+pub async fn connect(
+    server: &Server,
+    trusted: &Authority,
+    identity: Option<(String, String)>,
+) -> Result<Channel, tonic::transport::Error> {
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&trusted.pem)).domain_name("localhost");
+    if let Some((certificate, key)) = identity {
+        tls = tls.identity(Identity::from_pem(certificate, key));
+    }
+    let endpoint = Endpoint::from_shared(format!("https://localhost:{}", server.grpc)).unwrap();
+    endpoint.tls_config(tls).unwrap().connect_timeout(Duration::from_secs(5)).connect().await
 }

@@ -89,9 +89,16 @@ fn a_name_that_arrives_as_another_is_refused_wherever_a_token_has_it() {
                 json!({"region": ["emea", name]}),
                 json!({"act": {"sub": name}}),
                 json!({"act": {"sub": "bot", "act": {"sub": name}}}),
-                json!({"act": {"sub": "bot"}, "scope": [format!("role:{name}")]}),
             ] {
                 assert_eq!(code(of(changes.clone())), Some(Code::CredentialInvalid), "{changes}");
+            }
+            // Blanks stand between scopes, so that one at the end of an item ends its name; nothing else does.
+            let scopes = json!({"act": {"sub": "bot"}, "scope": [format!("role:{name}")]});
+            match of(scopes.clone()) {
+                Ok(narrowed) => {
+                    assert_eq!((pad, narrowed.delegated_roles), (" ", Some(vec!["x".into()])), "{scopes}");
+                }
+                Err(denial) => assert_eq!(denial.code, Code::DelegationDenied, "{scopes}"),
             }
         }
     }
