@@ -146,7 +146,8 @@ fn one_as_filter(
         Some([key]) => key.clone(),
         _ => return Err(unsupported("Rows can be named by key only where the component declares a key of one field.")),
     };
-    let key_type = component.and_then(|component| component.field(&key)).map_or(FieldType::Unspecified, |key| key.field_type);
+    let key_type =
+        component.and_then(|component| component.field(&key)).map_or(FieldType::Unspecified, |key| key.field_type);
     let value = cast::literal(super::filter::Literal::key(id)?, key_type)?;
     let test = super::filter::Test::In { negated: false, values: vec![value] };
     table.rows = Rows::Filter(Filter::of(key, test));

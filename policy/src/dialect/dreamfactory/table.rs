@@ -206,7 +206,7 @@ fn keys(key: &[Name], records: Vec<Map>) -> Result<Vec<Value>, Denial> {
     let [key] = key else {
         return Err(unsupported("Records in the body can name rows only by a declared key of one field: use filter."));
     };
-    let only = |mut record: Map| match record.remove(&**key) {
+    let only = |mut record: Map| match record.remove(key) {
         Some(value) if record.is_empty() && matches!(value, Value::String(_) | Value::Number(_)) => Ok(value),
         _ => Err(unsupported(
             "Records that name rows have the key alone, and a value in it: for other fields use filter.",
@@ -281,7 +281,7 @@ fn records(
         Some(Value::Array(rows)) if id.is_none() && verb != Verb::Get => rows,
         Some(Value::Object(object)) if id.is_some() && verb != Verb::Get => vec![Value::Object(object)],
         Some(Value::Object(mut object)) if id.is_none() => {
-            let rows = object.remove(&*service.resources_wrapper);
+            let rows = object.remove(&service.resources_wrapper);
             if rows.is_none() && matches!(verb, Verb::Post | Verb::Put | Verb::Patch) && !object.contains_key("ids") {
                 bare = true;
                 vec![Value::Object(object)]
@@ -372,7 +372,9 @@ fn record(fields: &mut body::Fields<'_>, row: Value, bare: Option<&str>) -> Resu
                 && let cast::Stored::Other(why) = cast::stored(literal, field_type, size)
             {
                 let name = shown(&name);
-                return Err(unsupported(format!("Another value than this would be stored in the field {name}: {why}.")));
+                return Err(unsupported(format!(
+                    "Another value than this would be stored in the field {name}: {why}."
+                )));
             }
             body::settled(value, typed.as_ref())
         };
@@ -412,7 +414,7 @@ fn operations(
     }
     let mut written = body::Fields::new(component, false);
     for record in table.records.iter() {
-        if by_body && !key.iter().all(|key| record.contains_key(&**key)) {
+        if by_body && !key.iter().all(|key| record.contains_key(key)) {
             return Err(unparsable("A record to update has no key."));
         }
         let mut row = WrittenRow::default();

@@ -150,7 +150,7 @@ fn preset(request: &mut Request, template: &Template, own: &OperationConstraints
             return Err(unsupported("The policy presets values, but the body of this operation has no rows."));
         };
         for (field, value, overrides) in &own.set {
-            if *overrides || !row.contains_key(&**field) {
+            if *overrides || !row.contains_key(field) {
                 row.insert(&**field, body::to_json(value));
             }
         }

@@ -98,7 +98,7 @@ fn a_name_that_arrives_as_another_is_refused_wherever_a_token_has_it() {
                 Ok(narrowed) => {
                     assert_eq!((pad, narrowed.delegated_roles), (" ", Some(vec!["x".into()])), "{scopes}");
                 }
-                Err(denial) => assert_eq!(denial.code, Code::DelegationDenied, "{scopes}"),
+                Err(denial) => assert_eq!(denial.denial.code, Code::DelegationDenied, "{scopes}"),
             }
         }
     }
