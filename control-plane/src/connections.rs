@@ -28,7 +28,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
@@ -57,6 +57,8 @@ const AFTER_END: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(60);
 /// Connections that are being closed while their successors are accepted.
 const CLOSING: usize = 16;
+/// Connections that the system keeps until they are accepted; it may allow fewer.
+const QUEUE: u32 = 4096;
 /// Connections to the metrics port.
 const HTTP_CONNECTIONS: usize = 32;
 /// Fewer file descriptors than this are no ground to serve on.
@@ -106,6 +108,15 @@ impl Limits {
     fn http() -> Self {
         Self { active: 0, fresh: HTTP_CONNECTIONS, streams: 0, age: FIRST_REQUEST }
     }
+}
+
+/// Listens with a queue that a burst of connections does not fill before they are looked at: what finds it full tries
+/// again only after a second.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
 }
 
 /// How many file descriptors this process may have, after raising the soft limit to the hard one.

@@ -111,9 +111,8 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
     let (stop, shutdown) = watch::channel(false);
 
     let listen =
-        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {} (--listen)", args.listen))?;
-    let metrics_listen = TcpListener::bind(args.metrics_listen)
-        .await
+        connections::listen(args.listen).with_context(|| format!("cannot listen on {} (--listen)", args.listen))?;
+    let metrics_listen = connections::listen(args.metrics_listen)
         .with_context(|| format!("cannot listen on {} (--metrics-listen)", args.metrics_listen))?;
     let (grpc_address, http_address) = (listen.local_addr()?, metrics_listen.local_addr()?);
 
