@@ -96,7 +96,7 @@ fn a_name_that_arrives_as_another_is_refused_wherever_a_token_has_it() {
             let scopes = json!({"act": {"sub": "bot"}, "scope": [format!("role:{name}")]});
             match of(scopes.clone()) {
                 Ok(narrowed) => {
-                    assert_eq!((pad, narrowed.delegated_roles), (" ", Some(vec!["x".into()])), "{scopes}");
+                    assert_eq!((pad, narrowed.delegated_roles.clone()), (" ", Some(vec!["x".into()])), "{scopes}");
                 }
                 Err(denial) => assert_eq!(denial.denial.code, Code::DelegationDenied, "{scopes}"),
             }
