@@ -60,7 +60,7 @@ else
     # The budget is for what is shipped: checked after wasm-opt.
     python3 "$check" "$built" --exports "$EXPORTS" --output "$stripped" --max-bytes 4000000
     say "optimising $NAME.wasm as a whole (half a minute for the filter)"
-    "$NODE" "$TOOLS/binaryen/node_modules/binaryen/bin/wasm-opt" -O2 "${features[@]}" "$stripped" -o "$stripped.opt" ||
+    "$NODE" "$TOOLS/binaryen/node_modules/binaryen/bin/wasm-opt" -Os "${features[@]}" "$stripped" -o "$stripped.opt" ||
         die "wasm-opt refuses $NAME.wasm" "rm -r .tools/binaryen* and try again; if it stays so, it is a defect: report it."
     # `NAME = SYMBOL` lines are done already: NAME is there now.
     sed -E 's/[[:space:]]*=.*//' "$EXPORTS" >"$stripped.exports"
