@@ -93,7 +93,7 @@ fn filled(unit: &str, values_in_unit: usize, most: usize) -> String {
 }
 
 fn shapes() -> Vec<(String, String)> {
-    const MOST: usize = 49_900;
+    const MOST: usize = 16_300;
     let row = |doc: &str| format!("[{{\"region\":\"EU\",\"doc\":{doc}}}]");
     let mut all = Vec::new();
     for (name, unit, values) in [

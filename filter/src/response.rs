@@ -58,7 +58,7 @@ pub struct Filtering {
 /// What has not gone to the client yet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waits {
-    /// The head, and this many filtered bytes at the front of the host's buffer.
+    /// The head, and this many filtered bytes behind it.
     Head(usize),
     /// Both, for the record; the host holds what is added, as much as its watermarks let it.
     ForRecord,
@@ -114,11 +114,13 @@ impl Stream {
                 Err(flow) => return flow,
             }
         }
-        let holds = self
-            .worker
-            .try_borrow()
-            .is_ok_and(|worker| worker.active.as_deref().is_some_and(|active| active.holds_heads()));
-        if let Some(mut filtering) = filtering.take_if(|filtering| holds && filtering.transformer.is_some()) {
+        let holds = || {
+            let mut worker = self.worker.try_borrow_mut().ok()?;
+            Some(worker.active.as_deref_mut()?.holds_head(self.id, &self.decision_id, sequence))
+        };
+        if let Some(mut filtering) =
+            filtering.take_if(|filtering| filtering.transformer.is_some() && holds().unwrap_or(false))
+        {
             filtering.waits = Waits::Head(0);
             filtering.sequence = sequence;
             self.response = Response::Filtering(filtering);
@@ -273,6 +275,7 @@ impl Stream {
                 return Flow::CONTINUE;
             }
         };
+        self.settle(&mut filtering);
         match filtering.take(size, end) {
             Ok(ready) => self.pass(filtering, ready, end),
             Err(error) => {
@@ -282,13 +285,25 @@ impl Stream {
         }
     }
 
-    /// Lets go on what is ready, `ready` bytes of it in the host's buffer; or keeps it for now.
+    /// Something came behind a head that was held. It may have been let go meanwhile, because nothing came for long.
+    fn settle(&self, filtering: &mut Filtering) {
+        if matches!(filtering.waits, Waits::Head(_))
+            && let Ok(mut worker) = self.worker.try_borrow_mut()
+            && let Some(active) = worker.active.as_deref_mut()
+            && active.bodies.head_is_done(self.id)
+        {
+            filtering.waits = Waits::Nothing;
+        }
+    }
+
+    /// Lets go on what is ready, `ready` bytes of it new; or keeps it for now.
     fn pass(&mut self, mut filtering: Box<Filtering>, ready: usize, end: bool) -> Flow {
         let flow = match filtering.waits {
             Waits::Nothing => Flow::CONTINUE,
-            Waits::Head(_) if !end && ready < HOLD => {
-                filtering.waits = Waits::Head(ready);
-                Flow::STOP
+            // Not merely buffered: what is buffered and comes over the host's limit is a 500 of its own.
+            Waits::Head(held) if !end && held.saturating_add(ready) < HOLD => {
+                filtering.waits = Waits::Head(held.saturating_add(ready));
+                Flow::STOP_AND_WATERMARK
             }
             Waits::Head(_) => match filtering.sequence.map_or(Ok(false), |sequence| self.wait_for(sequence)) {
                 Ok(true) => {
@@ -326,6 +341,7 @@ impl Stream {
                 return Flow::CONTINUE;
             }
         };
+        self.settle(&mut filtering);
         // What is left at the end could not be sent any more; no well-formed object or list leaves anything.
         let mut rest = Vec::new();
         let body = match filtering.finish(&mut rest) {
@@ -411,36 +427,22 @@ impl Stream {
 }
 
 impl Filtering {
-    /// Filters what is new in the host's buffer of `size` bytes, and gives how many are in it now.
+    /// Filters the piece of `size` bytes that came, and gives how many are in its place now.
     fn take(&mut self, size: usize, end: bool) -> Result<usize, TransformError> {
-        let held = match self.waits {
-            Waits::Head(held) => held,
-            Waits::ForRecord | Waits::Nothing => 0,
-        };
-        if self.transformer.is_none() || (size <= held && !end) {
+        if self.transformer.is_none() || (size == 0 && !end) {
             return Ok(size);
-        }
-        let mut rest = Vec::new();
-        if size <= held {
-            self.finish(&mut rest)?;
-            if rest.is_empty() {
-                return Ok(size);
-            }
         }
         let have = if size > 0 { raw::get_buffer(Buffer::ResponseBody, 0, size) } else { Ok(Vec::new()) };
         let have = have.ok().filter(|have| have.len() == size).ok_or(TransformError::Limit)?;
-        let (filtered, new) = have.split_at_checked(held).ok_or(TransformError::Limit)?;
         let mut out = Vec::with_capacity(size);
-        out.extend_from_slice(filtered);
-        out.append(&mut rest);
-        if size > held {
+        if size > 0 {
             self.begun = true;
             if let Some(transformer) = &mut self.transformer {
-                transformer.push(new, &mut out)?;
+                transformer.push(&have, &mut out)?;
             }
-            if end {
-                self.finish(&mut out)?;
-            }
+        }
+        if end {
+            self.finish(&mut out)?;
         }
         // What is the same already needs no call into the host.
         if out != have && raw::set_buffer(Buffer::ResponseBody, size, &out).is_err() {

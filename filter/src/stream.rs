@@ -300,6 +300,11 @@ impl Stream {
         if matches!(self.phase, Phase::Body { .. }) {
             self.unfinished();
         }
+        if let Ok(mut worker) = self.worker.try_borrow_mut()
+            && let Some(active) = worker.active.as_deref_mut()
+        {
+            active.bodies.forget_head(self.id);
+        }
         if self.response.waits()
             && let Ok(mut worker) = self.worker.try_borrow_mut()
             && let Some(active) = worker.active.as_deref_mut()

@@ -25,6 +25,7 @@ use doorward_proto::v1::{AuditRecord, StoredPolicy};
 
 /// Policy that another worker stored is taken up after at most this long.
 const TICK_MILLIS: u32 = 100;
+const NOT_ACKNOWLEDGED: &str = "The record of this decision was not acknowledged as durable in time.";
 
 /// A worker that is configured.
 pub struct Active {
@@ -101,10 +102,22 @@ impl Worker {
                     active.metrics.denied(Code::PolicyUnavailable);
                 }
             }
+            for head in active.bodies.stuck_heads(now) {
+                let durable = head.sequence.is_none_or(|sequence| active.emitter.is_durable(sequence));
+                if raw::set_effective_context(head.context).is_err() {
+                    active.bodies.forget_head(head.context);
+                } else if durable {
+                    active.bodies.release_head(head.context);
+                    let _ = raw::continue_stream(Direction::Response);
+                } else if head.is_hopeless(now) {
+                    active.bodies.forget_head(head.context);
+                    problem::deny(&Denial::new(Code::AuditUnavailable, NOT_ACKNOWLEDGED), &head.decision_id);
+                    active.metrics.denied(Code::AuditUnavailable);
+                }
+            }
             for waiter in active.emitter.take_overdue(now) {
                 if raw::set_effective_context(waiter.context).is_ok() {
-                    let detail = "The record of this decision was not acknowledged as durable in time.";
-                    problem::deny(&Denial::new(Code::AuditUnavailable, detail), &waiter.decision_id);
+                    problem::deny(&Denial::new(Code::AuditUnavailable, NOT_ACKNOWLEDGED), &waiter.decision_id);
                     active.metrics.denied(Code::AuditUnavailable);
                 }
             }
@@ -384,10 +397,10 @@ impl Active {
         self.emitter.wait(Waiter { sequence, context, decision_id: decision_id.to_owned(), deadline });
     }
 
-    /// Whether the host can hold a head while the body behind it is read.
-    #[must_use]
-    pub fn holds_heads(&self) -> bool {
-        self.config.bodies == Bodies::StopIteration
+    /// Whether the head of this response waits while the body behind it is read.
+    pub fn holds_head(&mut self, context: u32, decision_id: &str, sequence: Option<u64>) -> bool {
+        let now = || Envoy::now().now_nanos / 1_000_000;
+        self.config.bodies == Bodies::StopIteration && self.bodies.hold_head(context, decision_id, sequence, now)
     }
 
     /// The key of tokenising masks.

@@ -58,7 +58,7 @@ const LARGE: &str = "/api/v2/api/_table/large";
 const BROKEN: &str = "/api/v2/api/_table/broken";
 const ROWS: usize = 40_000;
 
-/// Answers by path: a row; many rows; a row in one piece, and then, a moment later, what is no JSON.
+/// Answers by path: a row; many rows; rows in one piece, more than a head waits for, and then, a moment later, what is no JSON.
 fn upstream() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -92,7 +92,7 @@ fn serve(stream: TcpStream) {
         }
         let row = |id: usize| format!(r#"{{"id":{id},"text":"{}"}}"#, "x".repeat(40));
         let (body, broken) = if first.contains("broken") {
-            (format!(r#"{{"resource":[{},"#, row(1)), true)
+            (format!(r#"{{"resource":[{},"#, (0..2_000).map(row).collect::<Vec<_>>().join(",")), true)
         } else {
             let rows = if first.contains("large") { ROWS } else { 1 };
             let rows: Vec<String> = (0..rows).map(row).collect();
