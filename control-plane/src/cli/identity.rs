@@ -133,7 +133,8 @@ fn read(given: &str) -> anyhow::Result<String> {
         Some((scheme, token)) if scheme.trim_end_matches(':').eq_ignore_ascii_case("bearer") => token.trim(),
         _ => text,
     };
-    if bare.is_empty() {
+    if bare.is_empty() || bare.eq_ignore_ascii_case("bearer") {
+        // Without quotes the token itself would be the next argument, and be told as a path that is not there.
         bail!("there is no token; give it as an argument, as @FILE, or as - on standard input");
     }
     Ok(bare.to_owned())
