@@ -315,7 +315,8 @@ fn check_demands(out: &mut Out<'_>, spec: &IdentityProvider) {
             );
         }
         // An empty name is none: then scopes would not narrow, and an actor would not be looked for.
-        for (path, name) in [("spec.delegation.actor", &delegation.actor), ("spec.delegation.scope", &delegation.scope)] {
+        for (path, name) in [("spec.delegation.actor", &delegation.actor), ("spec.delegation.scope", &delegation.scope)]
+        {
             if name.as_deref() == Some("") {
                 out.error("invalid_value", path, "name a claim, or leave this out");
             }

@@ -113,7 +113,8 @@ impl IdentityProvider {
         demands.retain(|demand| {
             let known = |name: &String| demand.names.contains(name);
             let stricter = |own: &RequiredClaim| demand.values.is_empty() && own.names.iter().all(known);
-            let instead = |own: &RequiredClaim| own.names.iter().any(known) && (!own.values.is_empty() || stricter(own));
+            let instead =
+                |own: &RequiredClaim| own.names.iter().any(known) && (!own.values.is_empty() || stricter(own));
             !self.required_claims.0.iter().any(instead)
         });
         demands.append(&mut self.required_claims.0);
