@@ -83,6 +83,8 @@ struct Entry {
     problem: Option<String>,
     /// Somebody can use a key of `keys`.
     used: bool,
+    /// A compilation has looked at `keys`.
+    seen: bool,
     /// How long the set before `keys` may stay in its place: the longest that this compilation asks for.
     keep: Duration,
     /// When the set before `keys` stops being used by somebody, Unix microseconds.
@@ -238,6 +240,7 @@ impl KeySets {
             wanted: 0,
             problem: None,
             used: false,
+            seen: false,
             keep: want.keep,
             until_micros: None,
             told: false,
@@ -254,6 +257,7 @@ impl KeySets {
                 None => format!("its key set is being fetched from {}", source.host()),
             });
         };
+        entry.seen = true;
         if (want.usable)(&keys.body) {
             (entry.used, entry.told) = (true, false);
             return Ok(Found { body: keys.body.clone(), stands_in: None });
@@ -364,13 +368,15 @@ impl KeySets {
                     Some(keys) if changed && entry.used => {
                         Some(Replaced { body: keys.body.clone(), since_micros: now })
                     }
-                    // Of several sets in a row without a usable key, the first began it.
-                    Some(keys) => keys.before.clone(),
-                    None => None,
+                    // Of several sets in a row without a usable key, the first began it. One that nobody looked at may have
+                    // been good, and have withdrawn keys of the one before.
+                    Some(keys) if !changed || entry.seen => keys.before.clone(),
+                    _ => None,
                 };
                 let keys = Arc::new(KeySet { body, fetched_micros: now, before });
                 entry.keys = Some(Arc::clone(&keys));
                 entry.used &= !changed;
+                entry.seen &= !changed;
                 entry.failures = 0;
                 entry.problem = None;
                 entry.due = Instant::now() + entry.refresh;
@@ -553,6 +559,19 @@ pub(crate) mod tests {
         drop(keys);
         let (keys, _triggers) = key_sets(dir.path());
         assert_eq!(ask(&keys, &source, HOUR).unwrap(), over, "also over a restart");
+    }
+
+    #[test]
+    fn a_key_that_was_withdrawn_does_not_come_back_because_nobody_compiled_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = Source::Uri("https://idp.example.com/keys".into());
+        let (keys, _triggers) = key_sets(dir.path());
+        assert!(ask(&keys, &source, HOUR).is_err());
+        keys.fetched(&source, Ok(GOOD.into()));
+        assert_eq!(ask(&keys, &source, HOUR).unwrap().body, GOOD);
+        keys.fetched(&source, Ok(OTHER_GOOD.into()));
+        keys.fetched(&source, Ok(BROKEN.into()));
+        assert_eq!(ask(&keys, &source, HOUR).unwrap(), Found { body: BROKEN.into(), stands_in: None });
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -239,9 +239,13 @@ fn identity_check_says_what_each_provider_makes_of_a_token_and_never_prints_it()
     let later = check(token.trim(), &["--jwks", "dev=jwks.json", "--at", "2099-01-01T00:00:00Z"]);
     assert_eq!((later.code, &later.json()["providers"][0]["code"]), (3, &"credential_expired".into()));
     assert_eq!(check("no-token", &[]).code, 3);
+    let unquoted = run(at, &["identity", "check", "Bearer", token.trim(), "policies"]);
+    let swapped = run(at, &["identity", "check", "policies", token.trim()]);
+    assert!(unquoted.err.contains("quotes") && swapped.err.contains("comes first"), "{}{}", unquoted.err, swapped.err);
+    assert_eq!((unquoted.code, swapped.code), (1, 1));
     assert_eq!(check("@nowhere", &[]).code, 1);
     assert_eq!(run(at, &["identity", "check", "x", "policies", "--at", "noon"]).code, 2);
-    for ran in [&good, &keyless, &refused, &later] {
+    for ran in [&good, &keyless, &refused, &later, &unquoted, &swapped] {
         for part in token.trim().split('.').chain(wrong.trim().split('.')) {
             assert!(!ran.out.contains(part) && !ran.err.contains(part), "a token is never printed, nor a part of it");
         }

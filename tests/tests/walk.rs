@@ -13,9 +13,10 @@ use doorward_tests::{
     control,
     data::HIDDEN,
     stack::{SHOP_SERVICE, Stack},
-    token::key_hash,
+    token::{Issuer, key_hash},
     wait,
 };
+use serde_json::{Value, json};
 use std::{
     sync::{Mutex, MutexGuard, OnceLock},
     time::{Duration, Instant},
@@ -213,6 +214,66 @@ fn an_agent_gets_less_than_the_user_and_never_more() {
     s.get("/shop/orders.json").token(&s.issuer.sign(&claims)).send().denied(403, "component_denied");
     claims["act"]["sub"] = "stranger".into();
     s.get("/shop/customers.json").token(&s.issuer.sign(&claims)).send().denied(403, "delegation_denied");
+}
+
+/// What a provider can demand of its tokens, over the wire; also of those that were good until the policy changed.
+#[test]
+fn a_token_that_was_made_for_something_else_is_refused() {
+    let s = stack();
+    let issuer = Issuer::es256("https://strict.test", 9);
+    let ask = |header: &Value, claims: &Value| {
+        let header = json!({"alg": "ES256", "typ": header, "kid": "ec-9"});
+        s.get("/shop/customers.json").token(&issuer.sign_with(&header, claims)).send()
+    };
+    let mut good = issuer.claims("ann", &["analysts"]);
+    for (name, value) in [("region", "west"), ("token_use", "access")] {
+        good[name] = value.into();
+    }
+    let with = |changes: Value| {
+        let mut claims = good.clone();
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        claims
+    };
+    let refused = |header: &str, claims: &Value, why: &str| {
+        let answer = ask(&header.into(), claims);
+        answer.denied(401, "credential_invalid");
+        assert!(answer.text().contains(why), "{}", answer.text());
+    };
+
+    s.policies(&(issuer.document("strict") + SHOP_SERVICE + &policies("")));
+    let id_token = issuer.sign(&with(json!({"token_use": "id"})));
+    let get = |token: &str| s.get("/shop/customers.json").token(token).send();
+    assert!((0..8).all(|_| get(&id_token).status == 200), "nothing is demanded yet, and every worker knows the token");
+
+    let demands = "  tokenTypes: [at+jwt]\n  audienceClaim: [aud, client_id]\n  \
+                   requiredClaims: [region, { token_use: access, email_verified: true }]\n---\n";
+    let document = issuer.document("strict");
+    let document = document.strip_suffix("---\n").unwrap().to_owned() + demands;
+    s.policies(&(document + SHOP_SERVICE + &policies("")));
+    assert!((0..8).all(|_| get(&id_token).code() == "credential_invalid"), "a known token meets new demands");
+
+    let good = with(json!({"email_verified": true}));
+    let with = |changes: Value| {
+        let mut claims = good.clone();
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        claims
+    };
+    assert_eq!(ask(&"at+jwt".into(), &good).status, 200);
+    assert_eq!(ask(&"application/AT+JWT".into(), &good).status, 200);
+    refused("JWT", &good, "tokenTypes");
+    ask(&Value::Null, &good).denied(401, "credential_invalid");
+    refused("at+jwt", &with(json!({"token_use": "id"})), "token_use");
+    refused("at+jwt", &with(json!({"email_verified": false})), "email_verified");
+    refused("at+jwt", &with(json!({"email_verified": "true"})), "email_verified");
+    refused("at+jwt", &with(json!({"region": null})), "region");
+    refused("at+jwt", &with(json!({"aud": "other-api", "client_id": "data-api"})), "audience");
+    assert_eq!(ask(&"at+jwt".into(), &with(json!({"aud": null, "client_id": "data-api"}))).status, 200);
+    let elsewhere = json!({"groups": null, "_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://graph.test"}}});
+    refused("at+jwt", &with(elsewhere), "groups");
+    refused("at+jwt", &with(json!({"hasgroups": true})), "groups");
+    refused("at+jwt", &with(json!({"sub": " ann"})), "white space");
+    s.policies(&(SHOP_SERVICE.to_owned() + &policies("")));
+    ask(&"at+jwt".into(), &good).denied(401, "credential_invalid");
 }
 
 #[test]

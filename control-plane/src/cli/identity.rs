@@ -78,6 +78,12 @@ fn moment(text: &str) -> Result<i64, String> {
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Command::Check(args) = args.command;
+    // It would be told as a path that is not there.
+    if args.paths.iter().any(|path| path.to_str().is_some_and(|text| text.starts_with("eyJ") && !path.exists())) {
+        bail!(
+            "a token stands where paths are expected; it comes first, and in quotes where it has a blank: \"Bearer TOKEN\""
+        );
+    }
     let token = read(&args.token)?;
     let sources = Sources::load(&args.paths, "default", &check::keys(args.jwks))?;
     if sources.errors() > 0 {

@@ -314,6 +314,13 @@ fn check_demands(out: &mut Out<'_>, spec: &IdentityProvider) {
                 "an empty prefix would make a role of every scope",
             );
         }
+        // An empty name is none: then scopes would not narrow, and an actor would not be looked for.
+        for (path, name) in [("spec.delegation.actor", &delegation.actor), ("spec.delegation.scope", &delegation.scope)]
+        {
+            if name.as_deref() == Some("") {
+                out.error("invalid_value", path, "name a claim, or leave this out");
+            }
+        }
         if let Some(actor) = delegation.actor.as_deref().filter(|actor| TEXT_CLAIMS.contains(actor)) {
             out.warn(
                 "actor_text",

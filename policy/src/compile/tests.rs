@@ -301,6 +301,8 @@ fn every_mistake_across_documents_has_its_code_path_and_line() {
         (BASE.replace("  audiences", "  requiredClaims: ['']\n  audiences"), "spec.requiredClaims: a claim has a name".into()),
         (BASE.replace("  audiences", "  requiredClaims: [[]]\n  audiences"), "spec.requiredClaims: a claim has a name".into()),
         (BASE.replace("  audiences", "  delegation: {scopePrefix: ''}\n  audiences"), "spec.delegation.scopePrefix: an empty prefix".into()),
+        (BASE.replace("  audiences", "  delegation: {scope: '', scopePrefix: 'role:'}\n  audiences"), "spec.delegation.scope: name a claim".into()),
+        (BASE.replace("  audiences", "  delegation: {actor: ''}\n  audiences"), "spec.delegation.actor: name a claim".into()),
         (BASE.replace("  audiences", "  delegation: {actor: azp}\n  audiences"), "warning: IdentityProvider corp: spec.delegation.actor: the claim \"azp\" is text".into()),
         (BASE.replace("  audiences", "  jwks: {keepLastGood: 31d}\n  audiences"), "spec.jwks.keepLastGood".into()),
         (BASE.replace("  audiences", "  clockSkew: 11m\n  audiences"), "spec.clockSkew".into()),

@@ -3,7 +3,7 @@
 use super::{
     IdentityProvider,
     common::{ClaimPath, Duration, OneOrMany, Scalar},
-    identity_provider::{Audiences, Claims, Delegation, Jwks, Preset, RequiredClaims},
+    identity_provider::{Audiences, Claims, Delegation, Jwks, Preset, RequiredClaim, RequiredClaims},
     yaml,
 };
 use serde_json::{Map, Value, json};
@@ -69,8 +69,9 @@ impl Preset {
 }
 
 impl IdentityProvider {
-    /// Fills in what the preset knows and the document does not say. Claims that are demanded are joined by name: a demand
-    /// of the document takes the place of the preset's on the same claim, and all others stay.
+    /// Fills in what the preset knows and the document does not say. Claims that are demanded are joined by name: allowed
+    /// values in the document take the place of the preset's demand on the same claim, and so does a stricter demand; all
+    /// others stay. So a name that somebody adds to a list cannot take back what the preset allows of its values.
     pub(super) fn fill(&mut self) {
         let Some(base) = self.preset.and_then(Preset::read) else { return };
         // Keys belong to the issuer: another issuer than the preset's has keys of its own.
@@ -84,7 +85,10 @@ impl IdentityProvider {
         }
         or(&mut self.issuer, base.issuer);
         or(&mut self.audiences, base.audiences);
-        or(&mut self.audience_claim, base.audience_claim);
+        // Where none is demanded, no claim holds one.
+        if self.audiences != Some(Audiences::Any) {
+            or(&mut self.audience_claim, base.audience_claim);
+        }
         or(&mut self.max_token_age, base.max_token_age);
         or(&mut self.clock_skew, base.clock_skew);
         or(&mut self.token_types, base.token_types);
@@ -107,7 +111,11 @@ impl IdentityProvider {
         }
         let RequiredClaims(mut demands) = base.required_claims;
         demands.retain(|demand| {
-            !self.required_claims.0.iter().any(|own| own.names.iter().any(|name| demand.names.contains(name)))
+            let known = |name: &String| demand.names.contains(name);
+            let stricter = |own: &RequiredClaim| demand.values.is_empty() && own.names.iter().all(known);
+            let instead =
+                |own: &RequiredClaim| own.names.iter().any(known) && (!own.values.is_empty() || stricter(own));
+            !self.required_claims.0.iter().any(instead)
         });
         demands.append(&mut self.required_claims.0);
         self.required_claims = RequiredClaims(demands);
@@ -289,6 +297,33 @@ mod tests {
         );
         let own = read("{preset: auth0, requiredClaims: [client_id]}");
         assert_eq!(own.shown()["requiredClaims"], json!(["client_id"]));
+    }
+
+    #[test]
+    fn a_demand_of_the_document_weakens_none_of_the_preset_unless_it_says_which_values_are_allowed() {
+        let cases = [
+            ("google", "[email_verified, hd]", json!([{"email_verified": true}, "email_verified", "hd"])),
+            ("cognito", "[token_use]", json!([{"token_use": "access"}, "token_use"])),
+            ("entra", "[[azp, sub]]", json!(["oid", "tid", "azp", {"ver": "2.0"}, ["azp", "sub"]])),
+            ("keycloak", "[[typ, groups]]", json!(["azp", {"typ": "Bearer"}, ["typ", "groups"]])),
+            ("auth0", "[[azp, client_id, sub]]", json!([["azp", "client_id"], ["azp", "client_id", "sub"]])),
+            // Stricter ones, and values, take its place.
+            ("auth0", "[azp]", json!(["azp"])),
+            ("auth0", "{azp: mine}", json!([{"azp": "mine"}])),
+            ("keycloak", "{typ: [Bearer, DPoP]}", json!(["azp", {"typ": ["Bearer", "DPoP"]}])),
+        ];
+        for (preset, own, expected) in cases {
+            let filled = read(&format!("{{preset: {preset}, requiredClaims: {own}}}"));
+            assert_eq!(filled.shown()["requiredClaims"], expected, "{preset} {own}");
+        }
+    }
+
+    #[test]
+    fn who_demands_no_audience_gets_no_audience_claim_of_the_preset() {
+        let own = read("{preset: cognito, audiences: any}");
+        assert_eq!(own.shown().get("audienceClaim"), None);
+        let own = read("{preset: cognito, audiences: [app]}");
+        assert_eq!(own.shown()["audienceClaim"], "client_id");
     }
 
     #[test]

@@ -50,8 +50,8 @@ pub fn reference_markdown() -> String {
     }
     out.push_str(
         "# Presets\n\nWhat each `preset` of an `IdentityProvider` fills in, as if it stood in the `spec`. What the document says \
-         counts; of `requiredClaims`, a demand of the document takes the place of the preset's on the same claim, and the \
-         others stay. A `jwks` goes with the `issuer` beside it, and is left out where the document names another.\n\n",
+         counts; of `requiredClaims`, allowed values, or a stricter demand, take the place of the preset's on the same claim, \
+         and the others stay. A `jwks` goes with the `issuer` beside it, and is left out where the document names another.\n\n",
     );
     for preset in Preset::ALL {
         let _ = write!(out, "## {}\n\n```yaml\n{}```\n\n", preset.as_str(), preset.text());
