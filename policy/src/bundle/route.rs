@@ -59,12 +59,9 @@ impl Router {
 
     /// True if the path, which is in lower case, is a service's in some case, or another one under which DreamFactory serves it.
     pub(super) fn has_in_any_form(&self, authority: &str, path: &str) -> bool {
-        let has = |router: &Option<Box<Router>>, path: &str| {
-            router.as_ref().is_some_and(|router| router.find(authority, path).is_some())
-        };
         self.find(authority, path).is_some()
-            || has(&self.folded, path)
-            || self.unversioned.is_some() && has(&self.unversioned, &unversioned(path))
+            || self.folded.as_ref().is_some_and(|folded| folded.find(authority, path).is_some())
+            || self.unversioned.as_ref().is_some_and(|paths| paths.find(authority, &unversioned(path)).is_some())
     }
 
     /// The service of this authority and path, and the prefix: the exact host before suffixes (longest first) before any
@@ -93,11 +90,12 @@ fn unversioned(path: &str) -> String {
     let is_version = |name: &str| {
         name.strip_prefix('v').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
     };
-    let mut out = String::with_capacity(path.len());
+    let mut out = String::new();
     for segment in path.split('/') {
         let name = segment.strip_prefix("index.php").unwrap_or(segment);
         if !name.is_empty() && !is_version(name) {
-            out.extend(["/", name]);
+            out.push('/');
+            out.push_str(name);
         }
     }
     out

@@ -84,7 +84,7 @@ pub fn emit(
             response.one_row = one_as_filter(syntax.verb, table, component, first)?;
             if response.one_row && syntax.head {
                 return Err(unsupported(
-                    "A record cannot be asked for with HEAD where the role limits rows: only the body of the answer tells whether it is there. Send GET.",
+                    "Where the role limits rows, HEAD cannot tell whether a record is there: send GET.",
                 ));
             }
             constrain(syntax.verb, table, component, constraints)?;
