@@ -67,6 +67,7 @@ impl Router {
     /// The service of this authority and path, and the prefix: the exact host before suffixes (longest first) before any
     /// host, and of one host the longest prefix that ends where a segment does. Without authority, those of any host; one
     /// that is malformed has no service.
+    #[inline(never)] // Copied into each caller, it would make the module larger, and nothing faster.
     pub(super) fn find(&self, authority: &str, path: &str) -> Option<(usize, &str)> {
         let host = if authority.is_empty() { "".into() } else { authority::parse(authority)?.host };
         let path = path.split(['?', '#']).next().unwrap_or("");

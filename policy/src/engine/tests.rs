@@ -199,6 +199,26 @@ fn no_spelling_of_a_services_path_passes_as_unmatched() {
 }
 
 #[test]
+fn no_header_that_some_framework_takes_for_the_path_leads_an_unmatched_request_to_a_service() {
+    let tables = tables(POLICY);
+    let settings = Settings { unmatched: Unmatched::Allow, ..Settings::default() };
+    let ask = |name: &str, value: &[u8]| {
+        let headers = [Header { name, value }];
+        let ask = request("/health", &headers, None);
+        let Begin::Done(verdict) = begin(&tables, &Now, &settings, &mut TokenCache::default(), &ask) else { panic!() };
+        code(&verdict)
+    };
+    for name in ["x-original-url", "x-rewrite-url", "x_original_url"] {
+        for path in ["/api/v2/crm/_table/orders", "/API/crm", "/%61pi/v2/crm", "http://h/api/v2/crm"] {
+            assert_eq!(ask(name, path.as_bytes()), Some(Code::NoRoute), "{name} {path}");
+        }
+        assert_eq!(ask(name, b"/api/v2/crm/\xff"), Some(Code::NoRoute));
+        assert_eq!(ask(name, b"/health"), None);
+    }
+    assert_eq!(ask("x-other", b"/api/v2/crm"), None);
+}
+
+#[test]
 fn no_path_under_which_dreamfactory_serves_a_declared_service_too_passes_as_unmatched() {
     let matches = |matches: &str| tables(&POLICY.replace("match: [{ path: /api/v2/crm }]", matches));
     let settings = Settings { unmatched: Unmatched::Allow, ..Settings::default() };

@@ -6,15 +6,25 @@
 //! 3.2.2). And DreamFactory serves under more paths than are declared: without a version, with another, below its script. So such
 //! a request passes only if no reading of its target leads to a service.
 
-use crate::bundle::Tables;
+use super::upstream::OTHER_PATHS;
+use crate::{
+    bundle::Tables,
+    request::{HttpRequest, same_header},
+};
 
 /// Encodings within encodings that are undone. Nobody knows what a path with more of them names.
 const MAX_ROUNDS: usize = 4;
 
-/// True if another spelling of this path belongs to a service, if one answers under it too, or if that cannot be ruled out.
-pub(super) fn is_disguised(tables: &Tables, authority: &str, path: &str) -> bool {
+/// True if another spelling of this request's path belongs to a service, if one answers under it too, or if that cannot be ruled out.
+pub(super) fn is_disguised(tables: &Tables, request: &HttpRequest<'_>) -> bool {
     // `OPTIONS *` names no path. Everything else that does not begin with a slash holds an authority of its own.
-    path != "*" && plain(path).is_none_or(|plain| tables.routes_in_any_form(authority, &plain))
+    let leads = |path: &str| {
+        path != "*" && plain(path).is_none_or(|plain| tables.routes_in_any_form(request.authority, &plain))
+    };
+    // Some frameworks take the path from a header.
+    let other = |name: &str| OTHER_PATHS.iter().any(|other| same_header(name, other));
+    leads(request.path)
+        || request.headers.iter().any(|header| other(header.name) && str::from_utf8(header.value).map_or(true, leads))
 }
 
 /// The path as the laxest of servers would read it, in lower case. `None`: servers differ too much. A step up takes back
