@@ -12,6 +12,8 @@ pub(super) struct Router {
     any: Prefixes,
     /// The matches whose path has upper-case letters, with that path in lower case.
     folded: Option<Box<Router>>,
+    /// The matches of DreamFactory services, by what all of their paths have in common; see [`unversioned`].
+    unversioned: Option<Box<Router>>,
 }
 
 #[derive(Debug, Default)]
@@ -45,15 +47,27 @@ impl Router {
         free
     }
 
-    /// True if the path, which is in lower case, is a service's in some case.
-    pub(super) fn has_in_any_case(&self, authority: &str, path: &str) -> bool {
+    /// Adds a match under which DreamFactory serves, for [`Router::has_in_any_form`].
+    pub(super) fn insert_dreamfactory(&mut self, host: &Name, path: &Name) {
+        let path = unversioned(&path.to_ascii_lowercase());
+        // Without a name in it, it would stand for the whole host.
+        if !path.is_empty() {
+            // Two services with the same path are one entry there: it says no more than that there is one.
+            self.unversioned.get_or_insert_with(Box::default).insert(host, &path.into(), 0);
+        }
+    }
+
+    /// True if the path, which is in lower case, is a service's in some case, or another one under which DreamFactory serves it.
+    pub(super) fn has_in_any_form(&self, authority: &str, path: &str) -> bool {
         self.find(authority, path).is_some()
             || self.folded.as_ref().is_some_and(|folded| folded.find(authority, path).is_some())
+            || self.unversioned.as_ref().is_some_and(|paths| paths.find(authority, &unversioned(path)).is_some())
     }
 
     /// The service of this authority and path, and the prefix: the exact host before suffixes (longest first) before any
     /// host, and of one host the longest prefix that ends where a segment does. Without authority, those of any host; one
     /// that is malformed has no service.
+    #[inline(never)] // Copied into each caller, it would make the module larger, and nothing faster.
     pub(super) fn find(&self, authority: &str, path: &str) -> Option<(usize, &str)> {
         let host = if authority.is_empty() { "".into() } else { authority::parse(authority)?.host };
         let path = path.split(['?', '#']).next().unwrap_or("");
@@ -69,6 +83,23 @@ impl Router {
         }
         self.any.find(path)
     }
+}
+
+/// A path without what DreamFactory can do without: `/api/v2/NAME` is `/api/NAME`, `/api/v1/NAME` and `/index.php/api/v2/NAME`
+/// to it too (`routes.php` of df-core: `v[0-9.]+`; its framework takes the name of its script off any path).
+fn unversioned(path: &str) -> String {
+    let is_version = |name: &str| {
+        name.strip_prefix('v').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+    };
+    let mut out = String::new();
+    for segment in path.split('/') {
+        let name = segment.strip_prefix("index.php").unwrap_or(segment);
+        if !name.is_empty() && !is_version(name) {
+            out.push('/');
+            out.push_str(name);
+        }
+    }
+    out
 }
 
 impl Prefixes {
@@ -164,7 +195,7 @@ mod tests {
             ("h", "/datax", false),
             ("h", "/api/v2", false),
         ] {
-            assert_eq!(router.has_in_any_case(authority, path), there, "{authority}{path}");
+            assert_eq!(router.has_in_any_form(authority, path), there, "{authority}{path}");
         }
     }
 

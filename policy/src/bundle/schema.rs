@@ -63,7 +63,7 @@ pub struct Service {
     pub upstream: Upstream,
     /// Body limit in bytes.
     pub max_body_bytes: Option<u32>,
-    /// JSON values in a body at most; `None`: 50,000.
+    /// JSON values in a body at most; `None`: 16,384.
     pub max_body_values: Option<u32>,
     /// Records hold the request's text beside its hash.
     pub record_request_text: bool,

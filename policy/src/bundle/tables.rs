@@ -101,9 +101,9 @@ impl Tables {
         Some((self.services.get(service)?, prefix))
     }
 
-    /// True if a service's path is this one, which is in lower case, but for upper and lower case.
-    pub(crate) fn routes_in_any_case(&self, authority: &str, path: &str) -> bool {
-        self.router.has_in_any_case(authority, path)
+    /// True if a service's path is this one, which is in lower case, but for upper and lower case, or is served under it too.
+    pub(crate) fn routes_in_any_form(&self, authority: &str, path: &str) -> bool {
+        self.router.has_in_any_form(authority, path)
     }
 
     /// The provider of this issuer.

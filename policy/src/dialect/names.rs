@@ -59,10 +59,19 @@ pub(crate) fn php_keeps(name: &str) -> bool {
 }
 
 /// True if frameworks leave a string as it is: Laravel, below DreamFactory, trims every string of a query and a JSON body
-/// (`TrimStrings`: white space, and a few characters without width) and makes null of what is empty (`ConvertEmptyStringsToNull`).
+/// (`TrimStrings`: white space, and since its version 11 whatever is not seen, `Str::INVISIBLE_CHARACTERS`) and makes null of
+/// what is empty (`ConvertEmptyStringsToNull`).
 #[must_use]
 pub(in crate::dialect) fn arrives(text: &str) -> bool {
-    let trimmed = |c: char| c.is_whitespace() || matches!(c, '\0' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{feff}');
+    let trimmed = |c: char| {
+        c.is_whitespace()
+            || matches!(
+                c,
+                '\0' | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180e}'
+                    | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}'
+                    | '\u{ffa0}' | '\u{1d159}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0020}'
+            )
+    };
     !text.is_empty() && !text.starts_with(trimmed) && !text.ends_with(trimmed)
 }
 
@@ -126,6 +135,33 @@ mod tests {
             ["", " ", " a", "a ", "a\n", "\ta", "a\u{a0}", "\u{200b}a", "a\u{feff}", "\u{200e}a", "a\0", "\u{3000}a"]
         {
             assert!(!arrives(text), "{text:?}");
+        }
+        // `Str::INVISIBLE_CHARACTERS` of Laravel 13.
+        let ranges = [
+            (0x9, 0x9),
+            (0x20, 0x20),
+            (0xa0, 0xa0),
+            (0xad, 0xad),
+            (0x34f, 0x34f),
+            (0x61c, 0x61c),
+            (0x115f, 0x1160),
+            (0x17b4, 0x17b5),
+            (0x180e, 0x180e),
+            (0x2000, 0x200f),
+            (0x202f, 0x202f),
+            (0x205f, 0x2065),
+            (0x206a, 0x206f),
+            (0x3000, 0x3000),
+            (0x2800, 0x2800),
+            (0x3164, 0x3164),
+            (0xfeff, 0xfeff),
+            (0xffa0, 0xffa0),
+            (0x1d159, 0x1d159),
+            (0x1d173, 0x1d17a),
+            (0xe0020, 0xe0020),
+        ];
+        for c in ranges.into_iter().flat_map(|(first, last)| first..=last).filter_map(char::from_u32) {
+            assert!(!arrives(&format!("a{c}")) && !arrives(&format!("{c}a")) && arrives(&format!("a{c}a")), "{c:?}");
         }
     }
 

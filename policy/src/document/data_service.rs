@@ -29,7 +29,7 @@ pub struct DataService {
     pub upstream: Option<Upstream>,
     /// Largest request body in bytes. Absent: the filter's limit.
     pub max_body: Option<NonZeroU32>,
-    /// Most JSON values (scalars, lists, objects) in a request body; what has more is `too_large`. Default 50,000.
+    /// Most JSON values (scalars, lists, objects) in a request body; what has more is `too_large`. Default 16,384.
     pub max_body_values: Option<NonZeroU32>,
     /// Records hold the request's text beside its hash.
     #[serde(default)]

@@ -348,8 +348,8 @@ impl<'a> Context<'a> {
     fn unmatched(self, principal: Option<&Principal>) -> Verdict {
         let detail = match self.settings.unmatched {
             Unmatched::Deny => "No data service is declared for this host and path.",
-            Unmatched::Allow if unmatched::is_disguised(self.tables, self.request.authority, self.request.path) => {
-                "The path is another spelling of a data service's. Send it plainly."
+            Unmatched::Allow if unmatched::is_disguised(self.tables, self.request) => {
+                "The path is another spelling of a data service's, or one that it answers under too. Send it as declared."
             }
             Unmatched::Allow => return self.passed(),
         };

@@ -199,6 +199,78 @@ fn no_spelling_of_a_services_path_passes_as_unmatched() {
 }
 
 #[test]
+fn no_header_that_some_framework_takes_for_the_path_leads_an_unmatched_request_to_a_service() {
+    let tables = tables(POLICY);
+    let settings = Settings { unmatched: Unmatched::Allow, ..Settings::default() };
+    let ask = |name: &str, value: &[u8]| {
+        let headers = [Header { name, value }];
+        let ask = request("/health", &headers, None);
+        let Begin::Done(verdict) = begin(&tables, &Now, &settings, &mut TokenCache::default(), &ask) else { panic!() };
+        code(&verdict)
+    };
+    for name in ["x-original-url", "x-rewrite-url", "x_original_url"] {
+        for path in ["/api/v2/crm/_table/orders", "/API/crm", "/%61pi/v2/crm", "http://h/api/v2/crm"] {
+            assert_eq!(ask(name, path.as_bytes()), Some(Code::NoRoute), "{name} {path}");
+        }
+        assert_eq!(ask(name, b"/api/v2/crm/\xff"), Some(Code::NoRoute));
+        assert_eq!(ask(name, b"/health"), None);
+    }
+    assert_eq!(ask("x-other", b"/api/v2/crm"), None);
+}
+
+#[test]
+fn no_path_under_which_dreamfactory_serves_a_declared_service_too_passes_as_unmatched() {
+    let matches = |matches: &str| tables(&POLICY.replace("match: [{ path: /api/v2/crm }]", matches));
+    let settings = Settings { unmatched: Unmatched::Allow, ..Settings::default() };
+    let ask = |tables: &Tables, authority: &str, path: &str| {
+        let ask = HttpRequest { authority, ..request(path, &[], None) };
+        let Begin::Done(verdict) = begin(tables, &Now, &settings, &mut TokenCache::default(), &ask) else { panic!() };
+        code(&verdict)
+    };
+    let declared = ["/api/v2/crm", "/api/crm", "/api/v2/CRM", "/index.php/api/v1/Crm"];
+    for path in declared {
+        let tables = matches(&format!("match: [{{ hosts: [data.example.com], path: {path} }}]"));
+        let ask = |path: &str| ask(&tables, "data.example.com", path);
+        assert_eq!(ask(path), Some(Code::CredentialMissing), "{path}");
+        for other in [
+            "/api/crm/_table/orders",
+            "/api/crm",
+            "/api/crm?x=1",
+            "/api/v1/crm/_table/orders",
+            "/api/v2/crm/_table/orders",
+            "/api/v2.0/CRM/_table/orders",
+            "/api/v.../crm",
+            "/api/v/crm",
+            "/api/%76%31/crm",
+            "/API/V3/Crm",
+            "/index.php/api/v2/crm/_table/orders",
+            "/index.php/api/crm",
+            "/INDEX.PHP/api/v1/crm",
+            "/index%2ephp/api/crm",
+            "/index.php/index.php/api/crm",
+            "/index.phpapi/v2/crm",
+            "/api/v1/v2/crm",
+        ] {
+            let expected = if other.starts_with(path) { Code::CredentialMissing } else { Code::NoRoute };
+            assert_eq!(ask(other), Some(expected), "{path} {other}");
+        }
+        for other in ["/", "/index.php", "/index.php/health", "/api", "/api/v2", "/api/v2/other", "/api/crmx", "/crm"] {
+            assert_eq!(ask(other), None, "{path} {other}");
+        }
+    }
+    // Of other hosts nothing is known.
+    let tables = matches("match: [{ hosts: [data.example.com], path: /api/v2/crm }]");
+    assert_eq!(ask(&tables, "www.example.com", "/api/crm"), None);
+    let tables = matches("match: [{ hosts: [\"*.example.com\"], path: /api/v2/crm }]");
+    assert_eq!(ask(&tables, "data.example.com", "/api/crm"), Some(Code::NoRoute));
+    // Other servers have no such paths; and a path of a version alone stands for no other.
+    let text = POLICY.replace("dialect: dreamfactory", "dialect: datasette").replace("_table/orders", "crm/orders");
+    assert_eq!(ask(&self::tables(&text), "h", "/api/crm"), None);
+    let tables = matches("match: [{ path: /v2 }]");
+    assert_eq!((ask(&tables, "h", "/health"), ask(&tables, "h", "/v2/x")), (None, Some(Code::CredentialMissing)));
+}
+
+#[test]
 fn the_record_of_a_refused_key_names_the_key_if_there_is_one_and_nothing_of_an_unknown_one() {
     let text = [
         key("gone", "gone", "app-reader", ", revoked: true"),

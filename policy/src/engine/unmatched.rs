@@ -3,17 +3,28 @@
 //! A service is found by the path as it is spelled. What stands between the proxy and the data API may undo a spelling:
 //! then `//api`, `/%61pi` or `/x/../api` would reach the data without a decision. Others take a host out of the path:
 //! `//host/api`, `/\host/api` and `http://host/api` name another authority (RFC 3986, section 4.2; RFC 9112, section
-//! 3.2.2). So such a request passes only if no reading of its target leads to a service.
+//! 3.2.2). And DreamFactory serves under more paths than are declared: without a version, with another, below its script. So such
+//! a request passes only if no reading of its target leads to a service.
 
-use crate::bundle::Tables;
+use super::upstream::OTHER_PATHS;
+use crate::{
+    bundle::Tables,
+    request::{HttpRequest, same_header},
+};
 
 /// Encodings within encodings that are undone. Nobody knows what a path with more of them names.
 const MAX_ROUNDS: usize = 4;
 
-/// True if another spelling of this path belongs to a service, or if that cannot be ruled out.
-pub(super) fn is_disguised(tables: &Tables, authority: &str, path: &str) -> bool {
+/// True if another spelling of this request's path belongs to a service, if one answers under it too, or if that cannot be ruled out.
+pub(super) fn is_disguised(tables: &Tables, request: &HttpRequest<'_>) -> bool {
     // `OPTIONS *` names no path. Everything else that does not begin with a slash holds an authority of its own.
-    path != "*" && plain(path).is_none_or(|plain| tables.routes_in_any_case(authority, &plain))
+    let leads = |path: &str| {
+        path != "*" && plain(path).is_none_or(|plain| tables.routes_in_any_form(request.authority, &plain))
+    };
+    // Some frameworks take the path from a header.
+    let other = |name: &str| OTHER_PATHS.iter().any(|other| same_header(name, other));
+    leads(request.path)
+        || request.headers.iter().any(|header| other(header.name) && str::from_utf8(header.value).map_or(true, leads))
 }
 
 /// The path as the laxest of servers would read it, in lower case. `None`: servers differ too much. A step up takes back

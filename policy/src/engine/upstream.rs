@@ -12,7 +12,7 @@ use crate::{
 use doorward_proto::v1::{Dialect, HeaderSource};
 
 /// Headers that some frameworks take for the path, whatever the request line says.
-const OTHER_PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+pub(super) const OTHER_PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 /// Credentials of DreamFactory itself.
 const DREAMFACTORY: [&str; 3] =
     ["x-dreamfactory-api-key", "x-dreamfactory-session-token", "x-dreamfactory-script-token"];

@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 32;
 /// Different names of fields that one body may write: no table has as many columns.
 const MAX_NAMES: usize = 2000;
 /// Values in a body where the service says nothing: a megabyte of rows as they are usual has as many.
-pub(in crate::dialect) const DEFAULT_VALUES: u32 = 50_000;
+pub(in crate::dialect) const DEFAULT_VALUES: u32 = 16_384;
 
 /// What the JSON of a request to this service may cost.
 pub(super) fn limits(service: &Service) -> Limits {

@@ -82,6 +82,11 @@ pub fn emit(
         Target::Table(table) => {
             let component = service.component(&["_table/", &table.name].concat()).map(AsRef::as_ref);
             response.one_row = one_as_filter(syntax.verb, table, component, first)?;
+            if response.one_row && syntax.head {
+                return Err(unsupported(
+                    "Where the role limits rows, HEAD cannot tell whether a record is there: send GET.",
+                ));
+            }
             constrain(syntax.verb, table, component, constraints)?;
             sites(syntax.verb, table, component, constraints, &mut response);
             response.hide_error_bodies = constraints.operations.iter().any(hides);
@@ -517,7 +522,11 @@ fn query(target: &mut String, table: &Table) -> Result<(), Denial> {
 /// The text of the records was compared with their trees, value by value, when it was written. Of these, which were read one
 /// like the other, only the first is parsed once more, without what is in its lists and objects.
 fn prove(service: &Service, prefix: &str, mut expected: Request, rewrite: &Rewrite) -> Result<(), Denial> {
-    let method = if expected.tunnelled { "POST" } else { verb_name(expected.verb) };
+    let method = match expected.head {
+        true => "HEAD",
+        false if expected.tunnelled => "POST",
+        false => verb_name(expected.verb),
+    };
     let headers = rewrite.headers();
     let mut request = rewrite.request(method, &headers);
     let body;

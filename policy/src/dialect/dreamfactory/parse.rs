@@ -55,7 +55,7 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
         if service.files { file(service, verb, target, request)? } else { resource(service, verb, target, request)? };
     Ok(Parsed {
         request: DataRequest { operations },
-        syntax: Syntax::DreamFactory(tree::Request { verb, tunnelled, target: parsed }),
+        syntax: Syntax::DreamFactory(tree::Request { verb, tunnelled, head: request.method == "HEAD", target: parsed }),
     })
 }
 
@@ -300,10 +300,9 @@ fn call(
         let Some(Some(typed)) = body::typed(&value, parameter.field_type) else {
             return Err(body::mistyped(&format!("parameter {}", parameter.name), &value, parameter.field_type));
         };
-        if let Typed::Literal(literal) = &typed
-            && !parameter.allowed.is_empty()
-            && !parameter.allowed.iter().any(|allowed| **allowed == *plain(&body::to_json(literal)))
-        {
+        let listed = |literal| parameter.allowed.iter().any(|allowed| **allowed == *plain(&body::to_json(literal)));
+        // A null is none of the values either: to many procedures it means all.
+        if !parameter.allowed.is_empty() && !matches!(&typed, Typed::Literal(literal) if listed(literal)) {
             return Err(unparsable(format!("The parameter {} has a value that is not allowed.", parameter.name)));
         }
         let value = body::settled(value, Some(&typed));

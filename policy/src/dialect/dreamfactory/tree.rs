@@ -15,6 +15,8 @@ pub struct Request {
     pub(super) verb: Verb,
     /// The verb was tunnelled through `POST`.
     pub(super) tunnelled: bool,
+    /// It is `HEAD`: what `GET` asks, without the body of the answer.
+    pub(super) head: bool,
     pub(super) target: Target,
 }
 

@@ -9,6 +9,7 @@ use crate::{
     dialect::{
         CONDITIONAL, Rewrite, Syntax,
         dreamfactory::{body, path},
+        names,
     },
     json::{Map, Value},
     predicate::{CompareOp, Predicate, Resolved, Truth, eval, parse::parse_literal},
@@ -210,15 +211,15 @@ fn holds(request: &Request, template: &Template, predicate: &Resolved) -> bool {
                 if parameter.body {
                     let value = request.body.as_ref()?.pointer(&parameter.name)?;
                     return match body::typed(value, parameter.field_type)?? {
-                        // Servers take an empty or null filter for none.
+                        // Servers take an empty or null filter for none, and may trim another.
                         Typed::Null => None,
-                        Typed::Literal(Literal::String(text)) if text.is_empty() => None,
+                        Typed::Literal(Literal::String(text)) if !names::arrives(&text) => None,
                         value => Some(value),
                     };
                 }
                 let mut given = request.values.iter().chain(&request.query);
                 let (_, text) = given.find(|(name, _)| *name == parameter.name)?;
-                let literal = if text.is_empty() { None } else { parse_literal(text, parameter.field_type) };
+                let literal = if names::arrives(text) { parse_literal(text, parameter.field_type) } else { None };
                 literal.map(Typed::Literal)
             },
         )

@@ -249,6 +249,12 @@ fn rows_named_by_key_are_limited_as_a_filter_or_not_at_all() {
     // A role that may see one row at most needs no second one to be told that the key is ambiguous.
     let capped = OperationConstraints { max_rows: Some(1), ..west() };
     assert_eq!(parameter(&run(&one, vec![capped, orders()]).unwrap(), "limit").as_deref(), Some("1"));
+    // Of a list without its body nobody can tell whether there is a row in it.
+    let head = |path| ask(&service(), "HEAD", path, &[], "").unwrap();
+    let denied = run(&head("/_table/customers/7"), vec![west()]).unwrap_err();
+    assert!(denied.code == Code::Unsupported && denied.detail.contains("HEAD"), "{denied:?}");
+    assert!(run(&head("/_table/customers/7"), vec![open(&service(), "_table/customers")]).is_ok());
+    assert!(run(&head("/_table/customers"), vec![west()]).is_ok());
     let one = get("/_table/customers/x%20y").unwrap_err();
     assert_eq!(one.code, Code::Unsupported);
     let named = get("/_table/customers/a-b").unwrap();

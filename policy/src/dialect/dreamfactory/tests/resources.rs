@@ -58,6 +58,23 @@ fn procedures_take_declared_arguments_of_their_types() {
 }
 
 #[test]
+fn a_parameter_with_allowed_values_takes_no_other_and_no_null() {
+    let (name, component) = component("_proc/get_summary", &[], &[]);
+    let mut component = Arc::unwrap_or_clone(component);
+    component.parameters[0].allowed = vec!["2020".into(), "2021".into()];
+    let mut service = service();
+    service.components.insert(name, Arc::new(component));
+    let call = |value: &str| {
+        let body = format!(r#"{{"params":{{"year":{value}}}}}"#);
+        ask(&service, "POST", "/_proc/get_summary", &[], &body).map_err(|denial| denial.code)
+    };
+    assert!(call("2020").is_ok() && call("\"2021\"").is_ok());
+    for value in ["2022", "null", "\"\"", "2020.0", "[2020]", "true"] {
+        assert_eq!(call(value).unwrap_err(), Code::Unparsable, "{value}");
+    }
+}
+
+#[test]
 fn file_services_know_paths_only() {
     let files = Service { files: true, case_insensitive: false, ..service() };
     let parsed = ask(&files, "GET", "/reports/2024/Q1.pdf", &[], "").unwrap();

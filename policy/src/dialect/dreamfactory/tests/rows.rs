@@ -239,3 +239,17 @@ proptest! {
         }
     }
 }
+
+/// Laravel takes an invisible character off the ends of every string, so that `acme` and a soft hyphen would read acme's rows.
+#[test]
+fn no_value_of_a_row_policy_or_a_check_ends_in_what_the_framework_takes_off() {
+    let parsed = get("/_table/customers").unwrap();
+    for value in ["acme\u{ad}", "\u{2060}acme", "acme\u{200d}", "acme\u{3164}", "acme\u{2800}"] {
+        let denied = run(&parsed, vec![limited(Some(equals("region", value)), &["id"])]).unwrap_err();
+        assert_eq!(denied.code, Code::RowDenied, "{value:?}");
+        let body = format!(r#"{{"resource":[{{"region":"{value}"}}]}}"#);
+        let written = ask(&service(), "POST", "/_table/customers", &[], &body).unwrap();
+        assert_eq!(written.request.operations[0].writes[0].values[0].1, None, "{value:?}");
+    }
+    assert!(run(&parsed, vec![limited(Some(equals("region", "ac\u{ad}me")), &["id"])]).is_ok());
+}

@@ -87,6 +87,66 @@ fn hostile_bodies_are_denied() {
     assert_eq!(ask(&small, "POST", "/_table/customers", &[], good).unwrap_err().code, Code::TooLarge);
 }
 
+/// Names are looked up once for all records, and only the first record is parsed again: neither may let a later one off.
+#[test]
+fn every_record_is_held_to_what_the_first_one_is() {
+    let service = service();
+    let ask = |table: &str, good: &str, bad: &str| {
+        let body = format!(r#"{{"resource":[{good},{good},{bad}]}}"#);
+        ask(&service, "POST", &format!("/_table/{table}"), &[], &body)
+    };
+    let good = r#"{"status":"a"}"#;
+    for bad in [
+        r#"{"api_key":"x"}"#,
+        r#"{"status":"b","Session_Token":"x"}"#,
+        r#"{"orders_by_customer_id":[]}"#,
+        r#"{"ORDERS_by_customer_id":"x"}"#,
+        r#"{"status":{"expression":"now()"}}"#,
+        r#"{"extra":{"expression":"now()"}}"#,
+        r#"{"extra":{"a":["{session.token}"]}}"#,
+        r#"{"status":"{user.email}"}"#,
+        r#"{"status":["a"]}"#,
+        r#"{"status":"a","STATUS":"b"}"#,
+        r#"{"score":"1e400"}"#,
+        r#"{"id":1.5}"#,
+        "{}",
+        "[]",
+        "null",
+    ] {
+        assert!(ask("customers", good, bad).is_err(), "{bad}");
+    }
+    let photo = r#"{"photo":"aGk="}"#;
+    assert!(ask("typed", photo, photo).is_ok());
+    for bad in [r#"{"photo":"http://metadata.internal/"}"#, r#"{"price":0.0000001}"#, r#"{"small":70000}"#] {
+        assert!(ask("typed", photo, bad).is_err(), "{bad}");
+    }
+    // A field that a later record alone writes is asked for all the same, and undeclared ones as they are given.
+    let parsed = ask("customers", good, r#"{"SSN":"1","ghost":[1],"status":"b"}"#).unwrap();
+    let operation = &parsed.request.operations[0];
+    let written: Vec<&str> = operation.fields.iter().map(|used| &*used.field).collect();
+    assert!(operation.fields.iter().all(|used| used.clause == Clause::Write));
+    assert_eq!(written, ["status", "ssn", "ghost"]);
+    assert_eq!(operation.writes[2].values.len(), 3);
+}
+
+/// A preset that the first record does not need goes into a later one under the same rules.
+#[test]
+fn a_preset_that_only_a_later_record_needs_is_checked_too() {
+    let body = r#"{"resource":[{"region":"x","status":"a"},{"status":"b"}]}"#;
+    let parsed = ask(&service(), "POST", "/_table/customers", &[], body).unwrap();
+    let preset = |value: &str| {
+        let set = vec![("region".into(), Literal::String(value.into()), false)];
+        run(&parsed, vec![OperationConstraints { set, ..limited(None, &["id"]) }])
+    };
+    assert_eq!(
+        preset("west").unwrap().body.as_deref(),
+        Some(&br#"{"resource":[{"region":"x","status":"a"},{"status":"b","region":"west"}]}"#[..])
+    );
+    for value in ["{session.token}", "", " west", "west\u{a0}"] {
+        assert_eq!(preset(value).unwrap_err().code, Code::Unsupported, "{value:?}");
+    }
+}
+
 #[test]
 fn writes_say_what_they_do() {
     let service = service();
