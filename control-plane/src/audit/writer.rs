@@ -23,7 +23,7 @@ use tokio::sync::{
 
 use super::{
     retention::Retention,
-    store::{Appended, Batch, EMITTERS, Job, LOGS, Log, META, RECORDS, Refusal, StoreError},
+    store::{Appended, Batch, EMITTERS, Held, Job, LOGS, Log, META, RECORDS, Refusal, StoreError},
 };
 use crate::{access::Owner, clock::now_micros, metrics::Metrics};
 
@@ -31,7 +31,7 @@ use crate::{access::Owner, clock::now_micros, metrics::Metrics};
 const COMMIT_RECORDS: usize = 65_536;
 /// Emitters that are remembered of one client: one takes a few hundred bytes of memory.
 const MAX_EMITTERS: usize = 200_000;
-const MAX_EMITTER_BYTES: usize = 512;
+pub(super) const MAX_EMITTER_BYTES: usize = 512;
 /// The control plane's own emitter, for what it has to say itself. It has one chain for the life of the log.
 pub(super) const OWN: &str = "control-plane/0/0";
 
@@ -141,6 +141,7 @@ impl State {
 struct Waiting {
     batch: Batch,
     reply: oneshot::Sender<Appended>,
+    _held: Option<Held>,
 }
 
 /// A commit being put together: what it changes, on top of the durable state.
@@ -164,6 +165,8 @@ pub(super) struct Writer {
     /// The id of the log from the first record on that this process writes.
     id: u64,
     pub(super) retention: Retention,
+    /// Since then the log could be written whenever it was tried.
+    pub(super) well_since: Instant,
 }
 
 impl Writer {
@@ -172,7 +175,7 @@ impl Writer {
         let opened = state.is_some();
         let state = state.unwrap_or_default();
         let retention = Retention::new(&state);
-        Self { log, state, metrics, broken: !opened, opened, id: rand::random(), retention }
+        Self { log, state, metrics, broken: !opened, opened, id: rand::random(), retention, well_since: Instant::now() }
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
@@ -193,9 +196,10 @@ impl Writer {
             let (mut batch, mut count, mut next) = (Vec::new(), 0, first);
             while let Some(job) = next.take() {
                 match job {
-                    Job::Append { batch: records, reply } => {
-                        count += records.records.len();
-                        batch.push(Waiting { batch: records, reply });
+                    Job::Append { batch: records, reply, held } => {
+                        // One without records counts too: else a commit could wait for ever for the end of the queue.
+                        count += records.records.len().max(1);
+                        batch.push(Waiting { batch: records, reply, _held: held });
                     }
                     // Asked after an append of the same stream, so that one has to be answered first.
                     Job::Sequence { emitter, reply } => {
@@ -251,6 +255,7 @@ impl Writer {
 
     pub(super) fn fail(&mut self, error: &StoreError) {
         self.broken = true;
+        self.well_since = Instant::now();
         self.log.set_healthy(false);
         tracing::error!(%error, "audit records are not acknowledged: the log cannot be written");
         // A full disk answers at once; emitters resend at once. Do not spin.
