@@ -264,10 +264,11 @@ async fn who_never_reads_acknowledgements_keeps_nobody_else_from_reporting() {
         let (batches, stream) = tokio::sync::mpsc::channel(1);
         let acks = AuditIngestClient::new(channel).report(ReceiverStream::new(stream)).await.unwrap();
         let mut emitter = Emitter::new(&format!("{}/{at}/boot", "n".repeat(400)));
-        let (empty, full) = (AuditBatch { emitter: emitter.name.clone(), ..Default::default() }, emitter.batch(5, 48_000));
+        let (empty, full) =
+            (AuditBatch { emitter: emitter.name.clone(), ..Default::default() }, emitter.batch(5, 48_000));
         // Answers to these fill what there is of room for answers; then come as many bytes as a stream may have waiting.
         let sends = async {
-            for batch in std::iter::repeat_n(empty, 70).chain(std::iter::repeat_n(full, 20)) {
+            for batch in std::iter::repeat_n(empty, 100).chain(std::iter::repeat_n(full, 25)) {
                 batches.send(batch).await.unwrap();
             }
         };

@@ -145,9 +145,11 @@ impl Writer {
     /// Forgets emitters that closed before then. Also where all records are kept: of each client only so many emitters are
     /// remembered, and every start of a proxy makes new ones.
     fn forget_closed(&mut self, before: i64) -> Result<(), StoreError> {
-        let closed = self.state.emitters.iter().filter(|(name, e)| {
-            e.phase != Phase::Open && e.seen < before && name.as_str() != OWN
-        });
+        let closed = self
+            .state
+            .emitters
+            .iter()
+            .filter(|(name, e)| e.phase != Phase::Open && e.seen < before && name.as_str() != OWN);
         let closed: Vec<String> = closed.map(|(name, _)| name.clone()).collect();
         if closed.is_empty() {
             return Ok(());

@@ -440,7 +440,13 @@ impl Log {
         Ok(state)
     }
 
-    pub(super) fn read(&self, from: u64, to: u64, limit: usize, descending: bool) -> Result<Vec<StoredRecord>, StoreError> {
+    pub(super) fn read(
+        &self,
+        from: u64,
+        to: u64,
+        limit: usize,
+        descending: bool,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
         let database = self.database()?;
         let begin = database.begin_read().map_err(|e| self.error(e))?;
         let table = match begin.open_table(RECORDS) {
