@@ -391,8 +391,7 @@ impl Log {
                 }
             }
         }
-        private::keep(&self.path).map_err(|e| self.error(redb::Error::Io(e)))?;
-        let database = Database::create(&self.path).map_err(|e| self.error(e))?;
+        let database = private::database(&self.path).map_err(|e| self.error(e))?;
         let state = self.load(&database)?;
         *slot = Some(Arc::new(database));
         drop(slot);
