@@ -8,6 +8,8 @@ use std::{
     path::Path,
 };
 
+use redb::{Database, DatabaseError, StorageError};
+
 /// Bits by which others than the owner get at a file.
 const OTHERS: u32 = 0o077;
 
@@ -29,6 +31,18 @@ pub fn keep(path: &Path) -> Result<()> {
         tracing::warn!(path = %path.display(), %error, "others than the owner have rights on a file that holds secrets");
     }
     Ok(())
+}
+
+/// Opens the database in this file, or makes it. What could not be made whole, because the disk is full, is no database, and
+/// nothing that later finds room could open it: so it is emptied again.
+pub fn database(path: &Path) -> std::result::Result<Database, DatabaseError> {
+    keep(path).map_err(StorageError::Io)?;
+    let is_new = fs::metadata(path).is_ok_and(|about| about.len() == 0);
+    Database::create(path).inspect_err(|_| {
+        if is_new && let Err(error) = rewrite(path) {
+            tracing::warn!(path = %path.display(), %error, "a database that could not be made stays half made; delete it");
+        }
+    })
 }
 
 /// Opens a file to be written anew; if it does not exist yet, only its owner will have rights on it.

@@ -6,7 +6,10 @@
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -225,6 +228,8 @@ pub struct Push {
     pub scope: String,
     /// The newest policy.
     pub policy: PolicyWatch,
+    /// Set where a proxy holds a newer epoch than that.
+    pub outrun: Arc<AtomicBool>,
     /// Where a proxy is noted before it gets policy.
     pub audit: Store,
     /// What proxies answered.
@@ -250,6 +255,7 @@ impl PolicyDiscovery for Push {
             client,
             scope: self.scope.clone(),
             policy: self.policy.clone(),
+            outrun: Arc::clone(&self.outrun),
             audit: self.audit.clone(),
             owner,
             registry: Arc::clone(&self.registry),
@@ -272,6 +278,7 @@ struct Subscription {
     client: Client,
     scope: String,
     policy: PolicyWatch,
+    outrun: Arc<AtomicBool>,
     audit: Store,
     owner: Owner,
     registry: Arc<Registry>,
@@ -420,7 +427,8 @@ impl Subscription {
         }
         if held.1 > newest.epoch {
             tracing::warn!(node = %connection.node, holds = held.1, newest = newest.epoch,
-                "a proxy holds a newer epoch than this control plane has signed and will refuse ours; if the data directory was rebuilt, set --epoch-floor");
+                "a proxy holds a newer epoch than this control plane has signed and will refuse ours; it is signed anew if it was found at the start. If this goes on, set --epoch-floor");
+            self.outrun.store(true, Ordering::Relaxed);
         }
         *nonces += 1;
         let nonce = format!("{}-{nonces}", connection.stream);

@@ -55,6 +55,10 @@ const MAX_QUESTION_BYTES: usize = 16 << 10;
 const MAX_RESULT_BYTES: usize = 16 << 10;
 /// Streams of one connection; a proxy has one for policy and one for each worker's records.
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+/// Bytes that a client may send unread: of one stream, and of a connection. A stream of records that waits for the disk must
+/// not keep the policy stream of its connection from being read.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Headers of one request; a call has a few hundred bytes of them.
 const MAX_HEADER_BYTES: u32 = 16 << 10;
 /// Between attempts to write an audit log that could not be written.
@@ -107,7 +111,7 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
         epoch_floor: args.epoch_floor,
     };
     let engine = Engine::new(settings, policy_store, signer, Arc::clone(&keys), Arc::clone(&metrics))?;
-    let (policy, status) = (engine.policy(), engine.status());
+    let (policy, status, outrun) = (engine.policy(), engine.status(), engine.outrun());
     let (stop, shutdown) = watch::channel(false);
 
     let listen =
@@ -151,6 +155,7 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
                 access: access.clone(),
                 scope: args.scope.clone(),
                 policy: policy.clone(),
+                outrun,
                 audit: audit.clone(),
                 registry: Arc::clone(&registry),
                 metrics: Arc::clone(&metrics),
@@ -289,6 +294,8 @@ fn grpc(
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         // Tells the client. What it does not end itself, ends with the connection: see `connections`.
         .max_connection_age(args.max_connection_age)

@@ -12,8 +12,8 @@ use doorward_proto::v1::{
     policy_discovery_client::PolicyDiscoveryClient, subscribe_request::Message, tail_event::Event,
 };
 use prost::Message as _;
-use tokio_stream::StreamExt as _;
-use tonic::Code;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Code, transport::Channel};
 
 fn all() -> QueryRequest {
     QueryRequest { limit: u32::MAX, ..Default::default() }
@@ -249,6 +249,51 @@ async fn small_messages_that_would_grow_are_refused_before_they_are_decoded() {
     let refused = server.log().await.query(QueryRequest { filter, ..Default::default() }).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange);
     assert!(server.query(all()).await.is_empty());
+}
+
+#[tokio::test]
+async fn who_never_reads_acknowledgements_keeps_nobody_else_from_reporting() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    let mut silent = Vec::new();
+    let mut shared = None;
+    for at in 0..20 {
+        let channel = Channel::from_shared(format!("http://127.0.0.1:{}", server.grpc)).unwrap();
+        let channel = channel.initial_stream_window_size(1024).connect().await.unwrap();
+        shared = Some(channel.clone());
+        let (batches, stream) = tokio::sync::mpsc::channel(1);
+        let acks = AuditIngestClient::new(channel).report(ReceiverStream::new(stream)).await.unwrap();
+        let mut emitter = Emitter::new(&format!("{}/{at}/boot", "n".repeat(400)));
+        let (empty, full) =
+            (AuditBatch { emitter: emitter.name.clone(), ..Default::default() }, emitter.batch(5, 48_000));
+        // Answers to these fill what there is of room for answers; then come as many bytes as a stream may have waiting.
+        let sends = async {
+            for batch in std::iter::repeat_n(empty, 100).chain(std::iter::repeat_n(full, 25)) {
+                batches.send(batch).await.unwrap();
+            }
+        };
+        // Not all of it is taken.
+        let _ = tokio::time::timeout(Duration::from_millis(500), sends).await;
+        silent.push((batches, acks.into_inner()));
+    }
+    let (mut report, mut emitter) = (Report::open(&server).await, Emitter::new("node/0/boot"));
+    assert_eq!(report.send(emitter.batch(2, 0)).await.sequence, 2);
+    // Nor a proxy that has such a stream from its policy over the same connection.
+    server.write("role.yaml", &common::role("reader", "reads"));
+    let node = ProxyIdentity { node: "edge".into(), ..Default::default() };
+    let mut proxy = Proxy::connect_over(shared.unwrap(), &server, node, Vec::new(), 0).await;
+    assert!(proxy.policy(Duration::from_secs(10)).await.is_some());
+    drop(silent);
+}
+
+#[tokio::test]
+async fn an_answer_is_never_as_long_as_its_client_likes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    let batch = AuditBatch { emitter: "n".repeat(400_000), ..Default::default() };
+    let ack = Report::open(&server).await.send(batch).await;
+    assert_eq!((ack.error.as_str(), ack.sequence), ("malformed", 0));
+    assert!(ack.emitter.len() <= 512, "{}", ack.emitter.len());
 }
 
 #[tokio::test]

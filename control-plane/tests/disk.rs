@@ -169,3 +169,24 @@ async fn a_read_only_data_directory_is_read_and_served() {
     disk.remount("rw");
     eventually("the policy is stored", || server.get("/metrics").contains("doorward_policy_unstored 0")).await;
 }
+
+#[tokio::test]
+async fn a_first_start_on_a_full_disk_leaves_nothing_that_a_later_one_cannot_open() {
+    for pages in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(disk) = Disk::mount(dir.path(), 1) else { return };
+        // The signing key is there; databases find room for a few pages only.
+        std::fs::write(disk.0.join("room"), vec![1; 4096 * pages]).unwrap();
+        std::fs::write(disk.0.join("policy-signing.key"), "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=").unwrap();
+        std::fs::write(disk.0.join("policy-signing.pub"), "").unwrap();
+        disk.fill();
+        std::fs::remove_file(disk.0.join("room")).unwrap();
+        let server = Server::start(dir.path(), &[], None);
+        disk.free();
+        server.write("a.yaml", &role("a", "x"));
+        eventually("it recovers", || server.get("/readyz").contains("200 OK")).await;
+        server.kill();
+        let server = Server::start(dir.path(), &[], None);
+        eventually("and starts again", || server.get("/readyz").contains("200 OK")).await;
+    }
+}

@@ -126,3 +126,56 @@ async fn a_wrong_scope_or_a_foreign_nonce_ends_the_stream() {
     });
     assert!(matches!(ended.await.unwrap(), Some(Err(status)) if status.code() == tonic::Code::InvalidArgument));
 }
+
+#[tokio::test]
+async fn what_the_last_process_pushed_and_could_not_store_is_taken_back_with_the_documents() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    server.write("a.yaml", &role("a", "x"));
+    let mut proxy = Proxy::connect(&server, "node", Vec::new(), 0).await;
+    let stored = loop {
+        let (update, envelope) = proxy.policy(SOON).await.unwrap();
+        if !update.payload.is_empty() && envelope.epoch > 0 && String::from_utf8_lossy(&update.payload).contains('a') {
+            break envelope;
+        }
+    };
+    server.kill();
+    // A later policy was pushed, no disk has it, and the documents are again what they were.
+    let held = stored.epoch + 7;
+    let server = Server::start(dir.path(), &[], None);
+    let mut proxy = Proxy::connect(&server, "node", vec![7; 32], held).await;
+    let started = Instant::now();
+    loop {
+        assert!(started.elapsed() < SOON, "the proxy would keep what it holds for half of a bundle's life");
+        let (_, next) = proxy.policy(SOON).await.expect("a policy that is newer than what the proxy holds");
+        assert_eq!(next.digest, stored.digest);
+        if next.epoch > held {
+            break;
+        }
+    }
+    // Whatever proxies say, this is done once.
+    let mut proxy = Proxy::connect(&server, "other", vec![7; 32], u64::MAX).await;
+    assert!(proxy.policy(SOON).await.is_some());
+    assert!(proxy.policy(Duration::from_secs(3)).await.is_none());
+}
+
+#[tokio::test]
+async fn an_old_policy_does_not_take_the_place_of_a_newer_one_while_the_documents_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    server.write("a.yaml", &role("a", "x"));
+    let mut proxy = Proxy::connect(&server, "node", Vec::new(), 0).await;
+    let (_, mut stored) = proxy.policy(SOON).await.unwrap();
+    while let Some((_, next)) = proxy.policy(Duration::from_secs(1)).await {
+        stored = next;
+    }
+    server.kill();
+    // Nothing is published with a document of an unknown kind.
+    std::fs::write(dir.path().join("policies/b.yaml"), role("b", "x").replace("AccessRole", "Unknown")).unwrap();
+    let server = Server::start(dir.path(), &[], None);
+    let held = stored.epoch + 7;
+    let mut proxy = Proxy::connect(&server, "node", vec![7; 32], held).await;
+    while let Some((_, next)) = proxy.policy(Duration::from_secs(3)).await {
+        assert!(next.epoch < held, "it may have been a revocation");
+    }
+}

@@ -8,14 +8,13 @@ use doorward_proto::{
     wire,
 };
 use prost::Message as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    room::Room,
     store::{Appended, Batch, Checked, Lost, Refusal, Store},
-    writer::{self, is_emitter},
+    writer::{self, MAX_EMITTER_BYTES, is_emitter},
 };
 use crate::{
     access::{Access, Owner, Role},
@@ -48,8 +47,6 @@ struct Pending {
     received: Instant,
     answer: oneshot::Receiver<Appended>,
     refusal: Option<Refusal>,
-    /// What the batch takes of its stream's, its client's and everybody's room, until it is answered.
-    _room: (OwnedSemaphorePermit, Room),
 }
 
 #[tonic::async_trait]
@@ -90,11 +87,16 @@ async fn receive(
             None => return,
         };
         let received = Instant::now();
-        let bytes = batch.records.iter().map(Vec::len).sum::<usize>().clamp(1, STREAM_BYTES);
+        let texts = batch.emitter.len().saturating_add(batch.node.len());
+        let bytes = batch.records.iter().map(Vec::len).sum::<usize>().saturating_add(texts).clamp(1, STREAM_BYTES);
         let wanted = u32::try_from(bytes).unwrap_or(u32::MAX);
         let Ok(mine) = Arc::clone(&stream_room).acquire_many_owned(wanted).await else { return };
-        let room = (mine, store.room(owner, bytes).await);
-        let (emitter, end) = (batch.emitter.clone(), batch.end);
+        let held = (mine, store.room(owner, bytes).await);
+        let end = batch.end;
+        // It waits with the answer for as long as the client likes, so it is none of the client's choice how long it is.
+        let mut emitter = batch.emitter.clone();
+        emitter.truncate(emitter.floor_char_boundary(MAX_EMITTER_BYTES));
+        emitter.shrink_to_fit();
         let process = process(&batch.process);
         let (records, refusal) = check(batch);
         if let Some(refusal) = refusal {
@@ -102,10 +104,10 @@ async fn receive(
         }
         let end = end && refusal.is_none();
         let batch = Batch { owner, emitter: emitter.clone(), process, records, end, announces: false };
-        let Some(answer) = store.submit(batch).await else {
+        let Some(answer) = store.submit(batch, Some(held)).await else {
             return;
         };
-        if pending.send(Pending { emitter, received, answer, refusal, _room: room }).await.is_err() {
+        if pending.send(Pending { emitter, received, answer, refusal }).await.is_err() {
             return;
         }
     }
@@ -116,7 +118,7 @@ async fn acknowledge(
     acks: mpsc::Sender<Result<AuditAck, Status>>,
     metrics: Arc<Metrics>,
 ) {
-    while let Some(Pending { emitter, received, answer, refusal, _room }) = waiting.recv().await {
+    while let Some(Pending { emitter, received, answer, refusal }) = waiting.recv().await {
         let Ok(appended) = answer.await else {
             let _ = acks.send(Err(Status::unavailable("the audit log is shutting down; send the batch again"))).await;
             return;
@@ -195,6 +197,7 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::audit::position::Misplaced;
 
     /// A batch of records `first..=last` that continues after `previous`.
     pub(crate) fn batch(emitter: &str, first: u64, last: u64, mut previous: [u8; 32]) -> AuditBatch {
@@ -425,5 +428,21 @@ pub(crate) mod tests {
         assert_eq!(store.after(0, 10).unwrap()[0].cursor, 4);
         assert_eq!(store.cursor_at(0).unwrap(), 3);
         assert_eq!(store.cursor_at(i64::MAX).unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_cursor_is_not_refused_by_a_log_that_is_yet_to_be_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        // As on a disk that cannot be written at the start.
+        let (store, _end) = Store::open(&dir.path().join("later/audit.redb"), Arc::default()).unwrap();
+        for log in ["", "00000000000000ab"] {
+            assert_eq!(store.resumes(7, log), Err(Misplaced::Unknown));
+        }
+        assert_eq!(store.resumes(0, ""), Ok(()));
+        assert_eq!(Status::from(Misplaced::Unknown).code(), tonic::Code::Unavailable, "readers ask again");
+        std::fs::create_dir(dir.path().join("later")).unwrap();
+        store.probe().await;
+        assert_eq!(store.sequence("n/1/a".into()).await, 0);
+        assert_eq!(store.resumes(7, ""), Err(Misplaced::Beyond { cursor: 7, head: 0 }));
     }
 }

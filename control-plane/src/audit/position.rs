@@ -36,6 +36,9 @@ impl Logs {
 /// Why a reader cannot resume where it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Misplaced {
+    /// Nobody knows yet which cursors there are.
+    #[error("the audit log cannot be opened yet, so that nothing is known of this cursor; ask again")]
+    Unknown,
     /// No record has this cursor yet.
     #[error(
         "cursor {cursor} is beyond the newest record of this audit log, which is {head}: the log was restored or rebuilt, or \
@@ -63,7 +66,11 @@ pub enum Misplaced {
 
 impl From<Misplaced> for Status {
     fn from(misplaced: Misplaced) -> Self {
-        Status::out_of_range(misplaced.to_string())
+        let message = misplaced.to_string();
+        match misplaced {
+            Misplaced::Unknown => Status::unavailable(message),
+            Misplaced::Beyond { .. } | Misplaced::OtherLog { .. } => Status::out_of_range(message),
+        }
     }
 }
 

@@ -246,7 +246,7 @@ impl Tail {
         let floor = since(&self.store, filter, 0).await?.max(head.saturating_sub(MAX_LOOK_BACK));
         let (mut cursor, mut found) = (head.saturating_add(1), 0);
         loop {
-            let chunk = blocking(&self.store, move |store| store.before(cursor, CHUNK)).await?;
+            let chunk = self.store.scan(move |store| store.before(cursor, CHUNK)).await?;
             if chunk.is_empty() {
                 return Ok(floor);
             }

@@ -11,7 +11,7 @@ use redb::ReadableTable as _;
 
 use super::{
     store::{EMITTERS, META, RECORDS, StoreError},
-    writer::{Phase, State, Writer, node},
+    writer::{OWN, Phase, State, Writer, node},
 };
 use crate::clock::now_micros;
 
@@ -71,12 +71,16 @@ impl Retention {
 impl Writer {
     /// Housekeeping; see [`super::store::Store::sweep`].
     pub(super) fn sweep(&mut self, keep: Option<i64>) {
-        let (clock, running) = (now_micros(), self.retention.started.elapsed());
-        let now = self.retention.now(clock, running);
-        if let Err(error) = self.recover().and_then(|()| self.find_silent(now, running)) {
+        let now = self.retention.now(now_micros(), self.retention.started.elapsed());
+        let kept_up = self
+            .recover()
+            .and_then(|()| self.find_silent(now, self.well_since.elapsed()))
+            .and_then(|()| self.forget_closed(now.saturating_sub(REMEMBER_MICROS)));
+        if let Err(error) = kept_up {
             self.fail(&error);
             return;
         }
+        let clock = now_micros();
         let Some(keep) = keep else { return };
         if clock.saturating_sub(now) > AHEAD_MICROS {
             tracing::warn!(
@@ -114,13 +118,6 @@ impl Writer {
         let started = Instant::now();
         let database = self.log.database()?;
         let transaction = database.begin_write().map_err(|e| self.log.error(e))?;
-        let forgotten: Vec<String> = self
-            .state
-            .emitters
-            .iter()
-            .filter(|(_, e)| e.phase != Phase::Open && e.seen < now_micros().saturating_sub(REMEMBER_MICROS))
-            .map(|(name, _)| name.clone())
-            .collect();
         let (mut deleted, mut is_done) = (0, false);
         {
             let mut records = transaction.open_table(RECORDS).map_err(|e| self.log.error(e))?;
@@ -136,26 +133,46 @@ impl Writer {
                     deleted += 1;
                 }
             }
-            let mut emitters = transaction.open_table(EMITTERS).map_err(|e| self.log.error(e))?;
-            for name in &forgotten {
-                emitters.remove(name.as_str()).map_err(|e| self.log.error(e))?;
-            }
             if let Some(clock) = self.state.clock.and_then(|clock| u64::try_from(clock).ok()) {
                 let mut meta = transaction.open_table(META).map_err(|e| self.log.error(e))?;
                 meta.insert("clock", clock).map_err(|e| self.log.error(e))?;
             }
         }
         transaction.commit().map_err(|e| self.log.error(e))?;
-        for name in &forgotten {
-            self.state.forget(name);
-        }
         Ok((deleted, is_done))
     }
 
+    /// Forgets emitters that closed before then. Also where all records are kept: of each client only so many emitters are
+    /// remembered, and every start of a proxy makes new ones.
+    fn forget_closed(&mut self, before: i64) -> Result<(), StoreError> {
+        let closed = self
+            .state
+            .emitters
+            .iter()
+            .filter(|(name, e)| e.phase != Phase::Open && e.seen < before && name.as_str() != OWN);
+        let closed: Vec<String> = closed.map(|(name, _)| name.clone()).collect();
+        if closed.is_empty() {
+            return Ok(());
+        }
+        let transaction = self.log.database()?.begin_write().map_err(|e| self.log.error(e))?;
+        {
+            let mut emitters = transaction.open_table(EMITTERS).map_err(|e| self.log.error(e))?;
+            for name in &closed {
+                emitters.remove(name.as_str()).map_err(|e| self.log.error(e))?;
+            }
+        }
+        transaction.commit().map_err(|e| self.log.error(e))?;
+        for name in &closed {
+            self.state.forget(name);
+        }
+        Ok(())
+    }
+
     /// A proxy that never comes back closes no emitter of its own, so the log says that it is gone. Only those are looked at
-    /// whose process is known: they announce themselves again and again, also while they have nothing to record.
-    fn find_silent(&mut self, now: i64, running: Duration) -> Result<(), StoreError> {
-        if running < SILENCE {
+    /// whose process is known: they announce themselves again and again, also while they have nothing to record. `well`: for
+    /// so long the log could be written, and so could hear of them.
+    fn find_silent(&mut self, now: i64, well: Duration) -> Result<(), StoreError> {
+        if well < SILENCE {
             return Ok(());
         }
         let since = now.saturating_sub(i64::try_from(SILENCE.as_micros()).unwrap_or(i64::MAX));
@@ -288,8 +305,53 @@ mod tests {
             assert_eq!(open(&writer), ["old/1/a", "there/1/a", "there/2/b"]);
             assert_eq!(*log.head.borrow(), 2, "one gap record for each");
         }
+        // Nor where it ran, but could not write: then nobody could give a sign.
+        let now = now_micros() + 7 * 3600 * SECOND;
+        writer.well_since = Instant::now().checked_sub(Duration::from_secs(7 * 3600)).unwrap();
+        writer.fail(&StoreError::Closed);
+        assert!(writer.find_silent(now, writer.well_since.elapsed()).is_ok());
+        assert_eq!(open(&writer), ["old/1/a", "there/1/a", "there/2/b"]);
         // It was only away.
         announce(&mut writer, "gone/1/a", 1, false);
         assert!(open(&writer).contains(&"gone/1/a".to_owned()));
+    }
+
+    #[test]
+    fn what_closed_a_week_ago_is_forgotten_also_where_all_records_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::closed(&dir.path().join("audit.redb"));
+        let state = log.reopen().unwrap();
+        let mut writer = Writer::new(Arc::clone(&log), Some(state), Arc::default());
+        let mut pending = writer.pending();
+        for (name, end) in [("n/1/a", true), ("n/2/b", false)] {
+            pending.append(&Batch { emitter: name.into(), end, announces: true, ..Batch::default() });
+        }
+        let done = writer.write(pending).unwrap();
+        writer.take(done);
+        writer.sweep(None);
+        assert_eq!(writer.state.emitters.len(), 2, "a late resend is still recognised");
+        for emitter in writer.state.emitters.values_mut() {
+            emitter.seen -= 8 * DAY;
+        }
+        writer.sweep(None);
+        assert_eq!(writer.state.emitters.keys().collect::<Vec<_>>(), ["n/2/b"]);
+        assert_eq!(log.reopen().unwrap().emitters.len(), 1);
+    }
+
+    #[test]
+    fn a_record_is_read_only_once_it_is_known_which_log_it_is_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::closed(&dir.path().join("audit.redb"));
+        let state = log.reopen().unwrap();
+        let mut writer = Writer::new(Arc::clone(&log), Some(state), Arc::default());
+        let mut pending = writer.pending();
+        pending.append(&Batch { emitter: "n/1/a".into(), announces: true, process: 1, ..Batch::default() });
+        pending.append(&Batch { emitter: "n/1/b".into(), announces: true, process: 2, ..Batch::default() });
+        let done = writer.write(pending).unwrap();
+        let read = || log.read(0, u64::MAX, 10, false).unwrap();
+        assert_eq!(read().len(), 0, "committed, and the head does not say so yet");
+        writer.take(done);
+        let found = read();
+        assert_eq!((found.len(), found[0].log.len()), (1, 16));
     }
 }

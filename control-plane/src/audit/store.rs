@@ -23,7 +23,7 @@ use std::{
 use doorward_proto::{v1::StoredRecord, wire};
 use prost::Message as _;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
 use super::{
@@ -146,6 +146,8 @@ pub(super) enum Job {
     Append {
         batch: Batch,
         reply: oneshot::Sender<Appended>,
+        /// Held until the batch is answered.
+        held: Option<Held>,
     },
     Sequence {
         emitter: String,
@@ -158,6 +160,10 @@ pub(super) enum Job {
     /// Tries to write.
     Probe,
 }
+
+/// What a batch takes of its stream's, its client's and everybody's room while it waits for the disk. It goes back with the
+/// answer, whether or not the client ever reads that: else one that does not would keep the room from all others.
+pub type Held = (OwnedSemaphorePermit, Room);
 
 /// The log. Cheap to clone; the writer thread ends when the last clone is gone.
 #[derive(Clone)]
@@ -173,6 +179,8 @@ pub(super) struct Log {
     /// Cursor of the newest durable record.
     pub(super) head: watch::Sender<u64>,
     healthy: AtomicBool,
+    /// It was open once, so the head is known.
+    known: AtomicBool,
     /// Which log a cursor belongs to.
     pub(super) logs: RwLock<Logs>,
     rooms: Rooms,
@@ -210,16 +218,16 @@ impl Store {
 
     /// Appends records; resolves when they are durable or refused.
     pub async fn append(&self, batch: Batch) -> Appended {
-        match self.submit(batch).await {
+        match self.submit(batch, None).await {
             Some(reply) => reply.await.unwrap_or(LOST),
             None => LOST,
         }
     }
 
     /// Queues an append, so that one stream can have several under way. `None`: the writer has ended.
-    pub async fn submit(&self, batch: Batch) -> Option<oneshot::Receiver<Appended>> {
+    pub async fn submit(&self, batch: Batch, held: Option<Held>) -> Option<oneshot::Receiver<Appended>> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Append { batch, reply }).await.ok().map(|()| answer)
+        self.jobs.send(Job::Append { batch, reply, held }).await.ok().map(|()| answer)
     }
 
     /// Remembers an emitter before it may have anything to say: if it is never heard of again, the log says so. Resolves
@@ -276,6 +284,9 @@ impl Store {
 
     /// Whether a reader can resume after this cursor, which it got with this id of a log ("": it kept none).
     pub fn resumes(&self, cursor: u64, log: &str) -> Result<(), Misplaced> {
+        if cursor > 0 && !self.log.known.load(Ordering::Acquire) {
+            return Err(Misplaced::Unknown);
+        }
         let head = *self.log.head.borrow();
         if cursor > head {
             return Err(Misplaced::Beyond { cursor, head });
@@ -343,6 +354,7 @@ impl Log {
             database: RwLock::new(None),
             head: watch::Sender::new(0),
             healthy: AtomicBool::new(true),
+            known: AtomicBool::new(false),
             logs: RwLock::default(),
             rooms: Rooms::default(),
             turns: Semaphore::new(1),
@@ -379,12 +391,12 @@ impl Log {
                 }
             }
         }
-        private::keep(&self.path).map_err(|e| self.error(redb::Error::Io(e)))?;
-        let database = Database::create(&self.path).map_err(|e| self.error(e))?;
+        let database = private::database(&self.path).map_err(|e| self.error(e))?;
         let state = self.load(&database)?;
         *slot = Some(Arc::new(database));
         drop(slot);
         self.head.send_replace(state.next.saturating_sub(1));
+        self.known.store(true, Ordering::Release);
         Ok(state)
     }
 
@@ -427,7 +439,13 @@ impl Log {
         Ok(state)
     }
 
-    fn read(&self, from: u64, to: u64, limit: usize, descending: bool) -> Result<Vec<StoredRecord>, StoreError> {
+    pub(super) fn read(
+        &self,
+        from: u64,
+        to: u64,
+        limit: usize,
+        descending: bool,
+    ) -> Result<Vec<StoredRecord>, StoreError> {
         let database = self.database()?;
         let begin = database.begin_read().map_err(|e| self.error(e))?;
         let table = match begin.open_table(RECORDS) {
@@ -435,6 +453,8 @@ impl Log {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
             Err(error) => return Err(self.error(error)),
         };
+        // What is on the disk beyond the head is not announced yet, and neither is the log that it is of.
+        let to = to.min(*self.head.borrow());
         if from > to {
             return Ok(Vec::new());
         }

@@ -5,7 +5,7 @@
 //! ahead of the disk.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -23,7 +23,7 @@ use tokio::sync::{
 
 use super::{
     retention::Retention,
-    store::{Appended, Batch, EMITTERS, Job, LOGS, Log, META, RECORDS, Refusal, StoreError},
+    store::{Appended, Batch, EMITTERS, Held, Job, LOGS, Log, META, RECORDS, Refusal, StoreError},
 };
 use crate::{access::Owner, clock::now_micros, metrics::Metrics};
 
@@ -31,7 +31,10 @@ use crate::{access::Owner, clock::now_micros, metrics::Metrics};
 const COMMIT_RECORDS: usize = 65_536;
 /// Emitters that are remembered of one client: one takes a few hundred bytes of memory.
 const MAX_EMITTERS: usize = 200_000;
-const MAX_EMITTER_BYTES: usize = 512;
+/// Emitters of one proxy that are open, of one client: there is one for each worker, and one that begins is compared with all
+/// of them.
+const MAX_OPEN: usize = 1024;
+pub(super) const MAX_EMITTER_BYTES: usize = 512;
 /// The control plane's own emitter, for what it has to say itself. It has one chain for the life of the log.
 pub(super) const OWN: &str = "control-plane/0/0";
 
@@ -106,12 +109,15 @@ pub(super) struct State {
     pub(super) clock: Option<i64>,
     /// By name, so that those of one proxy are together.
     pub(super) emitters: BTreeMap<String, Emitter>,
+    /// Names of those that are open.
+    pub(super) open: BTreeSet<String>,
     /// How many emitters each client has.
     pub(super) owners: HashMap<Owner, usize>,
 }
 
 impl State {
     pub(super) fn remember(&mut self, name: String, emitter: Emitter) {
+        note_open(&mut self.open, &name, emitter);
         match self.emitters.insert(name, emitter) {
             None => *self.owners.entry(emitter.owner).or_default() += 1,
             Some(before) if before.owner != emitter.owner => {
@@ -124,6 +130,7 @@ impl State {
 
     pub(super) fn forget(&mut self, name: &str) {
         if let Some(emitter) = self.emitters.remove(name) {
+            self.open.remove(name);
             self.release(emitter.owner);
         }
     }
@@ -138,9 +145,18 @@ impl State {
     }
 }
 
+fn note_open(open: &mut BTreeSet<String>, name: &str, emitter: Emitter) {
+    if emitter.phase != Phase::Open {
+        open.remove(name);
+    } else if !open.contains(name) {
+        open.insert(name.to_owned());
+    }
+}
+
 struct Waiting {
     batch: Batch,
     reply: oneshot::Sender<Appended>,
+    _held: Option<Held>,
 }
 
 /// A commit being put together: what it changes, on top of the durable state.
@@ -149,6 +165,8 @@ pub(super) struct Pending<'a> {
     next: u64,
     received: i64,
     emitters: BTreeMap<String, Emitter>,
+    /// Names of those of them that are open.
+    open: BTreeSet<String>,
     begun: HashMap<Owner, usize>,
     rows: Vec<(u64, Vec<u8>)>,
     duplicates: u64,
@@ -164,6 +182,8 @@ pub(super) struct Writer {
     /// The id of the log from the first record on that this process writes.
     id: u64,
     pub(super) retention: Retention,
+    /// Since then the log could be written whenever it was tried.
+    pub(super) well_since: Instant,
 }
 
 impl Writer {
@@ -172,7 +192,7 @@ impl Writer {
         let opened = state.is_some();
         let state = state.unwrap_or_default();
         let retention = Retention::new(&state);
-        Self { log, state, metrics, broken: !opened, opened, id: rand::random(), retention }
+        Self { log, state, metrics, broken: !opened, opened, id: rand::random(), retention, well_since: Instant::now() }
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
@@ -193,9 +213,10 @@ impl Writer {
             let (mut batch, mut count, mut next) = (Vec::new(), 0, first);
             while let Some(job) = next.take() {
                 match job {
-                    Job::Append { batch: records, reply } => {
-                        count += records.records.len();
-                        batch.push(Waiting { batch: records, reply });
+                    Job::Append { batch: records, reply, held } => {
+                        // One without records counts too: else a commit could wait for ever for the end of the queue.
+                        count += records.records.len().max(1);
+                        batch.push(Waiting { batch: records, reply, _held: held });
                     }
                     // Asked after an append of the same stream, so that one has to be answered first.
                     Job::Sequence { emitter, reply } => {
@@ -251,6 +272,7 @@ impl Writer {
 
     pub(super) fn fail(&mut self, error: &StoreError) {
         self.broken = true;
+        self.well_since = Instant::now();
         self.log.set_healthy(false);
         tracing::error!(%error, "audit records are not acknowledged: the log cannot be written");
         // A full disk answers at once; emitters resend at once. Do not spin.
@@ -281,6 +303,7 @@ impl Writer {
             next: self.state.next,
             received: self.state.received.max(now_micros()),
             emitters: BTreeMap::new(),
+            open: BTreeSet::new(),
             begun: HashMap::new(),
             rows: Vec::new(),
             duplicates: 0,
@@ -374,10 +397,16 @@ impl Pending<'_> {
         self.emitters.get(name).or_else(|| self.durable.emitters.get(name)).copied()
     }
 
-    /// Whether this client may begin another emitter.
-    fn may_begin(&self, owner: Owner) -> bool {
+    fn put(&mut self, name: String, emitter: Emitter) {
+        note_open(&mut self.open, &name, emitter);
+        self.emitters.insert(name, emitter);
+    }
+
+    /// Whether this client may begin this emitter as one more.
+    fn may_begin(&self, name: &str, owner: Owner, process: u64) -> bool {
         let count = |counts: &HashMap<Owner, usize>| counts.get(&owner).copied().unwrap_or(0);
         count(&self.durable.owners).saturating_add(count(&self.begun)) < MAX_EMITTERS
+            && self.siblings(name, owner).filter(|other| replaces(name, process, other).is_none()).count() < MAX_OPEN
     }
 
     pub(super) fn append(&mut self, batch: &Batch) -> Appended {
@@ -387,7 +416,7 @@ impl Pending<'_> {
             // Not even how far it is: what is durable of it is none of this client's.
             return Appended { sequence: 0, refusal: Some(Refusal::ForeignEmitter) };
         }
-        if known.is_none() && !self.may_begin(batch.owner) {
+        if known.is_none() && !self.may_begin(&batch.emitter, batch.owner, batch.process) {
             return Appended { sequence: 0, refusal: Some(Refusal::TooManyEmitters) };
         }
         emitter.owner = batch.owner;
@@ -435,7 +464,7 @@ impl Pending<'_> {
         if batch.announces && emitter.phase == Phase::Superseded {
             emitter.phase = Phase::Open;
         }
-        self.emitters.insert(batch.emitter.clone(), emitter);
+        self.put(batch.emitter.clone(), emitter);
         if known.is_none() {
             *self.begun.entry(batch.owner).or_default() += 1;
             self.supersede(&batch.emitter, batch.owner, batch.process);
@@ -446,34 +475,27 @@ impl Pending<'_> {
         refused.map_or(Appended { sequence: emitter.sequence, refusal: None }, |refusal| refuse(&emitter, refusal))
     }
 
-    /// The other emitters of the same proxy.
-    fn siblings(&self, name: &str) -> Vec<String> {
-        let Some(node) = node(name) else { return Vec::new() };
+    /// The other emitters of the same proxy that are open and of this client.
+    fn siblings<'b>(&'b self, name: &'b str, owner: Owner) -> impl Iterator<Item = (&'b String, Emitter)> + 'b {
+        let node = node(name).unwrap_or(name);
         // Names are in order, and 0 comes right after the slash.
         let range = format!("{node}/")..format!("{node}0");
-        let durable = self.durable.emitters.range(range.clone()).map(|(other, _)| other);
-        let mut found: Vec<_> = durable.chain(self.emitters.range(range).map(|(other, _)| other)).collect();
-        found.retain(|other| *other != name && self::node(other) == Some(node));
-        found.sort();
-        found.dedup();
-        found.into_iter().cloned().collect()
+        let durable = self.durable.open.range(range.clone()).filter(|other| !self.open.contains(*other));
+        durable
+            .chain(self.open.range(range))
+            .filter(move |other| *other != name && self::node(other) == Some(node))
+            .filter_map(|other| Some((other, self.emitter(other)?)))
+            .filter(move |(_, emitter)| emitter.phase == Phase::Open && emitter.is_of(owner))
     }
 
     /// A new boot id of a worker, or a new process of a proxy: whatever the earlier ones still had in memory is lost, and the
     /// log says so.
     fn supersede(&mut self, name: &str, owner: Owner, process: u64) {
-        let slot = |name: &str| name.rsplit_once('/').map(|(slot, _)| slot.to_owned());
-        for other in self.siblings(name) {
-            let Some(emitter) = self.emitter(&other).filter(|e| e.phase == Phase::Open && e.is_of(owner)) else {
-                continue;
-            };
-            let what = if process != 0 && emitter.process != process {
-                "whose proxy was started anew"
-            } else if slot(&other) == slot(name) {
-                "of the same worker"
-            } else {
-                continue;
-            };
+        let replaced = self.siblings(name, owner).filter_map(|other| {
+            let what = replaces(name, process, &other)?;
+            Some((other.0.clone(), other.1, what))
+        });
+        for (other, emitter, what) in replaced.collect::<Vec<_>>() {
             let detail = format!(
                 "Emitter {name} began after {other}, {what}, and that one had sent no end mark after sequence {}; what it \
                  had not sent is lost.",
@@ -509,7 +531,7 @@ impl Pending<'_> {
     pub(super) fn supersede_one(&mut self, name: String, mut emitter: Emitter, numbered: u64, detail: String) {
         emitter.phase = Phase::Superseded;
         emitter.seen = self.received;
-        self.emitters.insert(name.clone(), emitter);
+        self.put(name.clone(), emitter);
         self.own(AuditRecord {
             kind: RecordKind::Gap.into(),
             gap_reason: "emitter_lost".into(),
@@ -541,7 +563,7 @@ impl Pending<'_> {
         emitter.hash = chain(&emitter.hash, &bytes);
         emitter.seen = self.received;
         self.row(&bytes, emitter.hash);
-        self.emitters.insert(OWN.into(), emitter);
+        self.put(OWN.into(), emitter);
     }
 
     fn row(&mut self, record: &[u8], hash: [u8; 32]) {
@@ -571,6 +593,18 @@ pub(super) fn is_emitter(name: &str) -> bool {
         && name != OWN
         && !name.contains(char::is_control)
         && matches!(parts, (Some(boot), Some(worker), Some(node)) if !boot.is_empty() && !worker.is_empty() && !node.is_empty())
+}
+
+/// Whether another emitter of the proxy is over where this one begins, and as what.
+fn replaces(name: &str, process: u64, (other, emitter): &(&String, Emitter)) -> Option<&'static str> {
+    let slot = |name: &str| name.rsplit_once('/').map(|(slot, _)| slot.to_owned());
+    if process != 0 && emitter.process != process {
+        Some("whose proxy was started anew")
+    } else if slot(other) == slot(name) {
+        Some("of the same worker")
+    } else {
+        None
+    }
 }
 
 /// The node of an emitter's name.
@@ -616,5 +650,52 @@ mod tests {
         assert_eq!(read(&bytes), Some((3, 5, 6, 7)));
         assert_eq!(read(&bytes[..81]), Some((3, 5, 6, 0)));
         assert_eq!(read(&bytes[..49]), Some((3, 5, 0, 0)));
+    }
+
+    #[test]
+    fn one_proxy_cannot_make_the_log_compare_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::closed(&dir.path().join("audit.redb"));
+        let state = log.reopen().unwrap();
+        let mut writer = Writer::new(Arc::clone(&log), Some(state), Arc::default());
+        let begin = |worker: usize, end: bool| Batch {
+            owner: Owner([1; 32]),
+            emitter: format!("n/{worker}/b"),
+            process: 1,
+            end,
+            announces: true,
+            ..Batch::default()
+        };
+        let mut refused = 0;
+        for commit in 0..20 {
+            let mut pending = writer.pending();
+            for at in 0..100 {
+                let worker = commit * 100 + at;
+                refused += usize::from(pending.append(&begin(worker, false)).refusal.is_some());
+            }
+            let done = writer.write(pending).unwrap();
+            writer.take(done);
+        }
+        assert_eq!((refused, writer.state.open.len()), (2_000 - MAX_OPEN, MAX_OPEN));
+        // Another client's are not counted with them, and one that ends makes room.
+        let mut pending = writer.pending();
+        let other = Batch { owner: Owner([2; 32]), ..begin(9_000, false) };
+        assert_eq!(pending.append(&other).refusal, None);
+        assert_eq!(pending.append(&begin(9_001, false)).refusal, Some(Refusal::TooManyEmitters));
+        assert_eq!(pending.append(&begin(7, true)).refusal, None);
+        assert_eq!(pending.append(&begin(9_001, false)).refusal, None);
+        let done = writer.write(pending).unwrap();
+        writer.take(done);
+        assert!(!writer.state.open.contains("n/7/b"));
+        // A new process of the proxy closes what the last one left open.
+        let mut pending = writer.pending();
+        assert_eq!(pending.append(&Batch { process: 2, ..begin(7_000, false) }).refusal, None);
+        let done = writer.write(pending).unwrap();
+        writer.take(done);
+        assert_eq!(
+            writer.state.open.iter().filter(|name| name.starts_with("n/")).count(),
+            2,
+            "its own, and the other client's"
+        );
     }
 }

@@ -108,6 +108,12 @@ pub struct Engine {
     again: Option<Instant>,
     /// An event of the directory waits in the channel, so a further one need not.
     woken: Arc<AtomicBool>,
+    /// A proxy came that holds a newer epoch than the one in force.
+    outrun: Arc<AtomicBool>,
+    /// The policy in force was signed by this process.
+    signed: bool,
+    /// It is what the documents say, as they were read last.
+    confirmed: bool,
 }
 
 /// What is not on the disk.
@@ -149,6 +155,9 @@ impl Engine {
             unstored: None,
             again: None,
             woken: Arc::default(),
+            outrun: Arc::default(),
+            signed: false,
+            confirmed: false,
         };
         if let Some(stored) = stored {
             engine.restore(epoch, stored);
@@ -164,6 +173,11 @@ impl Engine {
     /// What the last compilation found.
     pub fn status(&self) -> watch::Receiver<PolicyStatus> {
         self.status.subscribe()
+    }
+
+    /// Where to note that a proxy holds a newer epoch than the one in force.
+    pub fn outrun(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.outrun)
     }
 
     fn restore(&mut self, epoch: u64, stored: StoredPolicy) {
@@ -218,7 +232,7 @@ impl Engine {
         let bytes = envelope.encode_to_vec();
         let stored = StoredPolicy { signature: self.signer.sign(&bytes), envelope: bytes, payload };
         let result = self.store.publish(epoch, &stored);
-        self.epoch = epoch;
+        (self.epoch, self.signed) = (epoch, true);
         let hex: String = envelope.digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
         tracing::info!(epoch, digest = %hex, bytes = stored.payload.len(), "policy published");
         self.announce(envelope, stored);
@@ -395,6 +409,7 @@ impl Engine {
     fn load(&mut self) {
         let started = Instant::now();
         self.again = None;
+        self.confirmed = false;
         let sources = match files::read(&self.settings.directory) {
             Ok(sources) => sources,
             Err(error) => {
@@ -454,6 +469,7 @@ impl Engine {
         if changed {
             self.publish(compiled.bytes, compiled.digest);
         }
+        self.confirmed = true;
     }
 
     fn report(&self, resolution: &Resolution, seconds: f64) {
@@ -483,11 +499,16 @@ impl Engine {
         self.tell();
     }
 
-    /// The same policy under a new epoch and expiry, at half of its life.
+    /// The same policy under a new epoch and expiry, at half of its life. And where a proxy holds a later policy than the one
+    /// that this process found: the last process pushed it and could not store it, and if the documents were changed back
+    /// since, nothing else would take it from the proxies. Not while the documents cannot be read: what the proxies hold may
+    /// be a revocation. What this process has signed itself is newer than any of those, so this is done once, whatever
+    /// proxies say.
     fn renew(&mut self) {
         let current = self.published.borrow().clone();
+        let outrun = self.confirmed && !self.signed && self.outrun.swap(false, Ordering::Relaxed);
         match current {
-            Some(current) if is_due(current.issued_at, current.expires_at, now_seconds()) => {
+            Some(current) if outrun || is_due(current.issued_at, current.expires_at, now_seconds()) => {
                 self.publish(current.update.payload.clone(), current.digest.clone());
             }
             _ => {}

@@ -210,8 +210,7 @@ impl PolicyStore {
 }
 
 fn open_file(path: &Path) -> Result<Database, StoreError> {
-    redb!(private::keep(path).map_err(redb::Error::Io));
-    with_tables(redb!(Database::create(path)))
+    with_tables(redb!(private::database(path)))
 }
 
 /// What the file holds, opened in memory, because redb writes to what it opens.
