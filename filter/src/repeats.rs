@@ -5,7 +5,9 @@
 //! counted, and a record of kind SUMMARY says at the window's end how many there were, and between when. Callers that nobody
 //! identified share one budget of records per second besides, because they can come from many addresses.
 //!
-//! Never counted instead of recorded: what is allowed or passes; and what `audit: required` demands, unless the caller is
+//! Allowed CORS preflights are counted like denials: anybody may send them, as often as they like, and no data goes by.
+//!
+//! Never counted instead of recorded: what else is allowed or passes; and what `audit: required` demands, unless the caller is
 //! unidentified and their budget is used up: otherwise anybody could fill the queue, and so deny those whose records have to
 //! have a place in it.
 
@@ -79,7 +81,8 @@ impl Repeats {
 
     /// True if the record was counted, and is not to be stored itself. `required`: policy says `audit: required`.
     pub fn count(&mut self, record: &AuditRecord, required: bool) -> bool {
-        let Some(decision) = record.decision.as_ref().filter(|decision| decision.outcome == "deny") else {
+        let counts = |decision: &&RecordDecision| decision.outcome == "deny" || is_preflight(record, decision);
+        let Some(decision) = record.decision.as_ref().filter(counts) else {
             return false;
         };
         let now = u64::try_from(record.time_micros / 1000).unwrap_or(0);
@@ -144,6 +147,14 @@ impl Repeats {
             });
         }
     }
+}
+
+/// Whether a CORS preflight was let pass: no dialect takes `OPTIONS`, and what a service in shadow mode lets pass says what
+/// would have been.
+fn is_preflight(record: &AuditRecord, decision: &RecordDecision) -> bool {
+    !record.service.is_empty()
+        && decision.would.is_empty()
+        && record.asked.as_ref().is_some_and(|asked| asked.method == "OPTIONS")
 }
 
 fn kind(record: &AuditRecord, decision: &RecordDecision) -> Kind {
@@ -216,6 +227,7 @@ fn first(record: &AuditRecord, many: bool) -> AuditRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use doorward_proto::v1::RecordRequest;
 
     const SECOND: i64 = 1_000_000;
 
@@ -297,6 +309,29 @@ mod tests {
         assert_eq!(total, 200_000 - (stored + required) as u64);
         assert_eq!(total, repeats.summed);
         assert!(found.iter().any(|record| record.source_address.is_empty() && record.summary.unwrap().count > 100));
+    }
+
+    #[test]
+    fn preflights_share_the_budget_of_unidentified_callers() {
+        let mut repeats = Repeats::new(10, 50);
+        let preflight = |at: i64| {
+            let mut record = denial(&format!("source-{at}"), UNIDENTIFIED, "", at * 100);
+            record.decision.as_mut().unwrap().outcome = "rewrite".into();
+            record.asked = Some(RecordRequest { method: "OPTIONS".into(), ..RecordRequest::default() });
+            record
+        };
+        let stored = (0..100_000).filter(|at| !repeats.count(&preflight(*at), *at % 2 == 0)).count();
+        assert!((500..=610).contains(&stored), "{stored}");
+        let found = sums(&mut repeats, 30 * SECOND);
+        assert_eq!(found.iter().map(|record| record.summary.unwrap().count).sum::<u64>(), 100_000 - stored as u64);
+        assert!(found.iter().all(|record| record.decision.as_ref().unwrap().outcome == "rewrite"));
+        // What a service in shadow mode lets pass is no preflight, whatever its method; nor is what no service matches.
+        for at in 0..1000 {
+            let (mut shadow, mut passes) = (preflight(at), preflight(at));
+            shadow.decision.as_mut().unwrap().would = "would_deny".into();
+            passes.service.clear();
+            assert!(!repeats.count(&shadow, false) && !repeats.count(&passes, false));
+        }
     }
 
     #[test]

@@ -418,7 +418,7 @@ fn summed(record: &AuditRecord) -> String {
     let summary = record.summary.unwrap_or_default();
     let from = if record.source_address.is_empty() { "several addresses" } else { &record.source_address };
     format!(
-        "{} MORE like this from {from}, denied between {} and {}; none of them has a record of its own",
+        "{} MORE like this from {from}, between {} and {}; none of them has a record of its own",
         summary.count,
         time(summary.first_micros),
         time(summary.last_micros)
