@@ -68,6 +68,8 @@ fn experimental(first: u8) -> &'static [&'static str] {
             "api-key",
             "arr-clientcert",
             "appwrite-key",
+            "appwrite-jwt",
+            "appwrite-session",
         ],
         // Kong; ClickHouse; Consul; certificates.
         b'c' => &[
@@ -82,7 +84,8 @@ fn experimental(first: u8) -> &'static [&'static str] {
             "clickhouse-ssl-certificate-auth",
             "consul-token",
         ],
-        b'd' => &["datasette-*"],
+        // OpenStack.
+        b'd' => &["datasette-*", "domain-*"],
         b'e' => &["endpoint-api-*", "email*"],
         // oauth2-proxy, SonarQube, Traefik, Envoy.
         b'f' => &[
@@ -114,7 +117,7 @@ fn experimental(first: u8) -> &'static [&'static str] {
         b'o' => {
             &["on-behalf-of*", "org-*", "organization*", "original-authorization", "original-host", "original-user*"]
         }
-        // Pomerium; OpenSearch; Presto; Parse.
+        // Pomerium; OpenSearch; Presto; Parse; NiFi; OpenStack.
         b'p' => &[
             "pomerium-*",
             "proxy-user",
@@ -128,10 +131,23 @@ fn experimental(first: u8) -> &'static [&'static str] {
             "presto-extra-credential*",
             "parse-master-key",
             "parse-maintenance-key",
+            "parse-session-token",
+            "proxiedentit*",
+            "project-*",
         ],
-        b'r' => &["remote-*", "role*", "refresh-token"],
-        // Cortex, Loki and Mimir; Cloud Run; Nexus; certificates.
-        b's' => &["scope*", "serverless-authorization", "sso-*", "ssl-*", "subject*", "session-token"],
+        // Red Hat.
+        b'r' => &["remote-*", "role*", "refresh-token", "rh-*"],
+        // Cortex, Loki and Mimir; Cloud Run; Nexus; certificates; OpenStack.
+        b's' => &[
+            "scope*",
+            "serverless-authorization",
+            "sso-*",
+            "ssl-*",
+            "subject*",
+            "session-token",
+            "service-token",
+            "service-role*",
+        ],
         // Trino; Tyk; caddy-security.
         b't' => &[
             "tenant*",
@@ -255,6 +271,14 @@ mod tests {
             "x-role",
             "x-groups",
             "apikey",
+            "x-rh-identity",
+            "x-proxiedentitieschain",
+            "x-project-id",
+            "x-domain-name",
+            "x-service-token",
+            "x-service-roles",
+            "x-parse-session-token",
+            "x-appwrite-jwt",
         ] {
             assert!(is_foreign_identity(name), "{name}");
             assert!(is_foreign_identity(&name.replace('-', "_")), "{name} with underscores");
@@ -302,8 +326,11 @@ mod tests {
             "x-http-method-override",
             "x-ms-client-request-id",
             "x-real-ip",
+            "x-parse-application-id",
             "x-request-id",
             "x-requested-with",
+            "x-rate-limit",
+            "x-service-name",
             "x-xsrf-token",
         ] {
             assert!(!is_foreign_identity(name), "{name}");
