@@ -76,6 +76,25 @@ fn code(verdict: &Verdict) -> Option<Code> {
     }
 }
 
+#[test]
+fn a_head_of_one_row_is_refused_where_only_the_body_could_tell_whether_the_role_reaches_it() {
+    let limited = "fields: { read: [id, status] }, rows: \"status = 'open'\" }";
+    let policy = POLICY.replace("fields: { read: [id] } }", limited) + &key("reader", "reader", "app-reader", "");
+    let tables = tables(&policy);
+    let headers = [Header { name: "x-doorward-key", value: b"reader" }];
+    let ask = |method: &str, path: &str| {
+        let request = HttpRequest { method, ..request(path, &headers, None) };
+        match begin(&tables, &Now, &Settings::default(), &mut TokenCache::default(), &request) {
+            Begin::Done(verdict) => code(&verdict),
+            Begin::Body { .. } => panic!("{method} {path} has no body"),
+        }
+    };
+    assert_eq!(ask("HEAD", "/api/v2/crm/_table/orders/1"), Some(Code::Unsupported));
+    for (method, path) in [("GET", "/api/v2/crm/_table/orders/1"), ("HEAD", "/api/v2/crm/_table/orders")] {
+        assert_eq!(ask(method, path), None, "{method} {path}");
+    }
+}
+
 /// A write by `reader` whose body comes while the policy changes from the first to the second.
 fn write_over_a_change(before: &Tables, after: &Tables) -> Verdict {
     let body = br#"{"resource":[{"status":"x"}]}"#;
@@ -89,6 +108,18 @@ fn write_over_a_change(before: &Tables, after: &Tables) -> Verdict {
     let begun = begin(before, &Now, &settings, &mut cache, &HttpRequest { body: None, ..whole });
     let Begin::Body { pending, .. } = begun else { panic!("{begun:?}") };
     finish(after, &Now, &settings, &mut cache, pending, &whole)
+}
+
+#[test]
+fn what_says_who_calls_or_names_another_path_is_misleading_in_any_spelling() {
+    for name in
+        ["x-doorward-user", "x_doorward_user", "x-doorward-role", "x-original-url", "x_original-url", "x-rewrite-url"]
+    {
+        assert!(is_misleading(name), "{name}");
+    }
+    for name in ["x-original", "x-request-id", "x-forwarded-host", "x-doorwar"] {
+        assert!(!is_misleading(name), "{name}");
+    }
 }
 
 #[test]
@@ -546,11 +577,19 @@ fn cookies_go_on_where_the_service_says_so_and_never_with_the_callers_credential
     let plain = [("cookie", "theme=dark"), ("authorization", "Bearer aaa.bbb.ccc"), ("x-api-key", "dwk_1")];
     assert!(cookies("{}", &plain).is_empty());
     assert_eq!(cookies("{ cookies: true }", &plain), ["theme=dark"]);
-    for cookie in ["session=aaa.bbb.ccc", "a=b; t=aaa.bbb.ccc; c=d", "key=\"dwk_1\"", "t=Bearer%20aaa.bbb.ccc"] {
+    for cookie in [
+        "session=aaa.bbb.ccc",
+        "a=b; t=aaa.bbb.ccc; c=d",
+        "key=\"dwk_1\"",
+        "t=Bearer%20aaa.bbb.ccc",
+        "t=%61aa%2Ebbb.ccc",
+    ] {
         let headers = [("cookie", cookie), plain[1], plain[2]];
         assert!(cookies("{ cookies: true }", &headers).is_empty(), "{cookie}");
         assert!(cookies("{ cookies: true, forwardToken: true }", &headers).is_empty(), "{cookie}");
     }
+    let blank = [("cookie", "t=aaa.bbb.ccc"), ("authorization", "Bearer  aaa.bbb.ccc  ")];
+    assert!(cookies("{ cookies: true }", &blank).is_empty());
 }
 
 /// A preflight as browsers send it, and what of it goes upstream.

@@ -13,6 +13,13 @@ use doorward_proto::v1::{Dialect, HeaderSource};
 
 /// Headers that some frameworks take for the path, whatever the request line says.
 pub(super) const OTHER_PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+/// True for a header of a client's that is removed from every request: it says who is calling (`x-doorward-` covers the role
+/// choice and the default identity headers), or another path than the one that was decided on.
+#[must_use]
+pub fn is_misleading(name: &str) -> bool {
+    header_begins(name, "x-doorward-") || OTHER_PATHS.iter().any(|other| same_header(name, other))
+}
+
 /// Credentials of DreamFactory itself.
 const DREAMFACTORY: [&str; 3] =
     ["x-dreamfactory-api-key", "x-dreamfactory-session-token", "x-dreamfactory-script-token"];
@@ -53,15 +60,13 @@ pub(super) fn identity_headers(
             && !upstream.keep_headers.iter().any(|kept| **kept == *header.name);
         let cookie =
             header.name == "cookie" && (!upstream.cookies || holds_credential(header.value, caller.settings, request));
-        // `x-doorward-` covers the role choice and the default identity headers.
         if mapped
             || key
             || alias
             || foreign
             || cookie
             || (token && !upstream.forward_token)
-            || OTHER_PATHS.iter().any(|name| is(name))
-            || header_begins(header.name, "x-doorward-")
+            || is_misleading(header.name)
         {
             remove(rewrite, header.name);
         }
@@ -78,15 +83,17 @@ pub(super) fn identity_headers(
     Ok(())
 }
 
-/// True if this request's token or API key is in a cookie too: then the cookie would hand on what was removed.
+/// True if this request's token or API key is in a cookie too: then the cookie would hand on what was removed. Servers undo
+/// percent-encoding in cookies.
 fn holds_credential(cookie: &[u8], settings: &identity::Settings, request: &HttpRequest<'_>) -> bool {
+    let plain: Vec<u8> = percent_encoding::percent_decode(cookie).collect();
     request.headers.iter().any(|header| {
         let name = |name: &str| same_header(header.name, name);
         // `Bearer TOKEN`: what counts is what comes last.
-        let secret = header.value.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+        let secret = header.value.trim_ascii_end().rsplit(|byte| *byte == b' ').next().unwrap_or_default();
         !secret.is_empty()
             && settings.credential_headers().any(name)
-            && cookie.windows(secret.len()).any(|part| part == secret)
+            && [cookie, &plain].iter().any(|cookie| cookie.windows(secret.len()).any(|part| part == secret))
     })
 }
 
