@@ -14,7 +14,7 @@ use doorward_policy::{
     code::{Code, Denial},
     dialect::Rewrite,
     engine::{self, Begin, Outcome, Pending, Verdict},
-    request::{HttpRequest, header_begins},
+    request::HttpRequest,
 };
 
 /// What the host does next with the stream.
@@ -31,9 +31,6 @@ impl Flow {
     /// Everything of this direction waits for `continue_stream`.
     pub const STOP_ALL: Flow = Flow(4);
 }
-
-/// Removed where no service's own list says what to remove: nobody but the filter says who is calling.
-const IDENTITY_PREFIX: &str = "x-doorward-";
 
 enum Phase {
     Head,
@@ -169,6 +166,8 @@ impl Stream {
         let Some(active) = worker.active.as_deref_mut() else {
             return self.closed("The filter's configuration is not valid; the proxy's log says why.");
         };
+        // Trailers alone show it as well; and this request waits no more.
+        active.bodies.came();
         let fits = size <= limit;
         let body = if fits && size > 0 { raw::get_buffer(Buffer::RequestBody, 0, size) } else { Ok(Vec::new()) };
         let headers = head.headers(size > 0);
@@ -242,13 +241,13 @@ impl Stream {
                 Flow::STOP
             }
             Outcome::Pass => {
-                let mut claimed = head.iter().filter(|(name, _)| header_begins(name, IDENTITY_PREFIX));
+                let mut claimed = head.iter().filter(|(name, _)| engine::is_misleading(name));
                 if claimed.any(|(name, _)| raw::remove_header(Map::RequestHeaders, name).is_err()) {
                     raw::log(
                         Level::Error,
-                        "doorward: Envoy kept an identity header of a client; the request is denied.",
+                        "doorward: Envoy kept a header of a client that must not go on; the request is denied.",
                     );
-                    let detail = "The proxy could not remove an identity header that the client sent.";
+                    let detail = "The proxy could not remove a header that the client may not send.";
                     active.metrics.denied(Code::Unsupported);
                     problem::deny(&Denial::new(Code::Unsupported, detail), &self.decision_id);
                     self.phase = Phase::Ended;

@@ -245,6 +245,19 @@ fn no_target_that_names_another_authority_passes_unmatched() {
         for path in ["/API/v2/crm/notes", "/api/v2/CRM/notes"] {
             http::get(envoy.port, path).header("host", HOST).send().denied(403, "no_route");
         }
+        // Headers that some frameworks take for the path do not lead there either, and go nowhere.
+        for name in ["x-original-url", "X-Rewrite-URL"] {
+            let request = http::get(envoy.port, "/health").header("host", HOST).header(name, PATH);
+            request.send().denied(403, "no_route");
+        }
+        nothing(&env);
+        for (name, value) in [("x-original-url", "/health"), ("X-Rewrite-URL", "/health"), ("x-doorward-user", "root")]
+        {
+            let request = http::get(envoy.port, "/health").header("host", HOST).header(name, value);
+            assert_eq!(request.send().status, 200, "{name}");
+            let seen = env.upstream.take();
+            assert!(seen.len() == 1 && seen[0].header(&name.to_ascii_lowercase()).is_none(), "{seen:?}");
+        }
         nothing(&env);
     }
 }
