@@ -32,9 +32,6 @@ use std::sync::Arc;
 /// Name of the header by which a caller picks one of its roles.
 pub const ROLE_HEADER: &str = "x-doorward-role";
 
-const HEAD_OF_ONE: &str =
-    "Only the body of the answer could tell whether the role reaches this row, and HEAD brings none: send GET.";
-
 /// What a request without a matching service gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Unmatched {
@@ -438,9 +435,6 @@ impl<'a> Context<'a> {
             Ok(rewrite) => rewrite,
             Err(denial) => return self.denied(Some(service), known, denial),
         };
-        if rewrite.response.one_row && self.request.method == "HEAD" {
-            return self.denied(Some(service), known, Denial::new(Code::Unsupported, HEAD_OF_ONE));
-        }
         let tokenizes =
             |site: &crate::transform::RowSite| site.masks.iter().any(|mask| mask.kind == MaskKind::MaskToken);
         if !self.settings.tokenization_key && rewrite.response.sites.iter().any(tokenizes) {
