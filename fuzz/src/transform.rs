@@ -131,7 +131,12 @@ pub fn json(bytes: &[u8]) {
 
     let (whole, out) = run(plan, [&*body]);
     let single = run(plan, body.chunks(1));
-    assert_eq!(whole, single.0, "byte by byte: {}", said());
+    // Of a body with several faults, the chunks decide which is met first where one is in its bytes: they are checked when a
+    // chunk is done.
+    let agree = |one: &Result<(), TransformError>, other: &Result<(), TransformError>| {
+        one == other || (one.is_err() && other.is_err() && std::str::from_utf8(&body).is_err())
+    };
+    assert!(agree(&whole, &single.0), "byte by byte: {whole:?}, {:?}: {}", single.0, said());
     let (mut rest, mut chunks) = (&*body, Vec::new());
     while !rest.is_empty() {
         let (chunk, tail) = rest.split_at((1 + choices.below(40)).min(rest.len()));
@@ -139,7 +144,7 @@ pub fn json(bytes: &[u8]) {
         rest = tail;
     }
     let cut = run(plan, chunks);
-    assert_eq!(whole, cut.0, "in chunks: {}", said());
+    assert!(agree(&whole, &cut.0), "in chunks: {whole:?}, {:?}: {}", cut.0, said());
     if whole.is_err() {
         return;
     }
