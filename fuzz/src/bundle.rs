@@ -82,8 +82,11 @@ pub fn documents(bytes: &[u8]) {
         "spec",
         "2026-01-01T00:00:00Z",
     ];
-    let text = damaged_text(&mut Choices(bytes), &SEEDS, &WORDS);
-    let mut parsed = parse_file("policy.yaml", &text);
+    compiles_or_is_refused(&damaged_text(&mut Choices(bytes), &SEEDS, &WORDS));
+}
+
+fn compiles_or_is_refused(text: &str) {
+    let mut parsed = parse_file("policy.yaml", text);
     let first = compiled(&parsed.documents);
     if let Err(error) = Tables::build(&first.bundle, first.digest, 1) {
         panic!("what was compiled cannot be put in force: {error}\n{text}");
@@ -94,3 +97,24 @@ pub fn documents(bytes: &[u8]) {
 }
 
 const SEEDS: [&str; 1] = [TEXT];
+
+#[cfg(test)]
+mod tests {
+    use super::{TEXT, compiles_or_is_refused};
+
+    /// Every word of the documents in turn (keys, names, values) becomes each of these.
+    #[test]
+    fn a_word_that_is_emptied_or_blank_never_makes_a_bundle_that_proxies_refuse() {
+        const WORDS: [&str; 3] = ["''", "'/*'", "null"];
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./*@'\"!".contains(&byte);
+        let bytes = TEXT.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            let length = bytes[at..].iter().take_while(|byte| word(**byte)).count();
+            for other in WORDS.iter().filter(|_| length > 0) {
+                compiles_or_is_refused(&[&TEXT[..at], other, &TEXT[at + length..]].concat());
+            }
+            at += length.max(1);
+        }
+    }
+}

@@ -50,7 +50,7 @@ pub(super) fn binding(context: &Context<'_>, out: &mut Out<'_>, spec: &AccessBin
     }
     v1::Binding {
         name: out.s(&out.document.name.clone()),
-        role: out.s(&spec.role),
+        role: out.name("spec.role", &spec.role),
         priority: spec.priority,
         subjects: subjects(context, out, &spec.subjects, false),
         tenants: out.sorted(spec.tenants.iter().map(String::as_str)),
@@ -109,7 +109,7 @@ pub(super) fn key(context: &Context<'_>, out: &mut Out<'_>, spec: &AccessKey) ->
     v1::Key {
         hash: spec.hash.0.to_vec(),
         name: out.s(&out.document.name.clone()),
-        role: out.s(&spec.role),
+        role: out.name("spec.role", &spec.role),
         tenant: out.optional(spec.tenant.as_deref()),
         not_before: seconds(spec.not_before.as_ref()),
         not_after: seconds(spec.not_after.as_ref()),
@@ -165,7 +165,7 @@ pub(super) fn restriction(context: &Context<'_>, out: &mut Out<'_>, spec: &Acces
         until: seconds(spec.until.as_ref()),
         effect: v1::RestrictionEffect::from(spec.effect).into(),
         issued_before: seconds(spec.issued_before.as_ref()),
-        services: out.sorted(spec.services.iter().map(String::as_str)),
+        services: out.names("spec.services", spec.services.iter().map(String::as_str)),
         verbs,
         max_rows: spec.max_rows.map_or(0, Into::into),
         enforcement: v1::Enforcement::from(spec.enforcement.unwrap_or(Enforcement::Enforce)).into(),

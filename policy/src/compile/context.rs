@@ -130,6 +130,21 @@ impl<'a> Out<'a> {
         out.dedup();
         out
     }
+    /// A name, which proxies refuse when it is empty: one such name would keep the whole bundle from them.
+    pub fn name(&mut self, path: impl Into<String>, name: &str) -> u32 {
+        if name.is_empty() {
+            self.error("empty_name", path, "a name here is empty; write it, or leave it out");
+        }
+        self.s(name)
+    }
+    /// As [`Out::sorted`], of names that must not be empty.
+    pub fn names<'t>(&mut self, path: &str, names: impl IntoIterator<Item = &'t str>) -> Vec<u32> {
+        let all: Vec<&str> = names.into_iter().collect();
+        if all.contains(&"") {
+            self.name(path, "");
+        }
+        self.sorted(all)
+    }
     pub fn path(&mut self, path: &[String]) -> u32 {
         self.strings.path(path)
     }

@@ -72,7 +72,7 @@ pub(super) fn provider(
         None => vec![out.encode_path(&["sub".to_owned()])],
     };
     let attributes = claims.attributes.iter().map(|(name, value)| v1::AttributeClaim {
-        name: out.s(name),
+        name: out.name(format!("spec.claims.attributes.{name}"), name),
         claims: paths(out, Some(value), &format!("spec.claims.attributes.{name}")),
     });
     let attributes = attributes.collect();
@@ -100,8 +100,8 @@ pub(super) fn provider(
         spec.required_claims.0.iter().partition(|demand| demand.values.is_empty() && demand.names.len() == 1);
     v1::Provider {
         name: out.s(&out.document.name.clone()),
-        issuer: out.s(issuers.first().map_or("", String::as_str)),
-        audiences: out.sorted(audiences.iter().map(String::as_str)),
+        issuer: out.name("spec.issuer", issuers.first().map_or("", String::as_str)),
+        audiences: out.names("spec.audiences", audiences.iter().map(String::as_str)),
         algorithms,
         keys,
         max_token_age_seconds: u32::try_from(age / 1000).unwrap_or(u32::MAX),
@@ -116,13 +116,14 @@ pub(super) fn provider(
             scope_claim: out.s(delegation.scope.as_deref().unwrap_or("scope")),
             scope_prefix: out.optional(delegation.scope_prefix.as_deref()),
         }),
-        required_claims: out.sorted(presence.iter().flat_map(|demand| &demand.names).map(String::as_str)),
+        required_claims: out
+            .names("spec.requiredClaims", presence.iter().flat_map(|demand| &demand.names).map(String::as_str)),
         agent_issuers: Vec::new(),
-        more_issuers: out.sorted(issuers.iter().skip(1).map(String::as_str)),
+        more_issuers: out.names("spec.issuer", issuers.iter().skip(1).map(String::as_str)),
         trust_domain: out.optional(spec.trust_domain.as_deref()),
-        audience_claims: audience_claims.iter().map(|name| out.s(name)).collect(),
+        audience_claims: audience_claims.iter().map(|name| out.name("spec.audienceClaim", name)).collect(),
         any_audience: spec.audiences == Some(Audiences::Any),
-        token_types: out.sorted(types.iter().map(String::as_str)),
+        token_types: out.names("spec.tokenTypes", types.iter().map(String::as_str)),
         required: demands(out, &required),
     }
 }
@@ -132,7 +133,7 @@ fn demands(out: &mut Out<'_>, required: &[&RequiredClaim]) -> Vec<v1::RequiredCl
     let mut demands: Vec<v1::RequiredClaim> = Vec::new();
     for demand in required {
         let mut wire = v1::RequiredClaim {
-            claims: out.sorted(demand.names.iter().map(String::as_str)),
+            claims: out.names("spec.requiredClaims", demand.names.iter().map(String::as_str)),
             ..v1::RequiredClaim::default()
         };
         for value in &demand.values {

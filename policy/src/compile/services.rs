@@ -190,7 +190,7 @@ fn upstream(context: &Context<'_>, out: &mut Out<'_>, spec: &DataService) -> v1:
                         format!("no provider maps the attribute \"{}\"; the header stays empty", value.attribute);
                     out.warn("attribute_unmapped", &at, message);
                 }
-                (v1::HeaderSource::HeaderAttribute, out.s(&value.attribute))
+                (v1::HeaderSource::HeaderAttribute, out.name(&at, &value.attribute))
             }
         };
         mapped.push(v1::HeaderMapping { header: out.s(&lower), source: source.into(), attribute });
@@ -277,11 +277,11 @@ fn one(
             out.error("invalid_value", &at, "local and foreign name the same number of fields");
         }
         relations.push(v1::Relation {
-            name: out.s(relation),
-            component: out.s(&target),
+            name: out.name(&at, relation),
+            component: out.name(&at, &target),
             many,
-            local: local.iter().map(|field| out.s(field)).collect(),
-            foreign: foreign.iter().map(|field| out.s(field)).collect(),
+            local: local.iter().map(|field| out.name(format!("{at}.local"), field)).collect(),
+            foreign: foreign.iter().map(|field| out.name(format!("{at}.foreign"), field)).collect(),
         });
     }
     if spec.dialect != Dialect::Http && !component.operations.is_empty() {
@@ -354,7 +354,8 @@ fn parameters(
     let mut all = Vec::new();
     for (name, parameter) in given {
         let field_type = FieldType::from(parameter.field_type());
-        let mut entry = v1::Parameter { name: out.s(name), r#type: field_type.into(), ..v1::Parameter::default() };
+        let name_of = out.name(format!("{at}.{name}"), name);
+        let mut entry = v1::Parameter { name: name_of, r#type: field_type.into(), ..v1::Parameter::default() };
         if let Parameter::Full(full) = parameter {
             for (index, value) in full.allowed.iter().enumerate() {
                 if !scalar_fits(value, field_type) {
@@ -421,7 +422,7 @@ fn operation_of(
     verbs.sort_unstable();
     verbs.dedup();
     v1::Operation {
-        template: out.s(&operation.path),
+        template: out.name(format!("{at}.path"), &operation.path),
         verbs,
         parameters: parameters(out, &format!("{at}.parameters"), name, component, &operation.parameters),
         rows_at: out.s(rows_at),
