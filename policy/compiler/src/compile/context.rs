@@ -9,9 +9,18 @@ use doorward_proto::v1;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Strings of a bundle: collected first, then numbered in their order.
+#[derive(Debug, PartialEq)]
 pub(super) enum Interner {
-    Collecting { strings: BTreeSet<String>, paths: BTreeSet<Vec<String>> },
-    Finished { strings: Vec<String>, paths: Vec<Vec<String>> },
+    Collecting {
+        strings: BTreeSet<String>,
+        paths: BTreeSet<Vec<String>>,
+    },
+    /// `lacking`: something was looked for that had not been collected.
+    Finished {
+        strings: Vec<String>,
+        paths: Vec<Vec<String>>,
+        lacking: bool,
+    },
 }
 
 impl Default for Interner {
@@ -28,10 +37,26 @@ impl Interner {
     pub fn finished(self) -> Self {
         match self {
             Interner::Collecting { strings, paths } => {
-                Interner::Finished { strings: strings.into_iter().collect(), paths: paths.into_iter().collect() }
+                let (strings, paths) = (strings.into_iter().collect(), paths.into_iter().collect());
+                Interner::Finished { strings, paths, lacking: false }
             }
             finished => finished,
         }
+    }
+
+    /// Adds what a document collected.
+    pub fn absorb(&mut self, out: &mut Out<'_>) {
+        if let (Interner::Collecting { strings, paths }, Interner::Collecting { strings: of, paths: paths_of }) =
+            (self, std::mem::take(&mut out.strings))
+        {
+            strings.extend(of);
+            paths.extend(paths_of);
+        }
+    }
+
+    /// True if an index was asked for that is none.
+    pub fn lacks_some(&self) -> bool {
+        matches!(self, Interner::Finished { lacking: true, .. })
     }
 
     pub fn index(&mut self, text: &str) -> u32 {
@@ -42,7 +67,9 @@ impl Interner {
                 }
                 0
             }
-            Interner::Finished { strings, .. } => position(strings.binary_search_by(|have| have.as_str().cmp(text))),
+            Interner::Finished { strings, lacking, .. } => {
+                position(strings.binary_search_by(|have| have.as_str().cmp(text)), lacking)
+            }
         }
     }
 
@@ -56,7 +83,9 @@ impl Interner {
                 paths.insert(path.to_vec());
                 0
             }
-            Interner::Finished { paths, .. } => position(paths.binary_search_by(|have| have.as_slice().cmp(path))),
+            Interner::Finished { paths, lacking, .. } => {
+                position(paths.binary_search_by(|have| have.as_slice().cmp(path)), lacking)
+            }
         }
     }
 
@@ -79,9 +108,12 @@ impl Interner {
     }
 }
 
-/// Every string was collected by the same code, so the search always finds it; index 0 is the empty string.
-fn position(found: Result<usize, usize>) -> u32 {
-    found.ok().and_then(|at| u32::try_from(at).ok()).unwrap_or(0)
+/// Every string was collected by the same code, so the search finds it. Index 0 is the empty string; who gets it for
+/// another one is told.
+fn position(found: Result<usize, usize>, lacking: &mut bool) -> u32 {
+    let at = found.ok().and_then(|at| u32::try_from(at).ok());
+    *lacking |= at.is_none();
+    at.unwrap_or(0)
 }
 
 /// Findings and strings of one document.

@@ -3,9 +3,10 @@
 //! A document with an error is left out, and so is what refers to it, each with a diagnostic of its own; compilation as a
 //! whole never fails. The same documents give the same bytes, in whatever order they come.
 //!
-//! Every kind is lowered by one function that both checks and encodes. It runs first for the checks alone, then over the
-//! accepted documents to collect their strings, and then again with the final indexes: so indexes follow the order of the
-//! strings, and sorting by index is sorting by name.
+//! Every kind is lowered by one function that both checks and encodes, and it runs twice. The first time it checks, and
+//! collects the document's strings. The second time it runs over the accepted documents alone, with the final indexes.
+//! Once is not enough: indexes follow the order of the strings, so that sorting by index is sorting by name, and the order
+//! of all strings is not known before the last document was checked.
 
 mod access;
 mod context;
@@ -17,11 +18,10 @@ mod roles;
 mod services;
 
 use crate::document::{Diagnostic, Document, Kind, Severity, Spec};
-use context::{Context, Out};
+use context::{Context, Interner, Out};
 use doorward_proto::v1::{self, Bundle};
 use prost::Message;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 
 pub use jwk::has_usable_key;
 
@@ -105,10 +105,32 @@ pub fn compile(documents: &[Document], keys: &dyn KeySource, scope: &str) -> Com
         }
     }
 
-    let mut context = Context::new(&unique);
-    let mut accepted: BTreeSet<(Kind, &str)> = BTreeSet::new();
+    let Checked { context, accepted, strings } = check(&unique, keys, &mut diagnostics);
+    let bundle = encode(&context, &accepted, strings, scope);
+    let bytes = bundle.encode_to_vec();
+    diagnostics.sort();
+    diagnostics.dedup();
+    let accepted =
+        accepted.iter().map(|document| DocumentId { kind: document.kind, name: document.name.clone() }).collect();
+    Compiled { digest: Sha256::digest(&bytes).into(), bundle, bytes, diagnostics, accepted }
+}
+
+/// What the checks leave to encode.
+struct Checked<'a> {
+    context: Context<'a>,
+    /// Documents without an error, by kind and name.
+    accepted: Vec<&'a Document>,
+    /// All strings that the bundle of these documents has.
+    strings: Interner,
+}
+
+/// Checks documents that are sorted by kind and name, each once.
+fn check<'a>(unique: &[&'a Document], keys: &dyn KeySource, diagnostics: &mut Vec<Diagnostic>) -> Checked<'a> {
+    let mut context = Context::new(unique);
+    let mut accepted: Vec<&Document> = Vec::new();
+    let mut strings = Interner::collecting();
     // In the order of the kinds: what others refer to comes first.
-    for document in &unique {
+    for &document in unique {
         let mut out = Out::new(document);
         match &document.spec {
             Spec::IdentityProvider(spec) => {
@@ -145,27 +167,30 @@ pub fn compile(documents: &[Document], keys: &dyn KeySource, scope: &str) -> Com
             Spec::PolicyTest(spec) => access::test(&context, &mut out, spec),
         }
         if out.is_clean() {
-            accepted.insert((document.kind, &document.name));
+            accepted.push(document);
+            strings.absorb(&mut out);
         }
         diagnostics.append(&mut out.diagnostics);
     }
-    let documents: Vec<&Document> =
-        unique.iter().copied().filter(|document| accepted.contains(&(document.kind, document.name.as_str()))).collect();
     context.checked = true;
+    Checked { context, accepted, strings }
+}
 
-    let mut strings = context::Interner::collecting();
-    lower(&context, &documents, &mut strings, scope);
+/// Encodes accepted documents. Their strings are known from the checks. Should one be missing all the same, they are
+/// collected anew: without an index of its own it would stand for the empty string.
+fn encode(context: &Context<'_>, documents: &[&Document], strings: Interner, scope: &str) -> Bundle {
     let mut strings = strings.finished();
-    let bundle = lower(&context, &documents, &mut strings, scope);
-    let bytes = bundle.encode_to_vec();
-    diagnostics.sort();
-    diagnostics.dedup();
-    let accepted = accepted.into_iter().map(|(kind, name)| DocumentId { kind, name: name.to_owned() }).collect();
-    Compiled { digest: Sha256::digest(&bytes).into(), bundle, bytes, diagnostics, accepted }
+    let bundle = lower(context, documents, &mut strings, scope);
+    if !strings.lacks_some() {
+        return bundle;
+    }
+    let mut strings = Interner::collecting();
+    lower(context, documents, &mut strings, scope);
+    lower(context, documents, &mut strings.finished(), scope)
 }
 
 /// Encodes accepted documents with the indexes that the interner gives.
-fn lower(context: &Context<'_>, documents: &[&Document], strings: &mut context::Interner, scope: &str) -> Bundle {
+fn lower(context: &Context<'_>, documents: &[&Document], strings: &mut Interner, scope: &str) -> Bundle {
     let mut bundle = Bundle { format: FORMAT, scope: scope.to_owned(), ..Bundle::default() };
     for document in documents {
         let mut out = Out::with(document, std::mem::take(strings));

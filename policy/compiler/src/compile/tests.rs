@@ -103,6 +103,30 @@ fn a_sound_policy_has_no_findings_and_its_bundle_can_be_put_in_force() {
     Tables::build(&bundle, compiled.digest, 1).unwrap();
 }
 
+#[test]
+fn the_checks_collect_the_strings_that_encoding_needs_and_no_others() {
+    let tests = "---\nkind: PolicyTest\nmetadata: {name: t}\nspec: {tests: []}\n";
+    let broken = "---\nkind: AccessBinding\nmetadata: {name: broken}\nspec: {role: nobody, subjects: [{user: u}]}\n";
+    let documents = read(&format!("{BASE}{tests}{broken}"));
+    let mut unique: Vec<&Document> = documents.iter().collect();
+    unique.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    let Checked { context, accepted, strings } = check(&unique, &Keys(EC), &mut Vec::new());
+    assert_eq!(accepted.len(), 6, "all but the broken one");
+    let mut needed = Interner::collecting();
+    lower(&context, &accepted, &mut needed, "default");
+    assert_eq!(strings, needed);
+}
+
+#[test]
+fn a_string_that_the_checks_missed_has_an_index_all_the_same() {
+    let documents = read(BASE);
+    let mut unique: Vec<&Document> = documents.iter().collect();
+    unique.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    let Checked { context, accepted, .. } = check(&unique, &Keys(EC), &mut Vec::new());
+    let without = encode(&context, &accepted, Interner::collecting(), "default");
+    assert_eq!(without, compile(&documents, &Keys(EC), "default").bundle);
+}
+
 /// A provider beside the others.
 fn provider(spec: &str) -> String {
     format!("{BASE}---\nkind: IdentityProvider\nmetadata: {{name: more}}\nspec: {spec}\n")
