@@ -60,7 +60,9 @@ pub struct State {
     pub fallible: usize,
     /// This one of them fails, counted from 0.
     pub fails_at: Option<usize>,
-    /// Its name, once it failed.
+    /// All after it fail too.
+    pub keeps_failing: bool,
+    /// The name of the first that failed.
     pub failed: Option<&'static str>,
     /// The effective context.
     pub context: u32,
@@ -169,8 +171,8 @@ impl Double {
         state.calls.push(name);
         let number = state.fallible;
         state.fallible += 1;
-        if state.fails_at == Some(number) {
-            state.failed = Some(name);
+        if state.fails_at.is_some_and(|at| number == at || number > at && state.keeps_failing) {
+            state.failed.get_or_insert(name);
             return Err(Status::INTERNAL_FAILURE);
         }
         Ok(state)
