@@ -20,7 +20,7 @@ tools: ## install the pinned tools into .tools/ (Envoy, Datasette, the OIDC prov
 	@$(T)/oidc-provider.sh
 
 wasm: ## build the filter: target-wasm/doorward_filter.wasm
-	@$(T)/wasm-build.sh doorward-filter
+	@$(T)/wasm-build.sh doorward-filter-proxy-wasm
 
 build: wasm ## build the filter and the doorward binary (target/debug/doorward)
 	@cargo build --locked -p doorward

@@ -31,7 +31,7 @@ case " $* " in
 *" proxies "* | *" masking "* | *" bundle "* | *" flood "*)
     deploy/tools/bench-tools.sh
     deploy/tools/python-env.sh
-    deploy/tools/wasm-build.sh doorward-filter
+    deploy/tools/wasm-build.sh doorward-filter-proxy-wasm
     deploy/tools/wasm-build.sh doorward-bench-noop
     ;;
 esac

@@ -100,7 +100,7 @@ STEPS = [
     Step("wasm-toolchain", [f"{TOOLS}/wasm-toolchain.sh"]),
     Step("python-env", [f"{TOOLS}/python-env.sh"]),
     Step("oidc-provider", [f"{TOOLS}/oidc-provider.sh"]),
-    Step("wasm", [f"{TOOLS}/wasm-build.sh", "doorward-filter"], needs=("wasm-toolchain",), minutes=30),
+    Step("wasm", [f"{TOOLS}/wasm-build.sh", "doorward-filter-proxy-wasm"], needs=("wasm-toolchain",), minutes=30),
     Step("probe", [f"{TOOLS}/wasm-build.sh", "doorward-signature-probe"], needs=("wasm",), minutes=30),
     Step("build", ["cargo", "build", *WORKSPACE, "--bins", "--tests"], minutes=40),
     Step(

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Builds a Proxy-Wasm module: wasm-build.sh [PACKAGE [EXPORTS_FILE]]
-# PACKAGE is a cdylib crate of this workspace (default doorward-filter); EXPORTS_FILE lists the exports to keep
-# (default: exports.txt beside the package's Cargo.toml if it has one, else filter/exports.txt).
-# The result is target-wasm/<package_with_underscores>.wasm: compiled for wasm32-wasip1 with the profile "wasm" and
+# PACKAGE is a cdylib crate of this workspace (default doorward-filter-proxy-wasm); EXPORTS_FILE lists the exports to keep
+# (default: exports.txt beside the package's Cargo.toml if it has one, else filter/proxy-wasm/exports.txt).
+# The result is target-wasm/<package_with_underscores>.wasm, without a _proxy_wasm at its end (doorward_filter.wasm): compiled for wasm32-wasip1 with the profile "wasm" and
 # Cargo.lock as it is, checked and stripped of unused exports by wasm_check.py, made small by wasm-opt, and checked again.
 # Extra cargo arguments: DOORWARD_WASM_CARGO_ARGS.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-PACKAGE=${1:-doorward-filter}
+PACKAGE=${1:-doorward-filter-proxy-wasm}
 TARGET=wasm32-wasip1
 OUT=$ROOT/target-wasm
 NAME=${PACKAGE//-/_}
@@ -42,10 +42,10 @@ EXPORTS=${2:-}
 if [ -z "$EXPORTS" ]; then
     manifest=$(cargo pkgid --locked -p "$PACKAGE" 2>/dev/null | sed -E 's|^path\+file://||; s|#.*$||') || manifest=
     EXPORTS=$manifest/exports.txt
-    [ -f "$EXPORTS" ] || EXPORTS=$ROOT/filter/exports.txt
+    [ -f "$EXPORTS" ] || EXPORTS=$ROOT/filter/proxy-wasm/exports.txt
 fi
 built=$CARGO_TARGET_DIR/$TARGET/wasm/$NAME.wasm
-result=$OUT/$NAME.wasm
+result=$OUT/${NAME%_proxy_wasm}.wasm
 check=$ROOT/deploy/tools/wasm_check.py
 # What LLVM may use for this target by default; the stripped module does not say it itself.
 features=(--enable-bulk-memory --enable-multivalue --enable-mutable-globals --enable-nontrapping-float-to-int

@@ -1,6 +1,6 @@
 //! The worker's records on their way to the control plane: numbered, chained, kept until they are acknowledged as durable.
 
-use crate::link::Link;
+use crate::{link::Link, proxy::Proxy};
 use doorward_policy::audit::{Chain, Sealed, bounds::MAX_RECORD_BYTES, gap};
 use doorward_proto::v1::{AuditAck, AuditBatch, AuditRecord};
 use prost::Message;
@@ -234,10 +234,10 @@ impl Emitter {
 
     /// Sends what is unsent, opening the stream if there is need and its time has come. The effective context must be the
     /// root's.
-    pub fn flush(&mut self, cluster: &str, now: u64) {
+    pub fn flush(&mut self, proxy: &impl Proxy, cluster: &str, now: u64) {
         if self.queue.is_empty() {
             // Its end mark goes only over a stream that is open when the VM ends.
-            if self.is_noted && self.link.open(cluster, now) {
+            if self.is_noted && self.link.open(proxy, cluster, now) {
                 self.sent = 0;
             }
             self.heard_at = now;
@@ -246,26 +246,26 @@ impl Emitter {
         // The clock may have been set back since.
         self.heard_at = self.heard_at.min(now);
         if self.link.is_open() && self.sent > 0 && now > self.heard_at.saturating_add(SILENCE_MILLIS) {
-            self.closed(now);
+            self.closed(proxy, now);
         }
-        if self.link.open(cluster, now) {
+        if self.link.open(proxy, cluster, now) {
             self.sent = 0;
             self.heard_at = now;
         }
         while self.link.is_open() {
             let Some(batch) = self.next_batch(false) else { break };
-            self.link.send(&batch.encode_to_vec(), now);
+            self.link.send(proxy, &batch.encode_to_vec(), now);
         }
     }
 
     /// The VM ends: says so, so that the control plane knows that nothing is missing. False: records are left that could
     /// not be sent.
-    pub fn end(&mut self, cluster: &str, now: u64) -> bool {
-        self.flush(cluster, now);
+    pub fn end(&mut self, proxy: &impl Proxy, cluster: &str, now: u64) -> bool {
+        self.flush(proxy, cluster, now);
         if self.link.is_open()
             && let Some(batch) = self.next_batch(true)
         {
-            self.link.send(&batch.encode_to_vec(), now);
+            self.link.send(proxy, &batch.encode_to_vec(), now);
             return true;
         }
         self.queue.is_empty()
@@ -278,22 +278,22 @@ impl Emitter {
     }
 
     /// The stream is closed: everything unacknowledged goes out again on the next one.
-    pub fn closed(&mut self, now: u64) {
-        self.link.close(now);
+    pub fn closed(&mut self, proxy: &impl Proxy, now: u64) {
+        self.link.close(proxy, now);
         self.sent = 0;
     }
 
     /// As [`Emitter::closed`], by the other side, with this status of gRPC.
-    pub fn closed_by_host(&mut self, cluster: &str, status: u32, now: u64) {
-        self.link.closed_by_host(cluster, status, now);
+    pub fn closed_by_host(&mut self, proxy: &impl Proxy, cluster: &str, status: u32, now: u64) {
+        self.link.closed_by_host(proxy, cluster, status, now);
         self.sent = 0;
     }
 
     /// An acknowledgement came. Gives the responses that may go on.
-    pub fn receive(&mut self, message: &[u8], now: u64) -> Vec<Waiter> {
+    pub fn receive(&mut self, proxy: &impl Proxy, message: &[u8], now: u64) -> Vec<Waiter> {
         self.heard_at = now;
         let Ok(ack) = AuditAck::decode(message) else {
-            self.closed(now);
+            self.closed(proxy, now);
             return Vec::new();
         };
         if ack.emitter != self.chain.emitter() {
@@ -308,10 +308,10 @@ impl Emitter {
             self.queue.pop_front();
         }
         if ack.error.is_empty() {
-            self.link.heard();
+            self.link.heard(proxy);
         } else {
             // Backs off, and sends again from the first record that is not durable.
-            self.closed(now);
+            self.closed(proxy, now);
             self.refusals = self.refusals.saturating_add(1);
             if self.refusals >= MAX_REFUSALS && ack.error != "storage_unavailable" {
                 self.start_anew();
@@ -345,6 +345,7 @@ impl Emitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::double::Double;
     use doorward_policy::audit::link;
 
     fn emitter(records: usize) -> Emitter {
@@ -383,8 +384,8 @@ mod tests {
             emitter.offer(record("x"));
         }
         emitter.next_batch(false);
-        emitter.receive(&ack(&emitter, 3, ""), 0);
-        emitter.closed(0);
+        emitter.receive(&Double::default(), &ack(&emitter, 3, ""), 0);
+        emitter.closed(&Double::default(), 0);
         assert_eq!(emitter.next_batch(false).unwrap().records.len(), 2);
     }
 
@@ -393,7 +394,7 @@ mod tests {
         let mut emitter = emitter(2);
         assert_eq!((emitter.offer(record("a")), emitter.offer(record("b"))), (Some(1), Some(2)));
         assert_eq!((emitter.offer(record("c")), emitter.offer(record("d"))), (None, None));
-        emitter.receive(&ack(&emitter, 2, ""), 0);
+        emitter.receive(&Double::default(), &ack(&emitter, 2, ""), 0);
         assert_eq!(emitter.offer(record("e")), Some(4));
         let gap = AuditRecord::decode(emitter.queue[0].bytes.as_slice()).unwrap();
         assert_eq!((gap.gap, gap.gap_reason.as_str()), (2, "queue_full"));
@@ -407,7 +408,7 @@ mod tests {
         let waiter = |sequence, context| Waiter { sequence, context, decision_id: String::new(), deadline: 500 };
         emitter.wait(waiter(a, 11));
         emitter.wait(waiter(b, 12));
-        assert_eq!(emitter.receive(&ack(&emitter, 1, ""), 0), [waiter(a, 11)]);
+        assert_eq!(emitter.receive(&Double::default(), &ack(&emitter, 1, ""), 0), [waiter(a, 11)]);
         assert!(emitter.is_durable(a) && !emitter.is_durable(b));
         assert!(emitter.take_overdue(499).is_empty());
         let mut set_back = emitter.waiters.clone();
@@ -417,7 +418,7 @@ mod tests {
         emitter.waiters = set_back;
         assert_eq!(emitter.take_overdue(500), [waiter(b, 12)]);
         let foreign = AuditAck { emitter: "other".into(), sequence: 9, error: String::new() }.encode_to_vec();
-        assert!(emitter.receive(&foreign, 0).is_empty());
+        assert!(emitter.receive(&Double::default(), &foreign, 0).is_empty());
         assert_eq!(emitter.depth(), 1);
     }
 
@@ -427,17 +428,17 @@ mod tests {
         for text in ["a", "b", "c"] {
             emitter.offer(record(text));
         }
-        emitter.receive(&ack(&emitter, 1, ""), 0);
+        emitter.receive(&Double::default(), &ack(&emitter, 1, ""), 0);
         emitter.wait(Waiter { sequence: 3, context: 7, decision_id: String::new(), deadline: 500 });
         for _ in 0..3 {
-            emitter.receive(&ack(&emitter, 0, "hole"), 0);
+            emitter.receive(&Double::default(), &ack(&emitter, 0, "hole"), 0);
         }
         assert_eq!(emitter.chain.emitter(), "n/1/b.1");
         let batch = emitter.next_batch(false).unwrap();
         let first = AuditRecord::decode(batch.records[0].as_slice()).unwrap();
         assert_eq!((first.sequence, first.decision_id.as_str()), (1, "b"));
         assert!(!emitter.is_durable(2));
-        let released = emitter.receive(&ack(&emitter, 2, ""), 0);
+        let released = emitter.receive(&Double::default(), &ack(&emitter, 2, ""), 0);
         assert_eq!(released.iter().map(|waiter| waiter.context).collect::<Vec<_>>(), [7]);
     }
 
@@ -462,7 +463,7 @@ mod tests {
         let mut emitter = emitter(10);
         emitter.offer(record("a"));
         for _ in 0..10 {
-            emitter.receive(&ack(&emitter, 0, "storage_unavailable"), 0);
+            emitter.receive(&Double::default(), &ack(&emitter, 0, "storage_unavailable"), 0);
         }
         assert_eq!(emitter.chain.emitter(), "n/1/b");
     }

@@ -7,7 +7,7 @@
 //! that waits for its body, but such a head is let go: its body is filtered all the same, only that a refusal is a reset
 //! then.
 
-use crate::raw::{self, Level};
+use crate::proxy::{Level, Proxy};
 
 /// Unix milliseconds, or how many.
 type Millis = u64;
@@ -83,7 +83,8 @@ impl Awaited {
         if !self.known_to_come {
             self.known_to_come = true;
             self.waiting = Vec::new();
-            self.heads = Vec::new();
+            // Those that were let go are asked for once more: what comes behind them can be refused only by a reset.
+            self.heads.retain(|head| head.released);
         }
     }
 
@@ -109,9 +110,6 @@ impl Awaited {
     /// The body or the end of a response came, whose head was held. True: its head was let go meanwhile. Otherwise it is
     /// known now that bodies come behind heads that wait.
     pub fn head_is_done(&mut self, context: u32) -> bool {
-        if self.known_to_come {
-            return false;
-        }
         let at = self.heads.iter().position(|head| head.context == context);
         let released = at.is_some_and(|at| self.heads.swap_remove(at).released);
         if !released {
@@ -126,7 +124,7 @@ impl Awaited {
     }
 
     /// Heads that waited too long, and were not let go yet.
-    pub fn stuck_heads(&mut self, now: Millis) -> Vec<HeldHead> {
+    pub fn stuck_heads(&mut self, proxy: &impl Proxy, now: Millis) -> Vec<HeldHead> {
         for head in &mut self.heads {
             // The clock may have been set back since.
             head.since = head.since.min(now);
@@ -135,7 +133,7 @@ impl Awaited {
         let stuck: Vec<HeldHead> = self.heads.iter().filter(stuck).cloned().collect();
         if !stuck.is_empty() {
             self.heads_go_until = now.saturating_add(HEADS_GO);
-            self.complain();
+            self.complain(proxy);
         }
         stuck
     }
@@ -147,9 +145,9 @@ impl Awaited {
         }
     }
 
-    fn complain(&mut self) {
+    fn complain(&mut self, proxy: &impl Proxy) {
         if !std::mem::replace(&mut self.complained, true) {
-            raw::log(Level::Error, SENTENCE);
+            proxy.log(Level::Error, SENTENCE);
         }
     }
 
@@ -160,7 +158,7 @@ impl Awaited {
     }
 
     /// Contexts, with the ids of their decisions, that waited too long; each is given once.
-    pub fn take_overdue(&mut self, now: Millis) -> Vec<(u32, String)> {
+    pub fn take_overdue(&mut self, proxy: &impl Proxy, now: Millis) -> Vec<(u32, String)> {
         let mut overdue = Vec::new();
         for follow in &mut self.waiting {
             // The clock may have been set back since.
@@ -171,7 +169,7 @@ impl Awaited {
             }
         }
         if !overdue.is_empty() {
-            self.complain();
+            self.complain(proxy);
         }
         overdue
     }
@@ -180,56 +178,70 @@ impl Awaited {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::double::Double;
 
     #[test]
     fn a_body_of_which_nothing_comes_is_overdue_once() {
-        let mut awaited = Awaited::default();
+        let (mut awaited, proxy) = (Awaited::default(), Double::default());
         awaited.await_body(1, "a", 1_000);
         awaited.await_body(2, "b", 2_000);
-        assert!(awaited.take_overdue(10_999).is_empty());
-        assert_eq!(awaited.take_overdue(11_000), [(1, "a".to_owned())]);
-        assert_eq!(awaited.take_overdue(12_000), [(2, "b".to_owned())]);
-        assert!(awaited.take_overdue(50_000).is_empty() && awaited.complained);
+        assert!(awaited.take_overdue(&proxy, 10_999).is_empty());
+        assert_eq!(awaited.take_overdue(&proxy, 11_000), [(1, "a".to_owned())]);
+        assert_eq!(awaited.take_overdue(&proxy, 12_000), [(2, "b".to_owned())]);
+        assert!(awaited.take_overdue(&proxy, 50_000).is_empty() && awaited.complained);
         assert!(awaited.forget(1) && !awaited.forget(1) && !awaited.forget(3));
     }
 
     #[test]
     fn once_a_body_came_nothing_is_followed() {
-        let mut awaited = Awaited::default();
+        let (mut awaited, proxy) = (Awaited::default(), Double::default());
         awaited.await_body(1, "a", 0);
         awaited.came();
         awaited.await_body(2, "b", 0);
-        assert!(awaited.waiting.is_empty() && awaited.take_overdue(100_000).is_empty());
+        assert!(awaited.waiting.is_empty() && awaited.take_overdue(&proxy, 100_000).is_empty());
     }
 
     #[test]
     fn a_head_that_waits_in_vain_is_let_go_and_none_waits_for_a_minute() {
-        let mut awaited = Awaited::default();
+        let (mut awaited, proxy) = (Awaited::default(), Double::default());
         assert!(awaited.hold_head(1, "a", Some(7), || 1_000) && awaited.hold_head(2, "a", None, || 1_500));
-        assert!(awaited.stuck_heads(1_999).is_empty());
-        let stuck = awaited.stuck_heads(2_000);
+        assert!(awaited.stuck_heads(&proxy, 1_999).is_empty());
+        let stuck = awaited.stuck_heads(&proxy, 2_000);
         assert_eq!(stuck.iter().map(|head| (head.context, head.sequence)).collect::<Vec<_>>(), [(1, Some(7))]);
         assert!(!stuck[0].is_hopeless(2_000) && stuck[0].is_hopeless(11_000));
         // It is given until it is let go, as its record may not be durable yet.
-        assert_eq!(awaited.stuck_heads(2_100).len(), 1);
+        assert_eq!(awaited.stuck_heads(&proxy, 2_100).len(), 1);
         awaited.release_head(1);
-        assert!(awaited.stuck_heads(2_200).is_empty() && !awaited.hold_head(3, "a", None, || 62_099));
+        assert!(awaited.stuck_heads(&proxy, 2_200).is_empty() && !awaited.hold_head(3, "a", None, || 62_099));
         assert!(awaited.head_is_done(1) && !awaited.known_to_come);
         assert!(awaited.hold_head(4, "a", None, || 62_300));
         awaited.forget_head(2);
         // A body behind a head that waited: from now on all may wait.
         assert!(!awaited.head_is_done(4) && awaited.known_to_come);
-        assert!(awaited.hold_head(5, "a", None, || unreachable!()) && awaited.stuck_heads(1_000_000).is_empty());
+        assert!(
+            awaited.hold_head(5, "a", None, || unreachable!()) && awaited.stuck_heads(&proxy, 1_000_000).is_empty()
+        );
+    }
+
+    #[test]
+    fn a_head_that_was_let_go_is_remembered_when_another_body_comes() {
+        let (mut awaited, proxy) = (Awaited::default(), Double::default());
+        assert!(awaited.hold_head(1, "a", None, || 1_000) && awaited.hold_head(2, "b", None, || 1_000));
+        assert_eq!(awaited.stuck_heads(&proxy, 2_000).len(), 2);
+        awaited.release_head(1);
+        awaited.came();
+        assert!(awaited.head_is_done(1), "its head has gone, so it can only be reset");
+        assert!(!awaited.head_is_done(2) && awaited.heads.is_empty());
     }
 
     #[test]
     fn what_is_followed_is_bounded_and_outlives_a_clock_that_is_set_back() {
-        let mut awaited = Awaited::default();
+        let (mut awaited, proxy) = (Awaited::default(), Double::default());
         for context in 0..10_000 {
             awaited.await_body(context, "a", 1_000_000);
         }
         assert_eq!(awaited.waiting.len(), MAX_FOLLOWED);
-        assert!(awaited.take_overdue(0).is_empty());
-        assert_eq!(awaited.take_overdue(PATIENCE).len(), MAX_FOLLOWED);
+        assert!(awaited.take_overdue(&proxy, 0).is_empty());
+        assert_eq!(awaited.take_overdue(&proxy, PATIENCE).len(), MAX_FOLLOWED);
     }
 }

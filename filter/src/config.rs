@@ -7,6 +7,53 @@ use serde::Deserialize;
 /// The environment variable of the VM that holds the key of tokenising masks.
 pub const TOKENIZATION_KEY: &str = "DOORWARD_TOKENIZATION_KEY";
 
+/// Why a configuration is not taken. The text of each is a sentence for the operator, without any secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is not JSON, or not of the form that is known.
+    #[error("The plugin configuration is not valid: {0}.")]
+    Malformed(serde_json::Error),
+    /// No cluster is named.
+    #[error("controlPlane.cluster is empty; name the Envoy cluster of the control plane.")]
+    Cluster,
+    /// The scope has no name.
+    #[error("scope is empty; leave it out for \"default\".")]
+    Scope,
+    /// Nobody may sign policy.
+    #[error("policyKeys is empty; without a key no policy can be verified.")]
+    NoPolicyKeys,
+    /// A key of this place in the list is not one of Ed25519.
+    #[error("policyKeys[{0}].publicKey is not the base64 text of 32 bytes.")]
+    PublicKey(usize),
+    /// The id of the key of this place in the list does not name it alone.
+    #[error("policyKeys[{0}].id is empty or given twice.")]
+    KeyId(usize),
+    /// This is no header's name.
+    #[error("keyHeaders: {0:?} is not a header name in lower case.")]
+    KeyHeader(String),
+    /// The queue of records would hold nothing.
+    #[error("audit: maxRecords must be at least 1 and maxBytes at least 65536.")]
+    AuditBounds,
+    /// Denials would leave no record at all.
+    #[error(
+        "audit: repeatsInFull and unidentifiedPerSecond must be at least 1, so that each kind of denial has a record \
+        that shows it."
+    )]
+    AuditRepeats,
+    /// Metrics would have no name.
+    #[error("metricsPrefix is empty; leave it out for \"doorward\".")]
+    MetricsPrefix,
+    /// The proxy's name is missing or cannot be part of an emitter's name.
+    #[error("The proxy's name is {0:?}; give node.id in Envoy's bootstrap, or node here, without a slash.")]
+    NodeName(String),
+    /// The key of tokenising masks could be guessed.
+    #[error("{TOKENIZATION_KEY} has fewer than {MIN_KEY_BYTES} bytes; make one with `openssl rand -hex 32`.")]
+    ShortTokenizationKey,
+    /// Workers could not be told apart.
+    #[error("There is no source of randomness.")]
+    NoRandomness,
+}
+
 /// What the plugin's configuration says.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -138,13 +185,11 @@ const MIN_KEY_BYTES: usize = 16;
 /// The key of tokenising masks; none if the text is empty.
 ///
 /// # Errors
-/// A sentence, if the key is too short to protect anything.
-pub fn tokenization_key(text: String) -> Result<Option<Vec<u8>>, String> {
+/// [`ConfigError::ShortTokenizationKey`], if the key is too short to protect anything.
+pub fn tokenization_key(text: String) -> Result<Option<Vec<u8>>, ConfigError> {
     match text.len() {
         0 => Ok(None),
-        length if length < MIN_KEY_BYTES => Err(format!(
-            "{TOKENIZATION_KEY} has fewer than {MIN_KEY_BYTES} bytes; make one with `openssl rand -hex 32`."
-        )),
+        length if length < MIN_KEY_BYTES => Err(ConfigError::ShortTokenizationKey),
         _ => Ok(Some(text.into_bytes())),
     }
 }
@@ -165,37 +210,32 @@ impl Config {
     /// Reads and validates a configuration.
     ///
     /// # Errors
-    /// A sentence that says what is wrong.
-    pub fn parse(json: &[u8]) -> Result<(Config, Vec<TrustedKey>), String> {
-        let config: Config =
-            serde_json::from_slice(json).map_err(|error| format!("The plugin configuration is not valid: {error}."))?;
+    /// What is wrong; its text is a sentence for the operator.
+    pub fn parse(json: &[u8]) -> Result<(Config, Vec<TrustedKey>), ConfigError> {
+        let config: Config = serde_json::from_slice(json).map_err(ConfigError::Malformed)?;
         if config.control_plane.cluster.is_empty() {
-            return Err("controlPlane.cluster is empty; name the Envoy cluster of the control plane.".to_owned());
+            return Err(ConfigError::Cluster);
         }
         if config.scope.is_empty() {
-            return Err("scope is empty; leave it out for \"default\".".to_owned());
+            return Err(ConfigError::Scope);
         }
         if config.policy_keys.is_empty() {
-            return Err("policyKeys is empty; without a key no policy can be verified.".to_owned());
+            return Err(ConfigError::NoPolicyKeys);
         }
         let header = |name: &String| {
             !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if let Some(name) = config.key_headers.iter().flatten().find(|name| !header(name)) {
-            return Err(format!("keyHeaders: {name:?} is not a header name in lower case."));
+            return Err(ConfigError::KeyHeader(name.clone()));
         }
         if config.audit.max_records == 0 || config.audit.max_bytes < 1 << 16 {
-            return Err("audit: maxRecords must be at least 1 and maxBytes at least 65536.".to_owned());
+            return Err(ConfigError::AuditBounds);
         }
         if config.audit.repeats_in_full == 0 || config.audit.unidentified_per_second == 0 {
-            return Err(
-                "audit: repeatsInFull and unidentifiedPerSecond must be at least 1, so that each kind of denial \
-                        has a record that shows it."
-                    .to_owned(),
-            );
+            return Err(ConfigError::AuditRepeats);
         }
         if config.metrics_prefix.is_empty() {
-            return Err("metricsPrefix is empty; leave it out for \"doorward\".".to_owned());
+            return Err(ConfigError::MetricsPrefix);
         }
         let mut keys: Vec<TrustedKey> = Vec::new();
         for (index, key) in config.policy_keys.iter().enumerate() {
@@ -203,9 +243,9 @@ impl Config {
                 .decode(&key.public_key)
                 .ok()
                 .and_then(|bytes| ed25519_compact::PublicKey::from_slice(&bytes).ok())
-                .ok_or_else(|| format!("policyKeys[{index}].publicKey is not the base64 text of 32 bytes."))?;
+                .ok_or(ConfigError::PublicKey(index))?;
             if key.id.is_empty() || keys.iter().any(|have| have.id == key.id) {
-                return Err(format!("policyKeys[{index}].id is empty or given twice."));
+                return Err(ConfigError::KeyId(index));
             }
             keys.push(TrustedKey { id: key.id.clone(), key: bytes });
         }
@@ -249,8 +289,8 @@ mod tests {
 
     #[test]
     fn a_key_that_could_be_guessed_is_none() {
-        assert_eq!(tokenization_key(String::new()), Ok(None));
-        let error = tokenization_key("hush".into()).unwrap_err();
+        assert!(matches!(tokenization_key(String::new()), Ok(None)));
+        let error = tokenization_key("hush".into()).unwrap_err().to_string();
         assert!(error.contains("16 bytes") && !error.contains("hush"), "{error}");
         assert!(tokenization_key("0123456789abcdef".into()).is_ok_and(|key| key.is_some()));
     }
@@ -275,7 +315,7 @@ mod tests {
             ),
         ];
         for (json, part) in cases {
-            let error = Config::parse(json.as_bytes()).unwrap_err();
+            let error = Config::parse(json.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
     }

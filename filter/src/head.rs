@@ -39,6 +39,19 @@ impl Head {
         Some(Head { bytes, spans })
     }
 
+    /// A head of these names and values.
+    #[must_use]
+    pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Head {
+        let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+        for (name, value) in pairs {
+            spans.push((bytes.len(), name.len(), value.len()));
+            for part in [name, &[0], value, &[0]] {
+                bytes.extend_from_slice(part);
+            }
+        }
+        Head { bytes, spans }
+    }
+
     /// Names and values in their order, pseudo-headers included.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.pairs().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))

@@ -1,6 +1,6 @@
-//! Envoy as the [`Host`] of decisions: its clock, its BoringSSL, its shared data.
+//! The proxy as the [`Host`] of decisions: its clock, its signature check, its shared data.
 
-use crate::raw::{self, Status};
+use crate::proxy::{Proxy, Status};
 use doorward_policy::{
     host::{Host, Verification},
     identity::{Algorithm, KeyMaterial, VerificationKey},
@@ -8,19 +8,15 @@ use doorward_policy::{
 use prost::Message;
 use std::cell::RefCell;
 
-/// Envoy, at one moment: the clock is read once per callback.
+/// The proxy, at one moment, as decisions see it: the clock is read once per callback.
 #[derive(Clone, Copy, Debug)]
-pub struct Envoy {
+pub struct DecisionHost<'a, P> {
+    /// What is asked.
+    pub proxy: &'a P,
     /// Unix time in nanoseconds.
     pub now_nanos: u64,
-}
-
-impl Envoy {
-    /// Envoy, now.
-    #[must_use]
-    pub fn now() -> Self {
-        Envoy { now_nanos: raw::now_nanos() }
-    }
+    /// The worker's store of random bytes.
+    pub random: &'a RefCell<Random>,
 }
 
 /// `envoy.source.extensions.common.wasm.VerifySignatureArguments`
@@ -48,21 +44,28 @@ struct Answer {
 /// Other workers may win the race for a limiter's state this often before the request is denied.
 const MAX_RACES: usize = 64;
 
-thread_local! {
-    static RANDOM: RefCell<Random> = const { RefCell::new(Random { bytes: [0; 640], used: 640 }) };
-}
+/// How many random bytes are fetched at once.
+const RANDOM_BYTES: usize = 640;
 
 /// Random bytes of the host, fetched for many requests at once because each call into the host costs as much as a
 /// decision. None is given out twice.
-struct Random {
-    bytes: [u8; 640],
+#[derive(Debug)]
+pub struct Random {
+    bytes: [u8; RANDOM_BYTES],
     used: usize,
 }
 
+impl Default for Random {
+    /// None yet; the first request fetches some.
+    fn default() -> Self {
+        Random { bytes: [0; RANDOM_BYTES], used: RANDOM_BYTES }
+    }
+}
+
 impl Random {
-    fn take(&mut self, buffer: &mut [u8]) -> bool {
+    fn take(&mut self, proxy: &impl Proxy, buffer: &mut [u8]) -> bool {
         if self.bytes.len() - self.used < buffer.len() {
-            if buffer.len() > self.bytes.len() || getrandom::fill(&mut self.bytes).is_err() {
+            if buffer.len() > self.bytes.len() || proxy.random(&mut self.bytes).is_err() {
                 // What a call that failed may have written is not used.
                 self.used = self.bytes.len();
                 return false;
@@ -78,13 +81,13 @@ impl Random {
     }
 }
 
-impl Host for Envoy {
+impl<P: Proxy> Host for DecisionHost<'_, P> {
     fn now_millis(&self) -> u64 {
         self.now_nanos / 1_000_000
     }
 
     fn random(&self, buffer: &mut [u8]) -> bool {
-        RANDOM.with(|random| random.try_borrow_mut().is_ok_and(|mut random| random.take(buffer)))
+        self.random.try_borrow_mut().is_ok_and(|mut random| random.take(self.proxy, buffer))
     }
 
     fn verify(&self, algorithm: Algorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> Verification {
@@ -112,7 +115,7 @@ impl Host for Envoy {
             signature,
             text: message.to_vec(),
         };
-        match raw::call_foreign_function("verify_signature", &arguments.encode_to_vec()) {
+        match self.proxy.call_foreign_function("verify_signature", &arguments.encode_to_vec()) {
             Ok(answer) => match Answer::decode(answer.as_slice()) {
                 Ok(Answer { result: true, .. }) => Verification::Valid,
                 _ => Verification::Invalid,
@@ -127,13 +130,13 @@ impl Host for Envoy {
     fn update_limit(&self, slot: u64, update: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
         let key = format!("doorward/limit/{slot:016x}");
         for _ in 0..MAX_RACES {
-            let Ok(present) = raw::get_shared(&key) else { return false };
+            let Ok(present) = self.proxy.get_shared(&key) else { return false };
             let (value, cas) = match &present {
                 Some((bytes, cas)) => (bytes.as_slice().try_into().ok().map(u64::from_le_bytes), Some(*cas)),
                 None => (None, None),
             };
             let Some(next) = update(value) else { return true };
-            match raw::set_shared(&key, &next.to_le_bytes(), cas) {
+            match self.proxy.set_shared(&key, &next.to_le_bytes(), cas) {
                 Ok(()) => return true,
                 Err(Status::CAS_MISMATCH) => {}
                 Err(_) => return false,
@@ -170,6 +173,7 @@ fn der_signature(raw: &[u8], width: usize) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::double::Double;
 
     #[test]
     fn raw_signatures_become_minimal_der() {
@@ -186,20 +190,21 @@ mod tests {
 
     #[test]
     fn random_bytes_are_given_out_once_and_never_without_the_host() {
-        let mut random = Random { bytes: [0; 640], used: 640 };
+        let (proxy, mut random) = (Double::default(), Random::default());
         let mut seen = std::collections::HashSet::new();
         for _ in 0..1000 {
             let mut bytes = [0; 10];
-            assert!(random.take(&mut bytes));
+            assert!(random.take(&proxy, &mut bytes));
             assert!(seen.insert(bytes), "the same ten bytes again");
             assert!(random.bytes[..random.used].iter().all(|byte| *byte == 0));
         }
-        assert!(!random.take(&mut [0; 641]));
+        assert!(!random.take(&proxy, &mut [0; 641]));
     }
 
     #[test]
     fn limiter_state_is_kept_between_updates() {
-        let host = Envoy { now_nanos: 0 };
+        let (proxy, random) = (Double::default(), RefCell::default());
+        let host = DecisionHost { proxy: &proxy, now_nanos: 0, random: &random };
         assert!(host.update_limit(7, &mut |value| Some(value.map_or(1, |value| value + 1))));
         assert!(host.update_limit(7, &mut |value| Some(value.map_or(1, |value| value + 1))));
         let mut seen = None;

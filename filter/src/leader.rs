@@ -1,6 +1,6 @@
 //! One stream per proxy, not per worker: a lease in shared data decides which worker holds it.
 
-use crate::raw;
+use crate::proxy::Proxy;
 
 /// A lease lives this long without renewal: so long policy changes wait if the leader's VM dies.
 const LEASE_MILLIS: u64 = 3_000;
@@ -23,12 +23,12 @@ impl Lease {
     }
 
     /// True while this worker leads. Takes a free lease and renews an own one.
-    pub fn hold(&mut self, now: u64) -> bool {
+    pub fn hold(&mut self, proxy: &impl Proxy, now: u64) -> bool {
         // No lease reaches further than its length: then the clock was set back, and another worker may have taken it.
         if self.until > now.saturating_add(RENEW_MILLIS) && self.until <= now.saturating_add(LEASE_MILLIS) {
             return true;
         }
-        let Ok(present) = raw::get_shared(&self.key) else { return self.lost() };
+        let Ok(present) = proxy.get_shared(&self.key) else { return self.lost() };
         let (holder, until, cas) = match &present {
             Some((value, cas)) => (value.get(..16), number(value.get(16..24)), Some(*cas)),
             None => (None, 0, None),
@@ -39,7 +39,7 @@ impl Lease {
             return self.lost();
         }
         let until = now.saturating_add(LEASE_MILLIS);
-        match raw::set_shared(&self.key, &[self.me.as_slice(), &until.to_le_bytes()].concat(), cas) {
+        match proxy.set_shared(&self.key, &[self.me.as_slice(), &until.to_le_bytes()].concat(), cas) {
             Ok(()) => {
                 self.until = until;
                 true
@@ -54,12 +54,12 @@ impl Lease {
     }
 
     /// Gives an own lease back, so that another worker need not wait.
-    pub fn release(&mut self) {
+    pub fn release(&mut self, proxy: &impl Proxy) {
         if self.until > 0 {
-            if let Ok(Some((value, cas))) = raw::get_shared(&self.key)
+            if let Ok(Some((value, cas))) = proxy.get_shared(&self.key)
                 && value.get(..16) == Some(self.me.as_slice())
             {
-                let _ = raw::set_shared(&self.key, &[], Some(cas));
+                let _ = proxy.set_shared(&self.key, &[], Some(cas));
             }
             self.until = 0;
         }
@@ -73,28 +73,32 @@ fn number(bytes: Option<&[u8]>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::double::Double;
 
     #[test]
     fn one_worker_leads_until_its_lease_runs_out_or_is_given_back() {
+        let proxy = Double::default();
         let (mut a, mut b) = (Lease::new("lead", [1; 16]), Lease::new("lead", [2; 16]));
-        assert!(a.hold(1_000) && !b.hold(1_000));
-        assert!(a.hold(3_500) && !b.hold(4_500), "renewed");
-        assert!(b.hold(6_600), "not renewed for three seconds");
-        assert!(!a.hold(6_700));
-        b.release();
-        assert!(a.hold(6_800) && !b.hold(6_800));
+        assert!(a.hold(&proxy, 1_000) && !b.hold(&proxy, 1_000));
+        assert!(a.hold(&proxy, 3_500) && !b.hold(&proxy, 4_500), "renewed");
+        assert!(b.hold(&proxy, 6_600), "not renewed for three seconds");
+        assert!(!a.hold(&proxy, 6_700));
+        b.release(&proxy);
+        assert!(a.hold(&proxy, 6_800) && !b.hold(&proxy, 6_800));
     }
 
     #[test]
     fn a_clock_that_is_set_back_leaves_one_leader() {
+        let proxy = Double::default();
         let (mut a, mut b) = (Lease::new("back", [1; 16]), Lease::new("back", [2; 16]));
-        assert!(a.hold(1_000_000));
-        assert!(b.hold(1_000) && !a.hold(1_000));
+        assert!(a.hold(&proxy, 1_000_000));
+        assert!(b.hold(&proxy, 1_000) && !a.hold(&proxy, 1_000));
     }
 
     #[test]
     fn a_lease_that_no_worker_could_have_written_is_ignored() {
-        raw::put_shared("doorward/leader/junk", &[0xff; 24]).unwrap();
-        assert!(Lease::new("junk", [1; 16]).hold(1_000));
+        let proxy = Double::default();
+        proxy.put_shared("doorward/leader/junk", &[0xff; 24]).unwrap();
+        assert!(Lease::new("junk", [1; 16]).hold(&proxy, 1_000));
     }
 }

@@ -1,16 +1,18 @@
-//! The Doorward filter: Proxy-Wasm glue around `doorward-policy`, and nothing else.
+//! The Doorward filter's logic: what happens to a request and its response, around the decisions of `doorward-policy`.
+//!
+//! It speaks to the proxy only through [`proxy::Proxy`]. The module that Envoy loads is a thin crate beside it
+//! (`filter/proxy-wasm`), which implements that trait and calls [`worker::Worker`] and [`stream::Stream`].
 //!
 //! | module | does |
 //! | --- | --- |
-//! | [`raw`] | the ABI: what the host offers |
-//! | [`dispatch`] | what the host calls → contexts |
+//! | [`proxy`] | what the host offers, as a trait |
 //! | [`config`] | the plugin's configuration |
 //! | [`worker`] | the root context: policy in force, streams to the control plane |
 //! | [`policy_store`], [`leader`], [`link`], [`subscribe`] | how policy reaches every worker |
 //! | [`audit`], [`repeats`], [`slots`] | how records leave; which are only counted; whose are lost |
 //! | [`stream`], [`response`], [`head`], [`problem`] | one request and its response |
 //! | [`bodies`] | whether the host hands over bodies at all |
-//! | [`host`] | Envoy's clock, signature check and shared data for decisions |
+//! | [`host`] | the proxy's clock, signature check and shared data for decisions |
 //! | [`metrics`] | figures for Envoy's statistics |
 //!
 //! Whatever goes wrong here denies: a status that is not expected, a configuration that is not valid, policy that is not there.
@@ -18,7 +20,8 @@
 pub mod audit;
 pub mod bodies;
 pub mod config;
-pub mod dispatch;
+#[cfg(any(test, feature = "double"))]
+pub mod double;
 pub mod head;
 pub mod host;
 pub mod leader;
@@ -26,8 +29,7 @@ pub mod link;
 pub mod metrics;
 pub mod policy_store;
 pub mod problem;
-#[allow(unsafe_code, reason = "the ABI is made of pointers; no other module has unsafe code")]
-pub mod raw;
+pub mod proxy;
 pub mod repeats;
 pub mod response;
 pub mod slots;

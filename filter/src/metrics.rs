@@ -1,7 +1,7 @@
 //! Figures for Envoy's statistics. Counted in the worker and handed over at the tick, because each call into the host costs
 //! as much as a decision.
 
-use crate::raw::{self, Metric};
+use crate::proxy::{Metric, Proxy};
 use doorward_policy::{code::Code, identity::CacheCounts};
 use std::collections::HashMap;
 
@@ -66,57 +66,57 @@ impl Metrics {
         }
     }
 
-    fn id(&mut self, kind: Metric, name: &str) -> Option<u32> {
+    fn id(&mut self, proxy: &impl Proxy, kind: Metric, name: &str) -> Option<u32> {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        let id = raw::define_metric(kind, &format!("{}.{name}", self.prefix)).ok();
+        let id = proxy.define_metric(kind, &format!("{}.{name}", self.prefix)).ok();
         self.ids.insert(name.to_owned(), id);
         id
     }
 
-    fn count(&mut self, name: &str, more: u64) {
+    fn count(&mut self, proxy: &impl Proxy, name: &str, more: u64) {
         if more > 0
-            && let Some(id) = self.id(Metric::Counter, name)
+            && let Some(id) = self.id(proxy, Metric::Counter, name)
         {
-            let _ = raw::increment_metric(id, i64::try_from(more).unwrap_or(i64::MAX));
+            let _ = proxy.increment_metric(id, i64::try_from(more).unwrap_or(i64::MAX));
         }
     }
 
     /// Sets a gauge that is the proxy's, not the worker's.
-    pub fn gauge(&mut self, name: &str, value: u64) {
-        if let Some(id) = self.id(Metric::Gauge, name) {
-            let _ = raw::record_metric(id, value);
+    pub fn gauge(&mut self, proxy: &impl Proxy, name: &str, value: u64) {
+        if let Some(id) = self.id(proxy, Metric::Gauge, name) {
+            let _ = proxy.record_metric(id, value);
         }
     }
 
     /// Hands over what was counted. The depth of the queue is a sum over workers, so its change is added.
-    pub fn flush(&mut self, audit: crate::audit::Counts, tokens: CacheCounts, depth: usize) {
+    pub fn flush(&mut self, proxy: &impl Proxy, audit: crate::audit::Counts, tokens: CacheCounts, depth: usize) {
         let (allowed, passed) = (std::mem::take(&mut self.allowed), std::mem::take(&mut self.passed));
-        self.count("decisions.allow", allowed);
-        self.count("decisions.pass", passed);
+        self.count(proxy, "decisions.allow", allowed);
+        self.count(proxy, "decisions.pass", passed);
         let denied = std::mem::replace(&mut self.denied, [0; Code::ALL.len()]);
         for (code, count) in Code::ALL.iter().zip(denied) {
             if count > 0 {
-                self.count(&format!("decisions.{}", code.as_str()), count);
+                self.count(proxy, &format!("decisions.{}", code.as_str()), count);
             }
         }
-        self.count("audit.acknowledged", audit.acknowledged);
-        self.count("audit.lost", audit.lost);
-        self.count("audit.summed", audit.summed);
-        self.count("token_cache.hit", tokens.hits);
-        self.count("token_cache.miss", tokens.misses);
+        self.count(proxy, "audit.acknowledged", audit.acknowledged);
+        self.count(proxy, "audit.lost", audit.lost);
+        self.count(proxy, "audit.summed", audit.summed);
+        self.count(proxy, "token_cache.hit", tokens.hits);
+        self.count(proxy, "token_cache.miss", tokens.misses);
         let depth = i64::try_from(depth).unwrap_or(i64::MAX);
         if depth != self.depth {
-            if let Some(id) = self.id(Metric::Gauge, "audit.queue_records") {
-                let _ = raw::increment_metric(id, depth.saturating_sub(self.depth));
+            if let Some(id) = self.id(proxy, Metric::Gauge, "audit.queue_records") {
+                let _ = proxy.increment_metric(id, depth.saturating_sub(self.depth));
             }
             self.depth = depth;
         }
         if !self.durations.is_empty() {
-            if let Some(id) = self.id(Metric::Histogram, "decision_microseconds") {
+            if let Some(id) = self.id(proxy, Metric::Histogram, "decision_microseconds") {
                 for duration in &self.durations {
-                    let _ = raw::record_metric(id, *duration);
+                    let _ = proxy.record_metric(id, *duration);
                 }
             }
             self.durations.clear();

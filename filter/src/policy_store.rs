@@ -5,7 +5,7 @@
 
 use crate::{
     config::{OnStale, TrustedKey},
-    raw,
+    proxy::Proxy,
 };
 use doorward_policy::bundle::Tables;
 use doorward_proto::v1::{Kind, PolicyEnvelope, StoredPolicy};
@@ -157,22 +157,22 @@ impl Store {
     }
 
     /// What was stored since the last call, if anything.
-    pub fn take_new(&mut self) -> Option<StoredPolicy> {
-        let (stamp, _) = raw::get_shared(&self.stamp).ok()??;
+    pub fn take_new(&mut self, proxy: &impl Proxy) -> Option<StoredPolicy> {
+        let (stamp, _) = proxy.get_shared(&self.stamp).ok()??;
         if stamp == self.seen {
             return None;
         }
-        let (bytes, _) = raw::get_shared(&self.policy).ok()??;
+        let (bytes, _) = proxy.get_shared(&self.policy).ok()??;
         self.seen = stamp;
         StoredPolicy::decode(bytes.as_slice()).ok()
     }
 
     /// Stores a verified policy for the other workers, and for the VMs that come after them.
-    pub fn put(&mut self, stored: &StoredPolicy) {
+    pub fn put(&mut self, proxy: &impl Proxy, stored: &StoredPolicy) {
         // The stamp last: whoever sees it finds the policy. It only has to differ, so the envelope's hash does.
         let stamp = Sha256::digest(&stored.envelope).to_vec();
-        if raw::put_shared(&self.policy, &stored.encode_to_vec()).is_ok()
-            && raw::put_shared(&self.stamp, &stamp).is_ok()
+        if proxy.put_shared(&self.policy, &stored.encode_to_vec()).is_ok()
+            && proxy.put_shared(&self.stamp, &stamp).is_ok()
         {
             self.seen = stamp;
         }
@@ -182,6 +182,7 @@ impl Store {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::double::Double;
     use doorward_proto::v1::Bundle;
 
     /// A policy of epoch 5, signed with this key under the id `k`, with changes to its envelope.
@@ -232,13 +233,14 @@ pub(crate) mod tests {
 
     #[test]
     fn a_stored_policy_is_taken_up_once() {
+        let proxy = Double::default();
         let pair = ed25519_compact::KeyPair::from_seed(ed25519_compact::Seed::new([7; 32]));
         let (mut writer, mut reader) = (Store::new("once"), Store::new("once"));
-        assert!(reader.take_new().is_none());
+        assert!(reader.take_new(&proxy).is_none());
         let stored = signed(&pair, |_| ());
-        writer.put(&stored);
-        assert!(writer.take_new().is_none());
-        assert_eq!(reader.take_new(), Some(stored));
-        assert!(reader.take_new().is_none());
+        writer.put(&proxy, &stored);
+        assert!(writer.take_new(&proxy).is_none());
+        assert_eq!(reader.take_new(&proxy), Some(stored));
+        assert!(reader.take_new(&proxy).is_none());
     }
 }

@@ -1,10 +1,10 @@
 //! Answers of the filter itself: RFC 9457 problem documents.
 
-use crate::raw;
+use crate::proxy::Proxy;
 use doorward_policy::code::{Code, Denial};
 
 /// Answers the request of the effective context with a denial.
-pub fn deny(denial: &Denial, decision_id: &str) {
+pub fn deny(proxy: &impl Proxy, denial: &Denial, decision_id: &str) {
     let retry_after = denial.retry_after.unwrap_or(1).to_string();
     let mut headers = headers(decision_id);
     match denial.code.status() {
@@ -13,26 +13,26 @@ pub fn deny(denial: &Denial, decision_id: &str) {
         _ => {}
     }
     let body = document(denial.code.status(), denial.code.as_str(), &denial.detail, decision_id);
-    let _ = raw::send_local_response(denial.code.status(), denial.code.as_str(), &headers, body.as_bytes());
+    let _ = proxy.send_local_response(denial.code.status(), denial.code.as_str(), &headers, body.as_bytes());
 }
 
 /// Puts an own document in the place of an upstream error, whose text may quote what the caller may not see.
-pub fn hide_error(status: u16, decision_id: &str) {
+pub fn hide_error(proxy: &impl Proxy, status: u16, decision_id: &str) {
     let detail = "The data service answered with an error; its text is withheld, because it may show what is hidden.";
     let body = document(status, "upstream_error", detail, decision_id);
-    let _ = raw::send_local_response(status, "upstream_error", &headers(decision_id), body.as_bytes());
+    let _ = proxy.send_local_response(status, "upstream_error", &headers(decision_id), body.as_bytes());
 }
 
 /// Answers a preflight in the place of an upstream that sent more than headers.
-pub fn answer_preflight(status: u16, headers: &[(&str, &str)]) {
-    let _ = raw::send_local_response(status, "preflight", headers, b"");
+pub fn answer_preflight(proxy: &impl Proxy, status: u16, headers: &[(&str, &str)]) {
+    let _ = proxy.send_local_response(status, "preflight", headers, b"");
 }
 
 /// Answers that there is no such record: the same whether it does not exist or is out of the caller's reach.
-pub fn absent(decision_id: &str) {
+pub fn absent(proxy: &impl Proxy, decision_id: &str) {
     let detail = "There is no record with this key.";
     let body = document(404, "not_found", detail, decision_id);
-    let _ = raw::send_local_response(404, "not_found", &headers(decision_id), body.as_bytes());
+    let _ = proxy.send_local_response(404, "not_found", &headers(decision_id), body.as_bytes());
 }
 
 fn headers(decision_id: &str) -> Vec<(&str, &str)> {

@@ -3,15 +3,13 @@
 
 use crate::{
     head::Head,
-    host::Envoy,
     problem,
-    raw::{self, Buffer, Direction, Level, Map},
+    proxy::{Buffer, Direction, Level, Map, Proxy},
     stream::{Flow, Stream},
 };
 use doorward_policy::{
     Name,
     code::{Code, Denial},
-    host::Host,
     transform::{ResponsePlan, TransformError, Transformer, is_of_preflight, tells_the_original},
 };
 use doorward_proto::v1::{AuditRecord, RecordKind, RecordResponse};
@@ -97,11 +95,11 @@ struct Shape {
 
 impl Stream {
     /// The head of the response is there. It may also be an answer of Envoy's own.
-    pub fn response_headers(&mut self, end: bool) -> Flow {
+    pub fn response_headers(&mut self, proxy: &impl Proxy, end: bool) -> Flow {
         if std::mem::take(&mut self.caller_is_invisible)
-            && raw::replace_header(Map::ResponseHeaders, "cache-control", PRIVATE.as_bytes()).is_err()
+            && proxy.replace_header(Map::ResponseHeaders, "cache-control", PRIVATE.as_bytes()).is_err()
         {
-            return self.unverifiable("The proxy could not forbid caches to keep the response.", 0);
+            return self.unverifiable(proxy, "The proxy could not forbid caches to keep the response.", 0);
         }
         let Response::Planned(plan, sequence) = std::mem::replace(&mut self.response, Response::Ended) else {
             self.response = Response::Untouched;
@@ -109,14 +107,14 @@ impl Stream {
         };
         let mut filtering = None;
         if !plan.is_passthrough() {
-            match self.prepare(*plan, end) {
+            match self.prepare(proxy, *plan, end) {
                 Ok(prepared) => filtering = prepared,
                 Err(flow) => return flow,
             }
         }
         let holds = || {
             let mut worker = self.worker.try_borrow_mut().ok()?;
-            Some(worker.active.as_deref_mut()?.holds_head(self.id, &self.decision_id, sequence))
+            Some(worker.active.as_deref_mut()?.holds_head(proxy, self.id, &self.decision_id, sequence))
         };
         if let Some(mut filtering) =
             filtering.take_if(|filtering| filtering.transformer.is_some() && holds().unwrap_or(false))
@@ -127,7 +125,7 @@ impl Stream {
             return Flow::STOP;
         }
         if let Some(sequence) = sequence {
-            match self.wait_for(sequence) {
+            match self.wait_for(proxy, sequence) {
                 Ok(true) => {
                     self.response = Response::Waiting(filtering);
                     return Flow::STOP_ALL;
@@ -141,20 +139,20 @@ impl Stream {
     }
 
     /// Whether the response has to wait for this record; from then on it does. `Err`: it is replaced.
-    fn wait_for(&mut self, sequence: u64) -> Result<bool, Flow> {
+    fn wait_for(&mut self, proxy: &impl Proxy, sequence: u64) -> Result<bool, Flow> {
         let shared = std::rc::Rc::clone(&self.worker);
         let mut worker = shared.try_borrow_mut();
         let Some(active) = worker.as_deref_mut().ok().and_then(|worker| worker.active.as_deref_mut()) else {
             // Where nobody can tell that the record is durable, it is not.
             let detail = "The record of this decision cannot be followed any more, and the policy requires it.";
             self.response = Response::Ended;
-            problem::deny(&Denial::new(Code::AuditUnavailable, detail), &self.decision_id);
+            problem::deny(proxy, &Denial::new(Code::AuditUnavailable, detail), &self.decision_id);
             return Err(Flow::STOP);
         };
         if active.emitter.is_durable(sequence) {
             return Ok(false);
         }
-        active.wait(sequence, self.id, &self.decision_id);
+        active.wait(proxy, sequence, self.id, &self.decision_id);
         Ok(true)
     }
 
@@ -166,18 +164,18 @@ impl Stream {
     }
 
     /// Looks at the head and changes it. `Err`: the response is replaced.
-    fn prepare(&mut self, plan: ResponsePlan, end: bool) -> Result<Option<Box<Filtering>>, Flow> {
-        let head = raw::get_headers(Map::ResponseHeaders).ok().and_then(Head::parse);
+    fn prepare(&mut self, proxy: &impl Proxy, plan: ResponsePlan, end: bool) -> Result<Option<Box<Filtering>>, Flow> {
+        let head = proxy.get_headers(Map::ResponseHeaders).ok();
         let Some(head) = head else {
-            return Err(self.unverifiable("The head of the response could not be read.", 0));
+            return Err(self.unverifiable(proxy, "The head of the response could not be read.", 0));
         };
         let shape = shape(&head);
         if plan.preflight {
-            return self.preflight(&head, shape.status, end);
+            return self.preflight(proxy, &head, shape.status, end);
         }
         for name in &plan.remove_headers {
-            if head.get(name).is_some() && raw::remove_header(Map::ResponseHeaders, name).is_err() {
-                return Err(self.unverifiable("A header of the response could not be removed.", shape.status));
+            if head.get(name).is_some() && proxy.remove_header(Map::ResponseHeaders, name).is_err() {
+                return Err(self.unverifiable(proxy, "A header of the response could not be removed.", shape.status));
             }
         }
         let mut plan = plan;
@@ -186,9 +184,11 @@ impl Stream {
         if shape.status >= 400 {
             if plan.hide_error_bodies || (reads && (!plain || plan.error_sites.is_empty())) {
                 if !end {
-                    problem::hide_error(shape.status, &self.decision_id);
+                    problem::hide_error(proxy, shape.status, &self.decision_id);
                     return Err(Flow::STOP);
                 }
+                // The answer to HEAD shows no body, but its headers would tell of the one that is hidden.
+                self.forget_original(proxy, &head, shape.status)?;
                 return Ok(None);
             }
             plan.sites = std::mem::take(&mut plan.error_sites);
@@ -209,23 +209,21 @@ impl Stream {
         if !reads {
             return Ok((!end && strips).then(|| filtering(None)));
         }
-        for (name, _) in head.iter().filter(|(name, _)| *name == "content-length" || tells_the_original(name)) {
-            if raw::remove_header(Map::ResponseHeaders, name).is_err() {
-                return Err(
-                    self.unverifiable("A header that tells the original body could not be removed.", shape.status)
-                );
-            }
-        }
+        self.forget_original(proxy, &head, shape.status)?;
         if end {
             if plan.one_row {
                 // Only the list could tell whether there is such a row.
-                return Err(self.unverifiable("A record was asked for, and the response has no body.", shape.status));
+                return Err(self.unverifiable(
+                    proxy,
+                    "A record was asked for, and the response has no body.",
+                    shape.status,
+                ));
             }
             return Ok(None);
         }
         if !plain {
             let detail = "The response had to be filtered, and is not plain JSON in UTF-8.";
-            return Err(self.unverifiable(detail, shape.status));
+            return Err(self.unverifiable(proxy, detail, shape.status));
         }
         let transformer = self.worker.try_borrow().ok().map(|worker| {
             let key = worker.active.as_deref().and_then(|active| active.tokenization_key());
@@ -233,31 +231,48 @@ impl Stream {
         });
         match transformer {
             Some(transformer) => Ok(Some(filtering(Some(transformer)))),
-            None => Err(self.unverifiable("The filter is busy with itself; this is a defect.", shape.status)),
+            None => Err(self.unverifiable(proxy, "The filter is busy with itself; this is a defect.", shape.status)),
         }
     }
 
+    /// Removes what describes the body as upstream has it. `Err`: the response is replaced.
+    fn forget_original(&mut self, proxy: &impl Proxy, head: &Head, status: u16) -> Result<(), Flow> {
+        for (name, _) in head.iter().filter(|(name, _)| *name == "content-length" || tells_the_original(name)) {
+            if proxy.remove_header(Map::ResponseHeaders, name).is_err() {
+                let detail = "A header that tells the original body could not be removed.";
+                return Err(self.unverifiable(proxy, detail, status));
+            }
+        }
+        Ok(())
+    }
+
     /// Lets the answer to a preflight pass without anything that is not of CORS. `Err`: the response is replaced.
-    fn preflight(&mut self, head: &Head, status: u16, end: bool) -> Result<Option<Box<Filtering>>, Flow> {
+    fn preflight(
+        &mut self,
+        proxy: &impl Proxy,
+        head: &Head,
+        status: u16,
+        end: bool,
+    ) -> Result<Option<Box<Filtering>>, Flow> {
         if !end {
             let kept = head.iter().filter(|(name, _)| is_of_preflight(name));
             let kept: Vec<_> =
                 kept.filter_map(|(name, value)| Some((name, std::str::from_utf8(value).ok()?))).collect();
-            problem::answer_preflight(status, &kept);
+            problem::answer_preflight(proxy, status, &kept);
             return Err(Flow::STOP);
         }
         for (name, value) in head.iter().filter(|(name, _)| !name.starts_with(':') && !is_of_preflight(name)) {
             // The length of nothing is nothing.
             let framing = name == "content-length" && value == b"0";
-            if !framing && raw::remove_header(Map::ResponseHeaders, name).is_err() {
-                return Err(self.unverifiable("A header of the response could not be removed.", status));
+            if !framing && proxy.remove_header(Map::ResponseHeaders, name).is_err() {
+                return Err(self.unverifiable(proxy, "A header of the response could not be removed.", status));
             }
         }
         Ok(None)
     }
 
     /// More of the response's body is there.
-    pub fn response_body(&mut self, size: usize, end: bool) -> Flow {
+    pub fn response_body(&mut self, proxy: &impl Proxy, size: usize, end: bool) -> Flow {
         // The host calls on only after the wait is over.
         if let Response::Waiting(filtering) = &mut self.response {
             self.response = filtering.take().map_or(Response::Untouched, Response::Filtering);
@@ -267,8 +282,8 @@ impl Stream {
             Response::Ended => return Flow::STOP,
             // Its head never came by, so nothing of it was looked at.
             Response::Planned(..) => {
-                let _ = raw::set_buffer(Buffer::ResponseBody, size, &[]);
-                return self.cut_off();
+                let _ = proxy.set_buffer(Buffer::ResponseBody, size, &[]);
+                return self.cut_off(proxy);
             }
             other @ (Response::Untouched | Response::Waiting(_)) => {
                 self.response = other;
@@ -276,11 +291,11 @@ impl Stream {
             }
         };
         self.settle(&mut filtering);
-        match filtering.take(size, end) {
-            Ok(ready) => self.pass(filtering, ready, end),
+        match filtering.take(proxy, size, end) {
+            Ok(ready) => self.pass(proxy, filtering, ready, end),
             Err(error) => {
-                let _ = raw::set_buffer(Buffer::ResponseBody, size, &[]);
-                self.refuse(&filtering, error)
+                let _ = proxy.set_buffer(Buffer::ResponseBody, size, &[]);
+                self.refuse(proxy, &filtering, error)
             }
         }
     }
@@ -297,7 +312,7 @@ impl Stream {
     }
 
     /// Lets go on what is ready, `ready` bytes of it new; or keeps it for now.
-    fn pass(&mut self, mut filtering: Box<Filtering>, ready: usize, end: bool) -> Flow {
+    fn pass(&mut self, proxy: &impl Proxy, mut filtering: Box<Filtering>, ready: usize, end: bool) -> Flow {
         let flow = match filtering.waits {
             Waits::Nothing => Flow::CONTINUE,
             // Not merely buffered: what is buffered and comes over the host's limit is a 500 of its own.
@@ -305,7 +320,7 @@ impl Stream {
                 filtering.waits = Waits::Head(held.saturating_add(ready));
                 Flow::STOP_AND_WATERMARK
             }
-            Waits::Head(_) => match filtering.sequence.map_or(Ok(false), |sequence| self.wait_for(sequence)) {
+            Waits::Head(_) => match filtering.sequence.map_or(Ok(false), |sequence| self.wait_for(proxy, sequence)) {
                 Ok(true) => {
                     filtering.waits = Waits::ForRecord;
                     Flow::STOP_AND_WATERMARK
@@ -328,14 +343,14 @@ impl Stream {
     }
 
     /// Trailers are there, so the body is whole: no body callback said so.
-    pub fn response_trailers(&mut self) -> Flow {
+    pub fn response_trailers(&mut self, proxy: &impl Proxy) -> Flow {
         if let Response::Waiting(filtering) = &mut self.response {
             self.response = filtering.take().map_or(Response::Untouched, Response::Filtering);
         }
         let mut filtering = match std::mem::replace(&mut self.response, Response::Ended) {
             Response::Filtering(filtering) => filtering,
             Response::Ended => return Flow::STOP,
-            Response::Planned(..) => return self.cut_off(),
+            Response::Planned(..) => return self.cut_off(proxy),
             other @ (Response::Untouched | Response::Waiting(_)) => {
                 self.response = other;
                 return Flow::CONTINUE;
@@ -345,38 +360,38 @@ impl Stream {
         // What is left at the end could not be sent any more; no well-formed object or list leaves anything.
         let mut rest = Vec::new();
         let body = match filtering.finish(&mut rest) {
-            Ok(()) if rest.is_empty() => filtering.strip_trailers(),
+            Ok(()) if rest.is_empty() => filtering.strip_trailers(proxy),
             Ok(()) => Err(TransformError::Unexpected),
             Err(error) => Err(error),
         };
         match body {
             Ok(()) => {
-                let flow = self.pass(filtering, 0, true);
+                let flow = self.pass(proxy, filtering, 0, true);
                 if flow == Flow::CONTINUE { flow } else { Flow::STOP }
             }
-            Err(error) => self.refuse(&filtering, error),
+            Err(error) => self.refuse(proxy, &filtering, error),
         }
     }
 
     /// The response cannot be filtered: it is replaced where its head has not gone yet, and cut off where it has.
-    fn refuse(&mut self, filtering: &Filtering, error: TransformError) -> Flow {
+    fn refuse(&mut self, proxy: &impl Proxy, filtering: &Filtering, error: TransformError) -> Flow {
         match (filtering.waits, error) {
-            (Waits::Nothing, _) => self.cut_off(),
+            (Waits::Nothing, _) => self.cut_off(proxy),
             (_, TransformError::Absent) => {
                 self.forget();
                 self.response = Response::Ended;
-                problem::absent(&self.decision_id);
+                problem::absent(proxy, &self.decision_id);
                 Flow::STOP
             }
             (..) if filtering.status >= 400 => {
                 self.forget();
                 self.response = Response::Ended;
-                problem::hide_error(filtering.status, &self.decision_id);
+                problem::hide_error(proxy, filtering.status, &self.decision_id);
                 Flow::STOP
             }
             (..) => {
                 self.forget();
-                self.unverifiable(NOT_PROMISED, filtering.status)
+                self.unverifiable(proxy, NOT_PROMISED, filtering.status)
             }
         }
     }
@@ -391,26 +406,26 @@ impl Stream {
     }
 
     /// The head has gone already: only a reset tells the client that the response is not whole.
-    fn cut_off(&mut self) -> Flow {
-        raw::log(Level::Warn, "doorward: a response is cut off, because it could not be filtered to its end.");
-        self.note(0);
-        let _ = raw::close_stream(Direction::Response);
+    fn cut_off(&mut self, proxy: &impl Proxy) -> Flow {
+        proxy.log(Level::Warn, "doorward: a response is cut off, because it could not be filtered to its end.");
+        self.note(proxy, 0);
+        let _ = proxy.close_stream(Direction::Response);
         Flow::STOP
     }
 
-    fn unverifiable(&mut self, detail: &'static str, status: u16) -> Flow {
-        self.note(status);
-        problem::deny(&Denial::new(Code::ResponseUnverifiable, detail), &self.decision_id);
+    fn unverifiable(&mut self, proxy: &impl Proxy, detail: &'static str, status: u16) -> Flow {
+        self.note(proxy, status);
+        problem::deny(proxy, &Denial::new(Code::ResponseUnverifiable, detail), &self.decision_id);
         Flow::STOP
     }
 
     /// Records that the response of an allowed request was refused.
-    fn note(&mut self, status: u16) {
+    fn note(&mut self, proxy: &impl Proxy, status: u16) {
         self.response = Response::Ended;
         let Ok(mut worker) = self.worker.try_borrow_mut() else { return };
         let Some(active) = worker.active.as_deref_mut() else { return };
         active.metrics.denied(Code::ResponseUnverifiable);
-        let micros = Envoy::now().now_millis().saturating_mul(1000);
+        let micros = (proxy.now_nanos() / 1_000_000).saturating_mul(1000);
         active.emitter.offer(AuditRecord {
             decision_id: self.decision_id.clone(),
             time_micros: i64::try_from(micros).unwrap_or(i64::MAX),
@@ -428,11 +443,11 @@ impl Stream {
 
 impl Filtering {
     /// Filters the piece of `size` bytes that came, and gives how many are in its place now.
-    fn take(&mut self, size: usize, end: bool) -> Result<usize, TransformError> {
+    fn take(&mut self, proxy: &impl Proxy, size: usize, end: bool) -> Result<usize, TransformError> {
         if self.transformer.is_none() || (size == 0 && !end) {
             return Ok(size);
         }
-        let have = if size > 0 { raw::get_buffer(Buffer::ResponseBody, 0, size) } else { Ok(Vec::new()) };
+        let have = if size > 0 { proxy.get_buffer(Buffer::ResponseBody, 0, size) } else { Ok(Vec::new()) };
         let have = have.ok().filter(|have| have.len() == size).ok_or(TransformError::Limit)?;
         let mut out = Vec::with_capacity(size);
         if size > 0 {
@@ -445,7 +460,7 @@ impl Filtering {
             self.finish(&mut out)?;
         }
         // What is the same already needs no call into the host.
-        if out != have && raw::set_buffer(Buffer::ResponseBody, size, &out).is_err() {
+        if out != have && proxy.set_buffer(Buffer::ResponseBody, size, &out).is_err() {
             return Err(TransformError::Limit);
         }
         Ok(out.len())
@@ -460,15 +475,15 @@ impl Filtering {
     }
 
     /// Removes from the trailers what was removed from the head, or would have been.
-    fn strip_trailers(&self) -> Result<(), TransformError> {
-        let trailers = raw::get_headers(Map::ResponseTrailers).ok().and_then(Head::parse);
+    fn strip_trailers(&self, proxy: &impl Proxy) -> Result<(), TransformError> {
+        let trailers = proxy.get_headers(Map::ResponseTrailers).ok();
         let trailers = trailers.ok_or(TransformError::Limit)?;
         let filtered = self.transformer.is_some();
         let goes = |name: &str| {
             self.removed.iter().any(|removed| removed.as_ref() == name) || (filtered && tells_the_original(name))
         };
         for (name, _) in trailers.iter().filter(|(name, _)| goes(name)) {
-            raw::remove_header(Map::ResponseTrailers, name).map_err(|_| TransformError::Limit)?;
+            proxy.remove_header(Map::ResponseTrailers, name).map_err(|_| TransformError::Limit)?;
         }
         Ok(())
     }

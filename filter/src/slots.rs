@@ -4,7 +4,7 @@
 //! records that an emitter is lost. Only the leader's own ticks are counted, never the clock: where the whole process was
 //! suspended, or the clock was set, nobody is taken for dead.
 
-use crate::raw;
+use crate::proxy::Proxy;
 
 /// Beats and rounds come every so many ticks.
 const TICKS: u32 = 10;
@@ -40,20 +40,20 @@ pub struct Slots {
 /// What all VMs of this process call it, in 16 hex digits: shared data ends with the process, so the next one has another.
 /// Empty where shared data does not work.
 #[must_use]
-pub fn process() -> String {
+pub fn process(proxy: &impl Proxy) -> String {
     for _ in 0..8 {
-        let present = raw::get_shared(PROCESS).ok().flatten();
+        let present = proxy.get_shared(PROCESS).ok().flatten();
         if let Some((value, _)) = &present
             && value.len() == 8
         {
             return value.iter().map(|byte| format!("{byte:02x}")).collect();
         }
         let mut mine = [0_u8; 8];
-        if getrandom::fill(&mut mine).is_err() {
+        if proxy.random(&mut mine).is_err() {
             break;
         }
         // Whether this VM or another was first, the next look tells.
-        let _ = raw::set_shared(PROCESS, &mine, present.map(|(_, cas)| cas));
+        let _ = proxy.set_shared(PROCESS, &mine, present.map(|(_, cas)| cas));
     }
     String::new()
 }
@@ -82,27 +82,27 @@ impl Slots {
     }
 
     /// Takes the first free slot; its number is the worker's. 0: shared data does not work.
-    pub fn take(&mut self, name: impl Fn(u32) -> String) -> u32 {
-        let count = match raw::get_shared(COUNT) {
+    pub fn take(&mut self, proxy: &impl Proxy, name: impl Fn(u32) -> String) -> u32 {
+        let count = match proxy.get_shared(COUNT) {
             Ok(present) => count(present.as_ref()).min(MAX_SLOTS),
             Err(_) => return 0,
         };
         for number in 1..=count {
-            let Ok(present) = raw::get_shared(&key(number)) else { continue };
+            let Ok(present) = proxy.get_shared(&key(number)) else { continue };
             if present.as_ref().is_none_or(|(value, _)| value.is_empty())
-                && self.write(number, &name(number), 0, present.map(|(_, cas)| cas))
+                && self.write(proxy, number, &name(number), 0, present.map(|(_, cas)| cas))
             {
                 return number;
             }
         }
-        let Some(number) = one_more() else { return 0 };
-        let cas = raw::get_shared(&key(number)).ok().flatten().map(|(_, cas)| cas);
-        if self.write(number, &name(number), 0, cas) { number } else { 0 }
+        let Some(number) = one_more(proxy) else { return 0 };
+        let cas = proxy.get_shared(&key(number)).ok().flatten().map(|(_, cas)| cas);
+        if self.write(proxy, number, &name(number), 0, cas) { number } else { 0 }
     }
 
-    fn write(&mut self, number: u32, emitter: &str, sequence: u64, cas: Option<u32>) -> bool {
+    fn write(&mut self, proxy: &impl Proxy, number: u32, emitter: &str, sequence: u64, cas: Option<u32>) -> bool {
         let value = encode(self.beats, sequence, &self.scope, emitter);
-        let written = value.len() <= MAX_VALUE && raw::set_shared(&key(number), &value, cas).is_ok();
+        let written = value.len() <= MAX_VALUE && proxy.set_shared(&key(number), &value, cas).is_ok();
         if written {
             self.number = number;
         }
@@ -120,20 +120,20 @@ impl Slots {
     }
 
     /// Shows that this worker lives, and how many records it has numbered.
-    pub fn beat(&mut self, emitter: &str, sequence: u64) {
+    pub fn beat(&mut self, proxy: &impl Proxy, emitter: &str, sequence: u64) {
         if self.number == 0 {
             return;
         }
         self.beats = self.beats.saturating_add(1);
-        let Ok(present) = raw::get_shared(&key(self.number)) else { return };
+        let Ok(present) = proxy.get_shared(&key(self.number)) else { return };
         let free = present.as_ref().is_none_or(|(value, _)| value.is_empty());
         if free || present.as_ref().is_some_and(|(value, _)| self.is_own(value, emitter)) {
-            self.write(self.number, emitter, sequence, present.map(|(_, cas)| cas));
+            self.write(proxy, self.number, emitter, sequence, present.map(|(_, cas)| cas));
         } else {
             // This worker stood still for so long that it was taken for dead, and another has its slot.
             self.number = 0;
             let name = emitter.to_owned();
-            self.take(|_| name.clone());
+            self.take(proxy, |_| name.clone());
         }
     }
 
@@ -144,23 +144,23 @@ impl Slots {
     }
 
     /// Gives the slot back: whoever comes next may have its number.
-    pub fn release(&mut self, emitter: &str) {
-        if let Ok(Some((value, cas))) = raw::get_shared(&key(self.number))
+    pub fn release(&mut self, proxy: &impl Proxy, emitter: &str) {
+        if let Ok(Some((value, cas))) = proxy.get_shared(&key(self.number))
             && self.is_own(&value, emitter)
         {
-            let _ = raw::set_shared(&key(self.number), &[], Some(cas));
+            let _ = proxy.set_shared(&key(self.number), &[], Some(cas));
         }
         self.number = 0;
     }
 
     /// One round of the leader over the slots of its scope. Gives an emitter whose slot has stood still for too long, and
     /// frees that slot, so that no other worker finds it again.
-    pub fn round(&mut self) -> Option<Lost> {
-        let count = count(raw::get_shared(COUNT).ok()?.as_ref()).min(MAX_SLOTS);
+    pub fn round(&mut self, proxy: &impl Proxy) -> Option<Lost> {
+        let count = count(proxy.get_shared(COUNT).ok()?.as_ref()).min(MAX_SLOTS);
         self.seen.resize(usize::try_from(count).unwrap_or(0), (Vec::new(), 0));
         let mut lost = None;
         for (number, (before, rounds)) in (1..=count).zip(&mut self.seen) {
-            let Ok(Some((value, cas))) = raw::get_shared(&key(number)) else { continue };
+            let Ok(Some((value, cas))) = proxy.get_shared(&key(number)) else { continue };
             if number == self.number || value.len() > MAX_VALUE || value != *before {
                 *rounds = 0;
                 *before = value;
@@ -173,7 +173,7 @@ impl Slots {
                 && scope == self.scope
                 && !emitter.contains(char::is_control)
                 && lost.is_none()
-                && raw::set_shared(&key(number), &[], Some(cas)).is_ok()
+                && proxy.set_shared(&key(number), &[], Some(cas)).is_ok()
             {
                 lost = Some(Lost { emitter: emitter.to_owned(), sequence });
             }
@@ -187,11 +187,11 @@ fn count(present: Option<&(Vec<u8>, u32)>) -> u32 {
 }
 
 /// Counts one slot more; the count is its number.
-fn one_more() -> Option<u32> {
+fn one_more(proxy: &impl Proxy) -> Option<u32> {
     for _ in 0..64 {
-        let present = raw::get_shared(COUNT).ok()?;
+        let present = proxy.get_shared(COUNT).ok()?;
         let mine = count(present.as_ref()).saturating_add(1);
-        if raw::set_shared(COUNT, &mine.to_le_bytes(), present.map(|(_, cas)| cas)).is_ok() {
+        if proxy.set_shared(COUNT, &mine.to_le_bytes(), present.map(|(_, cas)| cas)).is_ok() {
             return Some(mine);
         }
     }
@@ -201,79 +201,87 @@ fn one_more() -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::double::Double;
 
-    fn worker(boot: &str) -> (Slots, String) {
+    fn worker(proxy: &Double, boot: &str) -> (Slots, String) {
         let mut slots = Slots::new("default");
-        let number = slots.take(|number| format!("n/{number}/{boot}"));
+        let number = slots.take(proxy, |number| format!("n/{number}/{boot}"));
         (slots, format!("n/{number}/{boot}"))
     }
 
     #[test]
     fn a_worker_that_stands_still_is_reported_once_with_what_it_had_numbered() {
-        let ((mut leader, lead), (mut dead, name)) = (worker("a"), worker("b"));
+        let proxy = Double::default();
+        let ((mut leader, lead), (mut dead, name)) = (worker(&proxy, "a"), worker(&proxy, "b"));
         assert_eq!((lead.as_str(), name.as_str()), ("n/1/a", "n/2/b"));
-        dead.beat(&name, 7);
+        dead.beat(&proxy, &name, 7);
         for _ in 0..ROUNDS {
-            leader.beat(&lead, 1);
-            assert_eq!(leader.round(), None);
+            leader.beat(&proxy, &lead, 1);
+            assert_eq!(leader.round(&proxy), None);
         }
-        assert_eq!(leader.round(), Some(Lost { emitter: name, sequence: 7 }));
-        assert!((0..30).all(|_| leader.round().is_none()));
-        assert_eq!(worker("c").1, "n/2/c", "its number is free again");
+        assert_eq!(leader.round(&proxy), Some(Lost { emitter: name, sequence: 7 }));
+        assert!((0..30).all(|_| leader.round(&proxy).is_none()));
+        assert_eq!(worker(&proxy, "c").1, "n/2/c", "its number is free again");
     }
 
     #[test]
     fn a_worker_that_beats_is_never_lost_and_one_that_ended_is_not_missed() {
-        let ((mut leader, _), (mut other, name), (mut ended, last)) = (worker("a"), worker("b"), worker("c"));
-        ended.release(&last);
+        let proxy = Double::default();
+        let ((mut leader, _), (mut other, name), (mut ended, last)) =
+            (worker(&proxy, "a"), worker(&proxy, "b"), worker(&proxy, "c"));
+        ended.release(&proxy, &last);
         for sequence in 0..40 {
-            other.beat(&name, sequence);
-            assert_eq!(leader.round(), None);
+            other.beat(&proxy, &name, sequence);
+            assert_eq!(leader.round(&proxy), None);
         }
     }
 
     #[test]
     fn two_leaders_one_after_the_other_report_a_loss_once() {
-        let ((mut first, _), (mut second, _), _dead) = (worker("a"), worker("b"), worker("c"));
+        let proxy = Double::default();
+        let ((mut first, _), (mut second, _), _dead) = (worker(&proxy, "a"), worker(&proxy, "b"), worker(&proxy, "c"));
         let mut lost = Vec::new();
         for at in 0..40 {
-            first.beat("n/1/a", at);
-            second.beat("n/2/b", at);
-            lost.extend(first.round());
-            lost.extend(second.round());
+            first.beat(&proxy, "n/1/a", at);
+            second.beat(&proxy, "n/2/b", at);
+            lost.extend(first.round(&proxy));
+            lost.extend(second.round(&proxy));
         }
         assert_eq!(lost, [Lost { emitter: "n/3/c".into(), sequence: 0 }]);
     }
 
     #[test]
     fn all_workers_of_a_process_know_it_by_one_name() {
-        raw::put_shared(PROCESS, b"junk of another plugin").unwrap();
-        let name = process();
+        let proxy = Double::default();
+        proxy.put_shared(PROCESS, b"junk of another plugin").unwrap();
+        let name = process(&proxy);
         assert!(name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
-        assert_eq!(process(), name);
+        assert_eq!(process(&proxy), name);
     }
 
     #[test]
     fn slots_of_another_scope_and_foreign_bytes_are_left_alone() {
+        let proxy = Double::default();
         let mut foreign = Slots::new("other");
-        foreign.take(|number| format!("n/{number}/x"));
-        let (mut leader, _) = worker("a");
-        one_more();
-        raw::put_shared("doorward/worker/3", &[0xff; 40]).unwrap();
-        raw::put_shared(COUNT, &u32::MAX.to_le_bytes()).unwrap();
-        assert!((0..30).all(|_| leader.round().is_none()));
+        foreign.take(&proxy, |number| format!("n/{number}/x"));
+        let (mut leader, _) = worker(&proxy, "a");
+        one_more(&proxy);
+        proxy.put_shared("doorward/worker/3", &[0xff; 40]).unwrap();
+        proxy.put_shared(COUNT, &u32::MAX.to_le_bytes()).unwrap();
+        assert!((0..30).all(|_| leader.round(&proxy).is_none()));
     }
 
     #[test]
     fn a_worker_taken_for_dead_takes_a_slot_again() {
-        let ((mut leader, _), (mut slow, name)) = (worker("a"), worker("b"));
-        let lost: Vec<Lost> = (0..20).filter_map(|_| leader.round()).collect();
+        let proxy = Double::default();
+        let ((mut leader, _), (mut slow, name)) = (worker(&proxy, "a"), worker(&proxy, "b"));
+        let lost: Vec<Lost> = (0..20).filter_map(|_| leader.round(&proxy)).collect();
         assert_eq!(lost.len(), 1);
-        let (_new, _) = worker("c");
-        slow.beat(&name, 3);
+        let (_new, _) = worker(&proxy, "c");
+        slow.beat(&proxy, &name, 3);
         assert_eq!(slow.number, 3);
         // A new generation of its emitter is still the same worker.
-        slow.beat("n/2/b.1", 4);
+        slow.beat(&proxy, "n/2/b.1", 4);
         assert_eq!(slow.number, 3);
     }
 }

@@ -2,13 +2,11 @@
 
 use crate::{
     bodies,
-    dispatch::SharedWorker,
     head::{Head, without_port},
-    host::Envoy,
     problem,
-    raw::{self, Buffer, Direction, Level, Map},
+    proxy::{Buffer, Direction, Level, Map, Proxy},
     response::Response,
-    worker::Active,
+    worker::{Active, SharedWorker},
 };
 use doorward_policy::{
     code::{Code, Denial},
@@ -72,17 +70,17 @@ impl Stream {
     }
 
     /// The head of the request is there.
-    pub fn request_headers(&mut self, end: bool) -> Flow {
-        let host = Envoy::now();
-        let head = raw::get_headers(Map::RequestHeaders).ok().and_then(Head::parse).unwrap_or_default();
-        let source = raw::get_property("source\0address").ok().and_then(|value| String::from_utf8(value).ok());
+    pub fn request_headers(&mut self, proxy: &impl Proxy, end: bool) -> Flow {
+        let now = proxy.now_nanos();
+        let head = proxy.get_headers(Map::RequestHeaders).ok().unwrap_or_default();
+        let source = proxy.get_property("source\0address").ok().and_then(|value| String::from_utf8(value).ok());
         let source = without_port(source.as_deref().unwrap_or("")).to_owned();
         let shared = std::rc::Rc::clone(&self.worker);
         let Ok(mut worker) = shared.try_borrow_mut() else {
-            return self.closed("The filter is busy with itself; this is a defect.");
+            return self.closed(proxy, "The filter is busy with itself; this is a defect.");
         };
         let Some(active) = worker.active.as_deref_mut() else {
-            return self.closed("The filter's configuration is not valid; the proxy's log says why.");
+            return self.closed(proxy, "The filter's configuration is not valid; the proxy's log says why.");
         };
         let headers = head.headers(!end);
         let Some(request) = head.request(&headers, None, &source) else {
@@ -95,19 +93,19 @@ impl Stream {
                 source_address: &source,
             };
             let denial = Denial::new(Code::Unparsable, "The head of the request is incomplete, or not text.");
-            let verdict = engine::unavailable(&host, &blank, denial);
-            return self.conclude(active, &host, verdict, &head, None, 0);
+            let verdict = active.unavailable(proxy, now, &blank, denial);
+            return self.conclude(proxy, active, now, verdict, &head, None, 0);
         };
-        match active.begin(&host, &request) {
-            Begin::Done(verdict) => self.conclude(active, &host, *verdict, &head, None, 0),
+        match active.begin(proxy, now, &request) {
+            Begin::Done(verdict) => self.conclude(proxy, active, now, *verdict, &head, None, 0),
             Begin::Body { pending, .. } if end => {
                 let whole = HttpRequest { body: Some(&[]), ..request };
-                let verdict = active.finish(&host, pending, &whole, true);
-                self.conclude(active, &host, verdict, &head, None, 0)
+                let verdict = active.finish(proxy, now, pending, &whole, true);
+                self.conclude(proxy, active, now, verdict, &head, None, 0)
             }
             Begin::Body { limit, pending } => {
-                active.bodies.await_body(self.id, pending.decision_id(), host.now_nanos / 1_000_000);
-                let decided_nanos = raw::now_nanos().saturating_sub(host.now_nanos);
+                active.bodies.await_body(self.id, pending.decision_id(), now / 1_000_000);
+                let decided_nanos = proxy.now_nanos().saturating_sub(now);
                 drop(headers);
                 self.phase = Phase::Body { limit, pending, head, source, size: 0, decided_nanos };
                 Flow::STOP
@@ -116,7 +114,7 @@ impl Stream {
     }
 
     /// More of the body is there: `size` bytes so far.
-    pub fn request_body(&mut self, so_far: usize, end: bool) -> Flow {
+    pub fn request_body(&mut self, proxy: &impl Proxy, so_far: usize, end: bool) -> Flow {
         match &mut self.phase {
             Phase::Body { limit, size, .. } => {
                 if *size == 0
@@ -126,7 +124,7 @@ impl Stream {
                     active.bodies.came();
                 }
                 *size = so_far;
-                if end || so_far > *limit { self.body_is_whole() } else { Flow::STOP }
+                if end || so_far > *limit { self.body_is_whole(proxy) } else { Flow::STOP }
             }
             Phase::Passing => Flow::CONTINUE,
             Phase::Head | Phase::Ended => Flow::STOP,
@@ -137,42 +135,44 @@ impl Stream {
     ///
     /// Nothing of them goes on. They come after the decision, so no rule for headers was applied to them, and servers merge
     /// them into the headers. No data API needs them; in gRPC, clients send none.
-    pub fn request_trailers(&mut self) -> Flow {
+    pub fn request_trailers(&mut self, proxy: &impl Proxy) -> Flow {
         let flow = match &self.phase {
-            Phase::Body { .. } => self.body_is_whole(),
+            Phase::Body { .. } => self.body_is_whole(proxy),
             Phase::Passing => Flow::CONTINUE,
             Phase::Head | Phase::Ended => Flow::STOP,
         };
-        if flow == Flow::CONTINUE && raw::set_headers(Map::RequestTrailers, &[]).is_err() {
-            raw::log(Level::Error, "doorward: Envoy kept the trailers of a request, which is therefore reset.");
-            let _ = raw::close_stream(Direction::Request);
+        if flow == Flow::CONTINUE && proxy.set_headers(Map::RequestTrailers, &[]).is_err() {
+            proxy.log(Level::Error, "doorward: Envoy kept the trailers of a request, which is therefore reset.");
+            let _ = proxy.close_stream(Direction::Request);
             self.phase = Phase::Ended;
             return Flow::STOP;
         }
         flow
     }
 
-    fn body_is_whole(&mut self) -> Flow {
+    fn body_is_whole(&mut self, proxy: &impl Proxy) -> Flow {
         let Phase::Body { limit, pending, head, source, size, decided_nanos } =
             std::mem::replace(&mut self.phase, Phase::Ended)
         else {
             return Flow::STOP;
         };
-        let host = Envoy::now();
+        let now = proxy.now_nanos();
         let shared = std::rc::Rc::clone(&self.worker);
         let Ok(mut worker) = shared.try_borrow_mut() else {
-            return self.closed("The filter is busy with itself; this is a defect.");
+            return self.closed(proxy, "The filter is busy with itself; this is a defect.");
         };
         let Some(active) = worker.active.as_deref_mut() else {
-            return self.closed("The filter's configuration is not valid; the proxy's log says why.");
+            return self.closed(proxy, "The filter's configuration is not valid; the proxy's log says why.");
         };
         // Trailers alone show it as well; and this request waits no more.
         active.bodies.came();
         let fits = size <= limit;
-        let body = if fits && size > 0 { raw::get_buffer(Buffer::RequestBody, 0, size) } else { Ok(Vec::new()) };
+        let body = if fits && size > 0 { proxy.get_buffer(Buffer::RequestBody, 0, size) } else { Ok(Vec::new()) };
         let headers = head.headers(size > 0);
         let verdict = match (&body, head.request(&headers, body.as_deref().ok(), &source)) {
-            (Ok(body), Some(request)) if !fits || body.len() == size => active.finish(&host, pending, &request, fits),
+            (Ok(body), Some(request)) if !fits || body.len() == size => {
+                active.finish(proxy, now, pending, &request, fits)
+            }
             (_, request) => {
                 let denial = Denial::new(Code::Unparsable, "The body of the request could not be read.");
                 let blank = HttpRequest {
@@ -183,17 +183,18 @@ impl Stream {
                     body: None,
                     source_address: &source,
                 };
-                engine::unavailable(&host, request.as_ref().unwrap_or(&blank), denial)
+                active.unavailable(proxy, now, request.as_ref().unwrap_or(&blank), denial)
             }
         };
-        self.conclude(active, &host, verdict, &head, Some(size), decided_nanos)
+        self.conclude(proxy, active, now, verdict, &head, Some(size), decided_nanos)
     }
 
     /// Records a verdict and carries it out. `body`: the size of the buffered body, if there is one.
     fn conclude(
         &mut self,
+        proxy: &impl Proxy,
         active: &mut Active,
-        host: &Envoy,
+        now_nanos: u64,
         mut verdict: Verdict,
         head: &Head,
         body: Option<usize>,
@@ -201,7 +202,7 @@ impl Stream {
     ) -> Flow {
         // The clock is the host's, and asking it costs about as much as a decision.
         if active.metrics.wants_durations() {
-            let nanos = raw::now_nanos().saturating_sub(host.now_nanos).saturating_add(before_nanos);
+            let nanos = proxy.now_nanos().saturating_sub(now_nanos).saturating_add(before_nanos);
             if let Some(decision) = &mut verdict.record.decision {
                 decision.duration_nanos = nanos;
             }
@@ -210,8 +211,8 @@ impl Stream {
         self.decision_id = std::mem::take(&mut verdict.decision_id);
         if let Outcome::Allow(rewrite) = &verdict.outcome {
             // Carried out first, recorded then: a record must not say that a request went out that could not be changed.
-            if !apply(rewrite, head, body) {
-                raw::log(Level::Error, "doorward: Envoy refused a change to a request, which is therefore denied.");
+            if !apply(proxy, rewrite, head, body) {
+                proxy.log(Level::Error, "doorward: Envoy refused a change to a request, which is therefore denied.");
                 let detail = "The proxy could not put the policy's constraints into the request.";
                 let denial = Denial::new(Code::Unsupported, detail);
                 if let Some(decision) = &mut verdict.record.decision {
@@ -224,32 +225,32 @@ impl Stream {
                 verdict.outcome = Outcome::Deny(denial);
             }
         }
-        let sequence = active.record(verdict.record, verdict.audit_required);
+        let sequence = active.record(proxy, verdict.record, verdict.audit_required);
         if verdict.audit_required && sequence.is_none() && !matches!(verdict.outcome, Outcome::Deny(_)) {
             let detail = "The record of this decision cannot be queued, and the policy requires one.";
             verdict.outcome = Outcome::Deny(Denial::new(Code::AuditUnavailable, detail));
         }
-        if (verdict.audit_required || active.emitter.is_eager()) && raw::set_effective_context(self.root).is_ok() {
-            active.flush(host);
-            let _ = raw::set_effective_context(self.id);
+        if (verdict.audit_required || active.emitter.is_eager()) && proxy.set_effective_context(self.root).is_ok() {
+            active.flush(proxy, now_nanos);
+            let _ = proxy.set_effective_context(self.id);
         }
         match verdict.outcome {
             Outcome::Deny(denial) => {
                 active.metrics.denied(denial.code);
-                problem::deny(&denial, &self.decision_id);
+                problem::deny(proxy, &denial, &self.decision_id);
                 self.phase = Phase::Ended;
                 Flow::STOP
             }
             Outcome::Pass => {
                 let mut claimed = head.iter().filter(|(name, _)| engine::is_misleading(name));
-                if claimed.any(|(name, _)| raw::remove_header(Map::RequestHeaders, name).is_err()) {
-                    raw::log(
+                if claimed.any(|(name, _)| proxy.remove_header(Map::RequestHeaders, name).is_err()) {
+                    proxy.log(
                         Level::Error,
                         "doorward: Envoy kept a header of a client that must not go on; the request is denied.",
                     );
                     let detail = "The proxy could not remove a header that the client may not send.";
                     active.metrics.denied(Code::Unsupported);
-                    problem::deny(&Denial::new(Code::Unsupported, detail), &self.decision_id);
+                    problem::deny(proxy, &Denial::new(Code::Unsupported, detail), &self.decision_id);
                     self.phase = Phase::Ended;
                     return Flow::STOP;
                 }
@@ -268,14 +269,14 @@ impl Stream {
     }
 
     /// Denies where not even a record can be made.
-    fn closed(&mut self, detail: &'static str) -> Flow {
-        problem::deny(&Denial::new(Code::PolicyUnavailable, detail), "");
+    fn closed(&mut self, proxy: &impl Proxy, detail: &'static str) -> Flow {
+        problem::deny(proxy, &Denial::new(Code::PolicyUnavailable, detail), "");
         self.phase = Phase::Ended;
         Flow::STOP
     }
 
     /// A request whose body never came to its end leaves a record too: its caller was verified, and nothing of it went on.
-    fn unfinished(&mut self) {
+    fn unfinished(&mut self, proxy: &impl Proxy) {
         let Phase::Body { pending, head, source, size, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else {
             return;
         };
@@ -290,14 +291,14 @@ impl Stream {
         };
         let headers = head.headers(size > 0);
         if let Some(request) = head.request(&headers, None, &source) {
-            active.record(engine::unfinished(&Envoy::now(), &pending, &request, denial).record, false);
+            active.record(proxy, active.unfinished(proxy, &pending, &request, denial).record, false);
         }
     }
 
     /// The stream is at its end.
-    pub fn done(&mut self) {
+    pub fn done(&mut self, proxy: &impl Proxy) {
         if matches!(self.phase, Phase::Body { .. }) {
-            self.unfinished();
+            self.unfinished(proxy);
         }
         if let Ok(mut worker) = self.worker.try_borrow_mut()
             && let Some(active) = worker.active.as_deref_mut()
@@ -314,14 +315,14 @@ impl Stream {
 }
 
 /// Changes the request that waits at the host. False: a change could not be made, and the request must not go on.
-fn apply(rewrite: &Rewrite, head: &Head, body: Option<usize>) -> bool {
+fn apply(proxy: &impl Proxy, rewrite: &Rewrite, head: &Head, body: Option<usize>) -> bool {
     let length = match (&rewrite.body, body) {
         (None, _) => None,
         // In the headers phase there is no buffer to put a body in.
         (Some(new), None) if !new.is_empty() => return false,
         (Some(_), None) => None,
         (Some(new), Some(size)) => {
-            if raw::set_buffer(Buffer::RequestBody, size, new).is_err() {
+            if proxy.set_buffer(Buffer::RequestBody, size, new).is_err() {
                 return false;
             }
             head.get("content-length").map(|_| new.len().to_string())
@@ -329,7 +330,7 @@ fn apply(rewrite: &Rewrite, head: &Head, body: Option<usize>) -> bool {
     };
     match changed(rewrite, head, length.as_deref()) {
         // Each change of its own would be a call into the host, which costs more than writing all headers anew.
-        Some(headers) => raw::set_headers(Map::RequestHeaders, &headers).is_ok(),
+        Some(headers) => proxy.set_headers(Map::RequestHeaders, &headers).is_ok(),
         None => true,
     }
 }
@@ -382,7 +383,7 @@ mod tests {
             (b"x", b"2"),
             (b"x-doorward-user", b"eve"),
         ];
-        Head::parse(raw::serialize(&pairs)).unwrap()
+        Head::of(pairs)
     }
 
     #[test]

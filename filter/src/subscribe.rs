@@ -4,6 +4,7 @@ use crate::{
     config::Config,
     link::Link,
     policy_store::{Policy, Rejection},
+    proxy::Proxy,
 };
 use doorward_proto::v1::{
     Hello, Label, Outcome, PolicyUpdate, ProxyIdentity, StoredPolicy, SubscribeRequest, UpdateResult, subscribe_request,
@@ -15,7 +16,7 @@ const SILENCE_MILLIS: u64 = 30_000;
 
 /// The proxy, as the control plane lists it.
 #[derive(Clone, Debug, Default)]
-pub struct Proxy {
+pub struct Node {
     /// Name of this proxy.
     pub node: String,
     /// Envoy's `node.cluster`.
@@ -57,44 +58,44 @@ impl Subscription {
     }
 
     /// Opens the stream when its time has come, and drops it when it has fallen silent.
-    pub fn tick(&mut self, config: &Config, proxy: &Proxy, current: Option<&Policy>, now: u64) {
+    pub fn tick(&mut self, proxy: &impl Proxy, config: &Config, node: &Node, current: Option<&Policy>, now: u64) {
         // The clock may have been set back since.
         self.heard_at = self.heard_at.min(now);
         if self.link.is_open() && now > self.heard_at.saturating_add(SILENCE_MILLIS) {
-            self.link.close(now);
+            self.link.close(proxy, now);
         }
-        if self.link.open(&config.control_plane.cluster, now) {
+        if self.link.open(proxy, &config.control_plane.cluster, now) {
             self.heard_at = now;
             let hello = Hello {
                 protocol_version: 1,
                 proxy: Some(ProxyIdentity {
-                    node: proxy.node.clone(),
-                    cluster: proxy.cluster.clone(),
+                    node: node.node.clone(),
+                    cluster: node.cluster.clone(),
                     build: env!("CARGO_PKG_VERSION").to_owned(),
-                    workers: proxy.workers,
+                    workers: node.workers,
                     labels: Vec::<Label>::new(),
-                    boot_id: proxy.boot.clone(),
-                    process: proxy.process.clone(),
-                    emitter: proxy.emitter.clone(),
+                    boot_id: node.boot.clone(),
+                    process: node.process.clone(),
+                    emitter: node.emitter.clone(),
                 }),
                 scope: config.scope.clone(),
                 digest: current.map(|policy| policy.digest.to_vec()).unwrap_or_default(),
                 epoch: current.map_or(0, |policy| policy.epoch),
             };
-            self.send(subscribe_request::Message::Hello(hello), now);
+            self.send(proxy, subscribe_request::Message::Hello(hello), now);
         }
     }
 
-    fn send(&mut self, message: subscribe_request::Message, now: u64) {
-        self.link.send(&SubscribeRequest { message: Some(message) }.encode_to_vec(), now);
+    fn send(&mut self, proxy: &impl Proxy, message: subscribe_request::Message, now: u64) {
+        self.link.send(proxy, &SubscribeRequest { message: Some(message) }.encode_to_vec(), now);
     }
 
     /// A message came. Gives the update in it: its nonce, and the policy.
-    pub fn receive(&mut self, message: &[u8], now: u64) -> Option<(String, StoredPolicy)> {
+    pub fn receive(&mut self, proxy: &impl Proxy, message: &[u8], now: u64) -> Option<(String, StoredPolicy)> {
         self.heard_at = now;
-        self.link.heard();
+        self.link.heard(proxy);
         let Ok(update) = PolicyUpdate::decode(message) else {
-            self.link.close(now);
+            self.link.close(proxy, now);
             return None;
         };
         if update.heartbeat || update.envelope.is_empty() {
@@ -105,7 +106,14 @@ impl Subscription {
     }
 
     /// Answers an update; `current` is what is in force after it.
-    pub fn answer(&mut self, nonce: String, result: Result<(), &Rejection>, current: Option<&Policy>, now: u64) {
+    pub fn answer(
+        &mut self,
+        proxy: &impl Proxy,
+        nonce: String,
+        result: Result<(), &Rejection>,
+        current: Option<&Policy>,
+        now: u64,
+    ) {
         let (outcome, path, code, message) = match result {
             Ok(()) if current.is_some_and(|policy| policy.is_stale(seconds(now))) => (
                 Outcome::AcceptedWithWarnings,
@@ -127,17 +135,17 @@ impl Subscription {
             code,
             message,
         };
-        self.send(subscribe_request::Message::Result(answer), now);
+        self.send(proxy, subscribe_request::Message::Result(answer), now);
     }
 
     /// The other side closed the stream with this status of gRPC.
-    pub fn closed_by_host(&mut self, cluster: &str, status: u32, now: u64) {
-        self.link.closed_by_host(cluster, status, now);
+    pub fn closed_by_host(&mut self, proxy: &impl Proxy, cluster: &str, status: u32, now: u64) {
+        self.link.closed_by_host(proxy, cluster, status, now);
     }
 
     /// Closes the stream: it is silent, or this worker leads no more.
-    pub fn close(&mut self, now: u64) {
-        self.link.close(now);
+    pub fn close(&mut self, proxy: &impl Proxy, now: u64) {
+        self.link.close(proxy, now);
     }
 }
 

@@ -3,16 +3,16 @@
 use crate::{
     audit::{ACKNOWLEDGE_MILLIS, Emitter, Limits, Waiter},
     bodies::{self, Awaited},
-    config::{self, Bodies, Choice, Config, MeshIdentity, OnStale, TOKENIZATION_KEY},
-    host::Envoy,
+    config::{self, Bodies, Choice, Config, ConfigError, MeshIdentity, OnStale, TOKENIZATION_KEY},
+    host::{DecisionHost, Random},
     leader::Lease,
     metrics::Metrics,
     policy_store::{Policy, Rejection, Store, Trust},
     problem,
-    raw::{self, Direction, Level},
+    proxy::{Buffer, Direction, Level, Proxy},
     repeats::Repeats,
     slots::{self, Lost, Slots},
-    subscribe::{Proxy, Subscription, seconds},
+    subscribe::{Node, Subscription, seconds},
 };
 use doorward_policy::{
     audit::gap,
@@ -22,6 +22,7 @@ use doorward_policy::{
     request::HttpRequest,
 };
 use doorward_proto::v1::{AuditRecord, StoredPolicy};
+use std::{cell::RefCell, rc::Rc};
 
 /// Policy that another worker stored is taken up after at most this long.
 const TICK_MILLIS: u32 = 100;
@@ -39,7 +40,8 @@ pub struct Active {
     lease: Lease,
     slots: Slots,
     registered: bool,
-    proxy: Proxy,
+    node: Node,
+    random: RefCell<Random>,
     subscription: Subscription,
     /// Records on their way.
     pub emitter: Emitter,
@@ -52,6 +54,9 @@ pub struct Active {
     complained: bool,
     was_leading: bool,
 }
+
+/// A worker, shared by its streams. All of them are called by the thread of that worker.
+pub type SharedWorker = Rc<RefCell<Worker>>;
 
 /// A root context.
 pub struct Worker {
@@ -74,126 +79,123 @@ impl Worker {
     }
 
     /// Reads the configuration. One that is not valid closes the filter.
-    pub fn configure(&mut self, size: usize) {
-        let json = raw::get_buffer(raw::Buffer::PluginConfiguration, 0, size).unwrap_or_default();
-        match Active::new(&json) {
+    pub fn configure(&mut self, proxy: &impl Proxy, size: usize) {
+        let json = proxy.get_buffer(Buffer::PluginConfiguration, 0, size).unwrap_or_default();
+        match Active::new(proxy, &json) {
             Ok(active) => {
                 self.active = Some(Box::new(active));
-                if raw::set_tick_period(TICK_MILLIS).is_err() {
-                    raw::log(Level::Error, "doorward: no ticks here, so policy will never come.");
+                if proxy.set_tick_period(TICK_MILLIS).is_err() {
+                    proxy.log(Level::Error, "doorward: no ticks here, so policy will never come.");
                 }
             }
-            Err(reason) => {
+            Err(error) => {
                 self.active = None;
-                let message = format!("doorward: every request is denied, because of the configuration. {reason}");
-                raw::log(Level::Error, &message);
+                let message = format!("doorward: every request is denied, because of the configuration. {error}");
+                proxy.log(Level::Error, &message);
             }
         }
     }
 
     /// Takes up policy, keeps the streams alive, sends records, hands over figures.
-    pub fn tick(&mut self) {
-        let now = Envoy::now().now_nanos / 1_000_000;
+    pub fn tick(&mut self, proxy: &impl Proxy) {
+        let now = proxy.now_nanos() / 1_000_000;
         if let Some(active) = &mut self.active {
-            active.tick(now);
-            for (context, decision_id) in active.bodies.take_overdue(now) {
-                if raw::set_effective_context(context).is_ok() {
-                    problem::deny(&Denial::new(Code::PolicyUnavailable, bodies::NEVER_CAME), &decision_id);
+            active.tick(proxy, now);
+            for (context, decision_id) in active.bodies.take_overdue(proxy, now) {
+                if proxy.set_effective_context(context).is_ok() {
+                    problem::deny(proxy, &Denial::new(Code::PolicyUnavailable, bodies::NEVER_CAME), &decision_id);
                     active.metrics.denied(Code::PolicyUnavailable);
                 }
             }
-            for head in active.bodies.stuck_heads(now) {
+            for head in active.bodies.stuck_heads(proxy, now) {
                 let durable = head.sequence.is_none_or(|sequence| active.emitter.is_durable(sequence));
-                if raw::set_effective_context(head.context).is_err() {
+                if proxy.set_effective_context(head.context).is_err() {
                     active.bodies.forget_head(head.context);
                 } else if durable {
                     active.bodies.release_head(head.context);
-                    let _ = raw::continue_stream(Direction::Response);
+                    let _ = proxy.continue_stream(Direction::Response);
                 } else if head.is_hopeless(now) {
                     active.bodies.forget_head(head.context);
-                    problem::deny(&Denial::new(Code::AuditUnavailable, NOT_ACKNOWLEDGED), &head.decision_id);
+                    problem::deny(proxy, &Denial::new(Code::AuditUnavailable, NOT_ACKNOWLEDGED), &head.decision_id);
                     active.metrics.denied(Code::AuditUnavailable);
                 }
             }
             for waiter in active.emitter.take_overdue(now) {
-                if raw::set_effective_context(waiter.context).is_ok() {
-                    problem::deny(&Denial::new(Code::AuditUnavailable, NOT_ACKNOWLEDGED), &waiter.decision_id);
+                if proxy.set_effective_context(waiter.context).is_ok() {
+                    problem::deny(proxy, &Denial::new(Code::AuditUnavailable, NOT_ACKNOWLEDGED), &waiter.decision_id);
                     active.metrics.denied(Code::AuditUnavailable);
                 }
             }
-            let _ = raw::set_effective_context(self.id);
+            let _ = proxy.set_effective_context(self.id);
         }
     }
 
     /// A message came on one of the streams.
-    pub fn grpc_receive(&mut self, token: u32, size: usize) {
-        let now = Envoy::now().now_nanos / 1_000_000;
+    pub fn grpc_receive(&mut self, proxy: &impl Proxy, token: u32, size: usize) {
+        let now = proxy.now_nanos() / 1_000_000;
         let Some(active) = &mut self.active else { return };
-        let message = raw::get_buffer(raw::Buffer::GrpcReceive, 0, size).unwrap_or_default();
+        let message = proxy.get_buffer(Buffer::GrpcReceive, 0, size).unwrap_or_default();
         if active.subscription.is(token) {
-            active.policy_message(&message, now);
+            active.policy_message(proxy, &message, now);
         } else if active.emitter.is(token) {
-            let released = active.emitter.receive(&message, now);
+            let released = active.emitter.receive(proxy, &message, now);
             if active.emitter.is_eager() {
-                active.emitter.flush(&active.config.control_plane.cluster, now);
+                active.emitter.flush(proxy, &active.config.control_plane.cluster, now);
             }
             for waiter in released {
-                if raw::set_effective_context(waiter.context).is_ok() {
-                    let _ = raw::continue_stream(Direction::Response);
+                if proxy.set_effective_context(waiter.context).is_ok() {
+                    let _ = proxy.continue_stream(Direction::Response);
                 }
             }
-            let _ = raw::set_effective_context(self.id);
+            let _ = proxy.set_effective_context(self.id);
         }
     }
 
     /// The other side closed one of the streams with this status of gRPC.
-    pub fn grpc_close(&mut self, token: u32, status: u32) {
-        let now = Envoy::now().now_nanos / 1_000_000;
+    pub fn grpc_close(&mut self, proxy: &impl Proxy, token: u32, status: u32) {
+        let now = proxy.now_nanos() / 1_000_000;
         if let Some(active) = &mut self.active {
             let cluster = &active.config.control_plane.cluster;
             if active.subscription.is(token) {
-                active.subscription.closed_by_host(cluster, status, now);
+                active.subscription.closed_by_host(proxy, cluster, status, now);
             } else if active.emitter.is(token) {
-                active.emitter.closed_by_host(cluster, status, now);
+                active.emitter.closed_by_host(proxy, cluster, status, now);
             }
         }
     }
 
     /// The VM ends.
-    pub fn done(&mut self) {
-        let now = Envoy::now().now_nanos / 1_000_000;
+    pub fn done(&mut self, proxy: &impl Proxy) {
+        let now = proxy.now_nanos() / 1_000_000;
         if let Some(active) = &mut self.active {
-            active.lease.release();
+            active.lease.release(proxy);
             active.sum_up(now, true);
             // With records left, the slot stays: the leader finds it standing still, and records the loss.
-            if active.emitter.end(&active.config.control_plane.cluster, now) {
-                active.slots.release(active.emitter.name());
+            if active.emitter.end(proxy, &active.config.control_plane.cluster, now) {
+                active.slots.release(proxy, active.emitter.name());
             }
         }
     }
 }
 
 impl Active {
-    fn new(json: &[u8]) -> Result<Self, String> {
+    fn new(proxy: &impl Proxy, json: &[u8]) -> Result<Self, ConfigError> {
         let (config, keys) = Config::parse(json)?;
         let mut boot = [0_u8; 16];
-        getrandom::fill(&mut boot).map_err(|_| "There is no source of randomness.".to_owned())?;
+        proxy.random(&mut boot).map_err(|_| ConfigError::NoRandomness)?;
         let hex: String = boot.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         // Envoy calls it `xds.node`; before 1.29 it was `node`.
         let property = |name: &str| {
             ["xds\0node\0", "node\0"]
                 .iter()
-                .find_map(|path| String::from_utf8(raw::get_property(&format!("{path}{name}")).ok()?).ok())
+                .find_map(|path| String::from_utf8(proxy.get_property(&format!("{path}{name}")).ok()?).ok())
                 .unwrap_or_default()
         };
         let node = config.node.clone().unwrap_or_else(|| property("id"));
         if node.is_empty() || node.contains('/') {
-            return Err(format!(
-                "The proxy's name is {node:?}; give node.id in Envoy's bootstrap, or node here, \
-                without a slash."
-            ));
+            return Err(ConfigError::NodeName(node));
         }
-        let tokenization_key = config::tokenization_key(std::env::var(TOKENIZATION_KEY).unwrap_or_default())?;
+        let tokenization_key = config::tokenization_key(proxy.variable(TOKENIZATION_KEY).unwrap_or_default())?;
         let limits = Limits {
             records: usize::try_from(config.audit.max_records).unwrap_or(usize::MAX),
             bytes: usize::try_from(config.audit.max_bytes).unwrap_or(usize::MAX),
@@ -210,7 +212,8 @@ impl Active {
             registered: false,
             emitter: Emitter::new(&node, 0, &hex, limits),
             repeats: Repeats::new(config.audit.repeats_in_full, config.audit.unidentified_per_second),
-            proxy: Proxy { node, cluster: property("cluster"), boot: hex, ..Proxy::default() },
+            node: Node { node, cluster: property("cluster"), boot: hex, ..Node::default() },
+            random: RefCell::default(),
             subscription: Subscription::default(),
             metrics: Metrics::new(&config.metrics_prefix),
             bodies: Awaited::default(),
@@ -219,26 +222,26 @@ impl Active {
             config,
         };
         // A worker that comes after a crash has policy at once.
-        active.take_stored(Envoy::now().now_nanos / 1_000_000);
+        active.take_stored(proxy, proxy.now_nanos() / 1_000_000);
         Ok(active)
     }
 
     /// Takes a number and a slot, once there is work: Envoy makes a VM on trial too and drops it without a word.
-    fn register(&mut self) {
+    fn register(&mut self, proxy: &impl Proxy) {
         if !self.registered {
             self.registered = true;
-            let (node, boot) = (&self.proxy.node, &self.proxy.boot);
-            let number = self.slots.take(|number| format!("{node}/{number}/{boot}"));
-            self.proxy.process = slots::process();
-            self.emitter.set_worker(number, &self.proxy.process);
-            self.proxy.workers = number;
+            let (node, boot) = (&self.node.node, &self.node.boot);
+            let number = self.slots.take(proxy, |number| format!("{node}/{number}/{boot}"));
+            self.node.process = slots::process(proxy);
+            self.emitter.set_worker(number, &self.node.process);
+            self.node.workers = number;
         }
     }
 
     /// Queues the record of a decision, and gives its number; see [`Emitter::offer`]. A denial that repeats itself is only
     /// counted; see [`Repeats`].
-    pub fn record(&mut self, record: AuditRecord, required: bool) -> Option<u64> {
-        self.register();
+    pub fn record(&mut self, proxy: &impl Proxy, record: AuditRecord, required: bool) -> Option<u64> {
+        self.register(proxy);
         if self.repeats.count(&record, required) {
             return None;
         }
@@ -252,62 +255,62 @@ impl Active {
     }
 
     /// Shows that this worker lives; the leader also looks for workers that do not.
-    fn beat(&mut self, leads: bool, now: u64) {
+    fn beat(&mut self, proxy: &impl Proxy, leads: bool, now: u64) {
         if !self.slots.tick() {
             return;
         }
-        self.slots.beat(self.emitter.name(), self.emitter.numbered());
+        self.slots.beat(proxy, self.emitter.name(), self.emitter.numbered());
         let mut record = gap(i64::try_from(now.saturating_mul(1000)).unwrap_or(i64::MAX), 0, "emitter_lost");
         // A slot that is freed must leave its record, so there has to be room for one first, whatever the name's length.
         record.lost_emitter = " ".repeat(slots::MAX_VALUE);
         if leads
             && self.emitter.has_room(&record)
-            && let Some(Lost { emitter, sequence }) = self.slots.round()
+            && let Some(Lost { emitter, sequence }) = self.slots.round(proxy)
         {
-            raw::log(Level::Error, &format!("doorward: the worker VM of emitter {emitter} is gone without a word."));
+            proxy.log(Level::Error, &format!("doorward: the worker VM of emitter {emitter} is gone without a word."));
             record.lost_emitter = emitter;
             record.lost_sequence = sequence;
             self.emitter.offer(record);
         }
     }
 
-    fn tick(&mut self, now: u64) {
-        self.register();
-        self.take_stored(now);
-        let leads = self.lease.hold(now);
-        self.beat(leads, now);
+    fn tick(&mut self, proxy: &impl Proxy, now: u64) {
+        self.register(proxy);
+        self.take_stored(proxy, now);
+        let leads = self.lease.hold(proxy, now);
+        self.beat(proxy, leads, now);
         self.sum_up(now, false);
         if leads {
-            self.emitter.name().clone_into(&mut self.proxy.emitter);
-            self.subscription.tick(&self.config, &self.proxy, self.policy.as_ref(), now);
+            self.emitter.name().clone_into(&mut self.node.emitter);
+            self.subscription.tick(proxy, &self.config, &self.node, self.policy.as_ref(), now);
             self.emitter.is_noted |= self.subscription.is_open();
         } else if self.subscription.is_open() {
-            self.subscription.close(now);
+            self.subscription.close(proxy, now);
         }
-        self.emitter.flush(&self.config.control_plane.cluster, now);
+        self.emitter.flush(proxy, &self.config.control_plane.cluster, now);
         if leads {
-            self.metrics.gauge("stream.connected", u64::from(self.subscription.is_open()));
+            self.metrics.gauge(proxy, "stream.connected", u64::from(self.subscription.is_open()));
             if let Some(policy) = &self.policy {
                 let age = seconds(now).saturating_sub(policy.issued_at);
-                self.metrics.gauge("policy.epoch", policy.epoch);
-                self.metrics.gauge("policy.age_seconds", u64::try_from(age).unwrap_or(0));
-                self.metrics.gauge("policy.stale", u64::from(policy.is_stale(seconds(now))));
+                self.metrics.gauge(proxy, "policy.epoch", policy.epoch);
+                self.metrics.gauge(proxy, "policy.age_seconds", u64::try_from(age).unwrap_or(0));
+                self.metrics.gauge(proxy, "policy.stale", u64::from(policy.is_stale(seconds(now))));
             }
             if !self.was_leading {
-                raw::log(Level::Info, "doorward: this worker is the one that holds the policy stream.");
+                proxy.log(Level::Info, "doorward: this worker is the one that holds the policy stream.");
             }
         }
         self.was_leading = leads;
         let (mut audit, tokens) = (std::mem::take(&mut self.emitter.counts), std::mem::take(&mut self.cache.counts));
         audit.summed = std::mem::take(&mut self.repeats.summed);
-        self.metrics.flush(audit, tokens, self.emitter.depth());
+        self.metrics.flush(proxy, audit, tokens, self.emitter.depth());
     }
 
     /// Takes up what another worker, or an earlier VM, stored.
-    fn take_stored(&mut self, now: u64) {
-        let Some(stored) = self.store.take_new() else { return };
+    fn take_stored(&mut self, proxy: &impl Proxy, now: u64) {
+        let Some(stored) = self.store.take_new(proxy) else { return };
         if let Err(rejection) = self.put_in_force(&stored, now) {
-            raw::log(Level::Warn, &format!("doorward: a stored policy is ignored. {}", rejection.message));
+            proxy.log(Level::Warn, &format!("doorward: a stored policy is ignored. {}", rejection.message));
         }
     }
 
@@ -322,29 +325,29 @@ impl Active {
         Ok(())
     }
 
-    fn policy_message(&mut self, message: &[u8], now: u64) {
-        let Some((nonce, stored)) = self.subscription.receive(message, now) else { return };
+    fn policy_message(&mut self, proxy: &impl Proxy, message: &[u8], now: u64) {
+        let Some((nonce, stored)) = self.subscription.receive(proxy, message, now) else { return };
         // Another worker may lead meanwhile and have stored a newer one: then this one is late, and must not take its place
         // there before all workers have seen it.
-        self.take_stored(now);
+        self.take_stored(proxy, now);
         let result = self.put_in_force(&stored, now);
         match &result {
             Ok(()) => {
-                self.store.put(&stored);
+                self.store.put(proxy, &stored);
                 if let Some(policy) = &self.policy {
-                    raw::log(Level::Info, &format!("doorward: policy epoch {} is in force.", policy.epoch));
+                    proxy.log(Level::Info, &format!("doorward: policy epoch {} is in force.", policy.epoch));
                 }
             }
             Err(rejection) => {
                 let message = format!("doorward: a policy is rejected at {}. {}", rejection.path, rejection.message);
-                raw::log(Level::Warn, &message);
+                proxy.log(Level::Warn, &message);
             }
         }
-        self.subscription.answer(nonce, result.as_ref().map(|_| ()), self.policy.as_ref(), now);
+        self.subscription.answer(proxy, nonce, result.as_ref().map(|_| ()), self.policy.as_ref(), now);
     }
 
     /// The policy that decides, or the reason why none does.
-    fn deciding(&mut self, now: u64) -> Result<(&Policy, bool), Denial> {
+    fn deciding(&mut self, proxy: &impl Proxy, now: u64) -> Result<(&Policy, bool), Denial> {
         let Some(policy) = &self.policy else {
             let detail = "No verified policy has reached this proxy yet.";
             return Err(Denial::new(Code::PolicyUnavailable, detail));
@@ -352,7 +355,7 @@ impl Active {
         let stale = policy.is_stale(seconds(now));
         if stale && !self.complained {
             self.complained = true;
-            raw::log(Level::Warn, "doorward: the policy in force has expired and no newer one came.");
+            proxy.log(Level::Warn, "doorward: the policy in force has expired and no newer one came.");
         }
         if stale && self.config.on_stale == OnStale::Deny {
             let detail = "The policy of this proxy has expired and no newer one has reached it.";
@@ -362,12 +365,13 @@ impl Active {
     }
 
     /// Decides on the head of a request.
-    pub fn begin(&mut self, host: &Envoy, request: &HttpRequest<'_>) -> Begin {
-        let (tables, stale) = match self.deciding(host.now_nanos / 1_000_000) {
-            Ok((policy, stale)) => (std::rc::Rc::clone(&policy.tables), stale),
-            Err(denial) => return Begin::Done(Box::new(engine::unavailable(host, request, denial))),
+    pub fn begin(&mut self, proxy: &impl Proxy, now_nanos: u64, request: &HttpRequest<'_>) -> Begin {
+        let (tables, stale) = match self.deciding(proxy, now_nanos / 1_000_000) {
+            Ok((policy, stale)) => (Rc::clone(&policy.tables), stale),
+            Err(denial) => return Begin::Done(Box::new(self.unavailable(proxy, now_nanos, request, denial))),
         };
-        let mut begun = engine::begin(&tables, host, &self.settings, &mut self.cache, request);
+        let host = DecisionHost { proxy, now_nanos, random: &self.random };
+        let mut begun = engine::begin(&tables, &host, &self.settings, &mut self.cache, request);
         if let Begin::Done(verdict) = &mut begun {
             verdict.record.policy_stale = stale;
         }
@@ -375,31 +379,64 @@ impl Active {
     }
 
     /// Decides on a request whose body is whole (`fits`), or went over its limit.
-    pub fn finish(&mut self, host: &Envoy, pending: Pending, request: &HttpRequest<'_>, fits: bool) -> Verdict {
-        let (tables, stale) = match self.deciding(host.now_nanos / 1_000_000) {
-            Ok((policy, stale)) => (std::rc::Rc::clone(&policy.tables), stale),
-            Err(denial) => return engine::unavailable(host, request, denial),
+    pub fn finish(
+        &mut self,
+        proxy: &impl Proxy,
+        now_nanos: u64,
+        pending: Pending,
+        request: &HttpRequest<'_>,
+        fits: bool,
+    ) -> Verdict {
+        let (tables, stale) = match self.deciding(proxy, now_nanos / 1_000_000) {
+            Ok((policy, stale)) => (Rc::clone(&policy.tables), stale),
+            Err(denial) => return self.unavailable(proxy, now_nanos, request, denial),
         };
+        let host = DecisionHost { proxy, now_nanos, random: &self.random };
         let request = HttpRequest { body: request.body.filter(|_| fits), ..*request };
-        let mut verdict = engine::finish(&tables, host, &self.settings, &mut self.cache, pending, &request);
+        let mut verdict = engine::finish(&tables, &host, &self.settings, &mut self.cache, pending, &request);
         verdict.record.policy_stale = stale;
         verdict
     }
 
+    /// Denies a request about which nothing can be decided.
+    #[must_use]
+    pub fn unavailable(
+        &self,
+        proxy: &impl Proxy,
+        now_nanos: u64,
+        request: &HttpRequest<'_>,
+        denial: Denial,
+    ) -> Verdict {
+        engine::unavailable(&DecisionHost { proxy, now_nanos, random: &self.random }, request, denial)
+    }
+
+    /// Denies a request whose body never came to its end.
+    #[must_use]
+    pub fn unfinished(
+        &self,
+        proxy: &impl Proxy,
+        pending: &Pending,
+        request: &HttpRequest<'_>,
+        denial: Denial,
+    ) -> Verdict {
+        let host = DecisionHost { proxy, now_nanos: proxy.now_nanos(), random: &self.random };
+        engine::unfinished(&host, pending, request, denial)
+    }
+
     /// Sends records now. The effective context must be the root's.
-    pub fn flush(&mut self, host: &Envoy) {
-        self.emitter.flush(&self.config.control_plane.cluster, host.now_nanos / 1_000_000);
+    pub fn flush(&mut self, proxy: &impl Proxy, now_nanos: u64) {
+        self.emitter.flush(proxy, &self.config.control_plane.cluster, now_nanos / 1_000_000);
     }
 
     /// Makes the response of `context` wait for its record.
-    pub fn wait(&mut self, sequence: u64, context: u32, decision_id: &str) {
-        let deadline = (Envoy::now().now_nanos / 1_000_000).saturating_add(ACKNOWLEDGE_MILLIS);
+    pub fn wait(&mut self, proxy: &impl Proxy, sequence: u64, context: u32, decision_id: &str) {
+        let deadline = (proxy.now_nanos() / 1_000_000).saturating_add(ACKNOWLEDGE_MILLIS);
         self.emitter.wait(Waiter { sequence, context, decision_id: decision_id.to_owned(), deadline });
     }
 
     /// Whether the head of this response waits while the body behind it is read.
-    pub fn holds_head(&mut self, context: u32, decision_id: &str, sequence: Option<u64>) -> bool {
-        let now = || Envoy::now().now_nanos / 1_000_000;
+    pub fn holds_head(&mut self, proxy: &impl Proxy, context: u32, decision_id: &str, sequence: Option<u64>) -> bool {
+        let now = || proxy.now_nanos() / 1_000_000;
         self.config.bodies == Bodies::StopIteration && self.bodies.hold_head(context, decision_id, sequence, now)
     }
 
@@ -449,18 +486,19 @@ mod tests {
 
     #[test]
     fn a_late_update_does_not_take_the_place_of_a_newer_one_that_another_worker_stored() {
+        let proxy = crate::double::Double::default();
         let pair = ed25519_compact::KeyPair::from_seed(ed25519_compact::Seed::new([7; 32]));
         let json = format!(
             r#"{{"controlPlane":{{"cluster":"c"}},"scope":"s","node":"n","policyKeys":[{{"id":"k","publicKey":"{}"}}]}}"#,
             STANDARD.encode(*pair.pk)
         );
-        let mut late = Active::new(json.as_bytes()).unwrap();
+        let mut late = Active::new(&proxy, json.as_bytes()).unwrap();
         let (older, newer) = (signed(&pair, |e| e.epoch = 4), signed(&pair, |e| e.epoch = 5));
-        Store::new("s").put(&newer);
+        Store::new("s").put(&proxy, &newer);
         let StoredPolicy { envelope, signature, payload } = older;
         let update = PolicyUpdate { nonce: "1-1".into(), envelope, signature, payload, ..Default::default() };
-        late.policy_message(&update.encode_to_vec(), 0);
+        late.policy_message(&proxy, &update.encode_to_vec(), 0);
         assert_eq!(late.policy.as_ref().map(|policy| policy.epoch), Some(5));
-        assert_eq!(Store::new("s").take_new(), Some(newer));
+        assert_eq!(Store::new("s").take_new(&proxy), Some(newer));
     }
 }

@@ -112,9 +112,10 @@ pub fn answer(host: &impl Host, batch: &[u8]) -> Option<Vec<u8>> {
 #[allow(unsafe_code, reason = "the SDK's entry point")]
 mod entry {
     use doorward_filter::{
-        host::Envoy,
-        raw::{self, Buffer},
+        host::DecisionHost,
+        proxy::{Buffer, Proxy as _},
     };
+    use doorward_filter_proxy_wasm::ProxyWasm;
     use proxy_wasm::{
         traits::{Context, HttpContext, RootContext},
         types::{Action, ContextType},
@@ -149,12 +150,19 @@ mod entry {
 
         fn on_http_request_body(&mut self, size: usize, end: bool) -> Action {
             if end {
-                let body = raw::get_buffer(Buffer::RequestBody, 0, size).unwrap_or_default();
-                let (status, answer) = match super::answer(&Envoy::now(), &body) {
+                let body = ProxyWasm.get_buffer(Buffer::RequestBody, 0, size).unwrap_or_default();
+                let random = Default::default();
+                let host = DecisionHost { proxy: &ProxyWasm, now_nanos: ProxyWasm.now_nanos(), random: &random };
+                let (status, answer) = match super::answer(&host, &body) {
                     Some(answer) => (200, answer),
                     None => (400, Vec::new()),
                 };
-                let _ = raw::send_local_response(status, "probe", &[("content-type", "application/protobuf")], &answer);
+                let _ = ProxyWasm.send_local_response(
+                    status,
+                    "probe",
+                    &[("content-type", "application/protobuf")],
+                    &answer,
+                );
             }
             Action::Pause
         }

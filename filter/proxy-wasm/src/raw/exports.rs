@@ -1,11 +1,12 @@
 //! Where the SDK's callbacks do not reach: four that the build exports in their place, by `exports.txt`.
 
-use crate::{dispatch, stream::Flow};
+use crate::contexts;
+use doorward_filter::stream::Flow;
 use proxy_wasm::types::Action;
 use std::cell::Cell;
 
 proxy_wasm::main! {{
-    proxy_wasm::set_root_context(|id| Box::new(dispatch::Root::new(id)));
+    proxy_wasm::set_root_context(|id| Box::new(contexts::Root::new(id)));
 }}
 
 thread_local! {
@@ -50,11 +51,11 @@ extern "C" fn doorward_on_response_body(context: u32, size: usize, end_of_stream
 /// The SDK drops messages of streams that it did not open.
 #[unsafe(no_mangle)]
 extern "C" fn doorward_on_grpc_receive(root: u32, token: u32, size: usize) {
-    dispatch::grpc_receive(root, token, size);
+    contexts::grpc_receive(root, token, size);
 }
 
 /// The SDK drops the end of streams that it did not open.
 #[unsafe(no_mangle)]
 extern "C" fn doorward_on_grpc_close(root: u32, token: u32, status: u32) {
-    dispatch::grpc_close(root, token, status);
+    contexts::grpc_close(root, token, status);
 }

@@ -5,8 +5,7 @@
 //! expect, and one panic is a 503 for every stream of the worker. So the filter makes its calls here: each returns its
 //! status, and the caller decides what a failure means, which is always the closed side.
 //!
-//! Outside wasm32 there is no host: calls fail with [`Status::UNIMPLEMENTED`], except that the shared data is a map of
-//! the thread, so that everything that lives in it can be tested.
+//! Outside wasm32 there is no host: calls fail with [`Status::UNIMPLEMENTED`].
 
 #[cfg(all(target_arch = "wasm32", feature = "entry-points"))]
 mod exports;
@@ -14,69 +13,7 @@ mod exports;
 #[cfg(all(target_arch = "wasm32", feature = "entry-points"))]
 pub use exports::answer;
 
-/// A host's answer to a call that did not succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status(pub u32);
-
-impl Status {
-    /// No such key, function or property.
-    pub const NOT_FOUND: Status = Status(1);
-    /// An argument is out of range or malformed.
-    pub const BAD_ARGUMENT: Status = Status(2);
-    /// Another worker changed the value first.
-    pub const CAS_MISMATCH: Status = Status(8);
-    /// There is no such call here.
-    pub const UNIMPLEMENTED: Status = Status(12);
-}
-
-/// What a call gave.
-pub type Result<T> = core::result::Result<T, Status>;
-
-/// Header maps.
-#[derive(Clone, Copy)]
-#[allow(missing_docs, reason = "the ABI's names")]
-pub enum Map {
-    RequestHeaders = 0,
-    RequestTrailers = 1,
-    ResponseHeaders = 2,
-    ResponseTrailers = 3,
-}
-
-/// Buffers.
-#[derive(Clone, Copy)]
-#[allow(missing_docs, reason = "the ABI's names")]
-pub enum Buffer {
-    RequestBody = 0,
-    ResponseBody = 1,
-    GrpcReceive = 5,
-    PluginConfiguration = 7,
-}
-
-/// Directions of an HTTP stream.
-#[derive(Clone, Copy)]
-#[allow(missing_docs, reason = "the ABI's names")]
-pub enum Direction {
-    Request = 0,
-    Response = 1,
-}
-
-/// Log levels.
-#[derive(Clone, Copy)]
-#[allow(missing_docs, reason = "the ABI's names")]
-pub enum Level {
-    Info = 2,
-    Warn = 3,
-    Error = 4,
-}
-
-/// Kinds of metrics.
-#[derive(Clone, Copy)]
-#[allow(missing_docs, reason = "the ABI's names")]
-pub enum Metric {
-    Counter = 0,
-    Gauge = 1,
-    Histogram = 2,
-}
+use doorward_filter::proxy::{Buffer, Direction, GrpcCall, Level, Map, Metric, Result, Shared, Status};
 
 macro_rules! host_functions {
     ($(fn $name:ident($($argument:ident: $kind:ty),*);)*) => {
@@ -110,25 +47,18 @@ host_functions! {
         method: *const u8, method_size: usize, metadata: *const u8, metadata_size: usize, out: *mut u32);
     fn proxy_grpc_send(token: u32, message: *const u8, size: usize, end_stream: u32);
     fn proxy_grpc_close(token: u32);
+    fn proxy_grpc_call(upstream: *const u8, upstream_size: usize, service: *const u8, service_size: usize,
+        method: *const u8, method_size: usize, metadata: *const u8, metadata_size: usize, message: *const u8,
+        message_size: usize, timeout_millis: u32, out: *mut u32);
+    fn proxy_grpc_cancel(token: u32);
     fn proxy_set_effective_context(context: u32);
     fn proxy_call_foreign_function(name: *const u8, name_size: usize, arguments: *const u8, arguments_size: usize,
         data: *mut *mut u8, size: *mut usize);
+    fn proxy_get_shared_data(key: *const u8, key_size: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32);
+    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32);
     fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, out: *mut u32);
     fn proxy_record_metric(metric: u32, value: u64);
     fn proxy_increment_metric(metric: u32, offset: i64);
-}
-
-#[cfg(target_arch = "wasm32")]
-#[link(wasm_import_module = "env")]
-unsafe extern "C" {
-    fn proxy_get_shared_data(
-        key: *const u8,
-        key_size: usize,
-        data: *mut *mut u8,
-        size: *mut usize,
-        cas: *mut u32,
-    ) -> u32;
-    fn proxy_set_shared_data(key: *const u8, key_size: usize, value: *const u8, value_size: usize, cas: u32) -> u32;
 }
 
 fn check(status: u32) -> Result<()> {
@@ -154,16 +84,11 @@ pub fn log(level: Level, message: &str) {
 }
 
 /// Unix time in nanoseconds.
-#[must_use]
-pub fn now_nanos() -> u64 {
+pub fn now_nanos() -> Result<u64> {
     let mut now = 0;
     // SAFETY: `now` outlives the call.
-    match check(unsafe { proxy_get_current_time_nanoseconds(&raw mut now) }) {
-        Ok(()) => now,
-        Err(_) => std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)),
-    }
+    check(unsafe { proxy_get_current_time_nanoseconds(&raw mut now) })?;
+    Ok(now)
 }
 
 /// Asks for a tick this often.
@@ -185,7 +110,7 @@ pub fn set_buffer(buffer: Buffer, size: usize, value: &[u8]) -> Result<()> {
     check(unsafe { proxy_set_buffer_bytes(buffer as u32, 0, size, value.as_ptr(), value.len()) })
 }
 
-/// All headers of a map, serialised; see [`crate::head::Head`].
+/// All headers of a map, serialised; see `Head::parse` of `doorward_filter`.
 pub fn get_headers(map: Map) -> Result<Vec<u8>> {
     // SAFETY: see `returned`.
     returned(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) })
@@ -281,6 +206,39 @@ pub fn close_grpc(token: u32) -> Result<()> {
     check(unsafe { proxy_grpc_close(token) })
 }
 
+/// Makes a unary gRPC call from the effective (root) context.
+pub fn grpc_call(call: &GrpcCall<'_>) -> Result<u32> {
+    let metadata: Vec<(&[u8], &[u8])> = call.metadata.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
+    let metadata = serialize(&metadata);
+    // Envoy takes 0 for no deadline at all.
+    let timeout = u32::try_from(call.timeout.as_millis()).unwrap_or(u32::MAX).max(1);
+    let mut token = 0;
+    // SAFETY: see `log`; `token` outlives the call.
+    check(unsafe {
+        proxy_grpc_call(
+            call.cluster.as_ptr(),
+            call.cluster.len(),
+            call.service.as_ptr(),
+            call.service.len(),
+            call.method.as_ptr(),
+            call.method.len(),
+            metadata.as_ptr(),
+            metadata.len(),
+            call.message.as_ptr(),
+            call.message.len(),
+            timeout,
+            &raw mut token,
+        )
+    })?;
+    Ok(token)
+}
+
+/// Gives up a unary call of the effective context.
+pub fn cancel_grpc(token: u32) -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { proxy_grpc_cancel(token) })
+}
+
 /// Makes later calls act on this context.
 pub fn set_effective_context(context: u32) -> Result<()> {
     // SAFETY: no memory is passed.
@@ -319,8 +277,7 @@ pub fn increment_metric(metric: u32, offset: i64) -> Result<()> {
 const ABSENT: u32 = u32::MAX;
 
 /// A shared value and its CAS; `None`: absent.
-#[cfg(target_arch = "wasm32")]
-pub fn get_shared(key: &str) -> Result<Option<(Vec<u8>, u32)>> {
+pub fn get_shared(key: &str) -> Result<Option<Shared>> {
     let mut cas = 0;
     // SAFETY: see `returned`; `cas` outlives the call.
     match returned(|data, size| unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut cas) }) {
@@ -331,48 +288,13 @@ pub fn get_shared(key: &str) -> Result<Option<(Vec<u8>, u32)>> {
 }
 
 /// Writes a shared value if it is still what `cas` says (`None`: still absent).
-#[cfg(target_arch = "wasm32")]
 pub fn set_shared(key: &str, value: &[u8], cas: Option<u32>) -> Result<()> {
     // SAFETY: see `log`.
     check(unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas.unwrap_or(ABSENT)) })
 }
 
-#[cfg(not(target_arch = "wasm32"))]
-mod shared {
-    use std::{cell::RefCell, collections::HashMap};
-
-    thread_local! {
-        /// Value and CAS by key.
-        pub(super) static SHARED: RefCell<HashMap<String, (Vec<u8>, u32)>> = RefCell::default();
-    }
-}
-
-/// A shared value and its CAS; `None`: absent.
-#[cfg(not(target_arch = "wasm32"))]
-pub fn get_shared(key: &str) -> Result<Option<(Vec<u8>, u32)>> {
-    Ok(shared::SHARED.with_borrow(|map| map.get(key).cloned()))
-}
-
-/// Writes a shared value if it is still what `cas` says (`None`: still absent).
-#[cfg(not(target_arch = "wasm32"))]
-pub fn set_shared(key: &str, value: &[u8], cas: Option<u32>) -> Result<()> {
-    shared::SHARED.with_borrow_mut(|map| {
-        let (cas, have) = (cas.unwrap_or(ABSENT), map.get(key).map(|(_, have)| *have));
-        if cas != 0 && have.is_some_and(|have| have != cas) {
-            return Err(Status::CAS_MISMATCH);
-        }
-        map.insert(key.to_owned(), (value.to_vec(), have.unwrap_or(0).saturating_add(1)));
-        Ok(())
-    })
-}
-
-/// Writes a shared value, whatever is there.
-pub fn put_shared(key: &str, value: &[u8]) -> Result<()> {
-    set_shared(key, value, Some(0))
-}
-
 /// The ABI's form of a header map: count, lengths, then names and values, each followed by NUL; little endian.
-pub(crate) fn serialize(pairs: &[(&[u8], &[u8])]) -> Vec<u8> {
+fn serialize(pairs: &[(&[u8], &[u8])]) -> Vec<u8> {
     let length = |value: usize| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
     let size = pairs.iter().fold(4, |size, (name, value)| size + name.len() + value.len() + 10);
     let mut out = Vec::with_capacity(size);

@@ -2,15 +2,13 @@
 //! it passes on only for streams that it opened itself, find their root context here. One that is not there, or is busy,
 //! is left alone.
 
-use crate::{
-    raw::{self, Level},
+use crate::ProxyWasm;
+use doorward_filter::{
+    proxy::{Level, Proxy as _},
     stream::Stream,
-    worker::Worker,
+    worker::{SharedWorker, Worker},
 };
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
-
-/// A root context, shared by its streams.
-pub type SharedWorker = Rc<RefCell<Worker>>;
 
 thread_local! {
     static WORKERS: RefCell<HashMap<u32, SharedWorker>> = RefCell::default();
@@ -19,7 +17,7 @@ thread_local! {
 fn with_worker(worker: &SharedWorker, act: impl FnOnce(&mut Worker)) {
     match worker.try_borrow_mut() {
         Ok(mut worker) => act(&mut worker),
-        Err(_) => raw::log(Level::Error, "doorward: a root context was called while it was at work."),
+        Err(_) => ProxyWasm.log(Level::Error, "doorward: a root context was called while it was at work."),
     }
 }
 
@@ -31,12 +29,12 @@ fn with_numbered(root: u32, act: impl FnOnce(&mut Worker)) {
 
 /// A message from the control plane.
 pub fn grpc_receive(root: u32, token: u32, size: usize) {
-    with_numbered(root, |worker| worker.grpc_receive(token, size));
+    with_numbered(root, |worker| worker.grpc_receive(&ProxyWasm, token, size));
 }
 
 /// The control plane closed a stream, or could not be reached.
 pub fn grpc_close(root: u32, token: u32, status: u32) {
-    with_numbered(root, |worker| worker.grpc_close(token, status));
+    with_numbered(root, |worker| worker.grpc_close(&ProxyWasm, token, status));
 }
 
 /// A root context as the SDK keeps it.
@@ -56,17 +54,17 @@ impl Root {
 
     /// The configuration is there.
     pub fn configure(&self, size: usize) {
-        with_worker(&self.worker, |worker| worker.configure(size));
+        with_worker(&self.worker, |worker| worker.configure(&ProxyWasm, size));
     }
 
     /// The timer.
     pub fn tick(&self) {
-        with_worker(&self.worker, Worker::tick);
+        with_worker(&self.worker, |worker| worker.tick(&ProxyWasm));
     }
 
     /// The VM ends, or gets another configuration.
     pub fn done(&self) {
-        with_worker(&self.worker, Worker::done);
+        with_worker(&self.worker, |worker| worker.done(&ProxyWasm));
     }
 
     /// A new stream.
@@ -83,11 +81,12 @@ impl Drop for Root {
 }
 
 /// The SDK's traits. Their other methods, which nothing here calls, panic on statuses that they do not expect: calls to
-/// the host go through [`raw`]. Without a host there is nothing to link them against, so natively they are not there.
+/// the host go through [`crate::raw`]. Without a host there is nothing to link them against, so natively they are not there.
 #[cfg(all(target_arch = "wasm32", feature = "entry-points"))]
 mod contexts {
     use super::Root;
-    use crate::stream::{Flow, Stream};
+    use crate::{ProxyWasm, raw::answer};
+    use doorward_filter::stream::{Flow, Stream};
     use proxy_wasm::{
         traits::{Context, HttpContext, RootContext},
         types::{Action, ContextType},
@@ -120,44 +119,47 @@ mod contexts {
         }
 
         fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-            Some(Box::new(self.stream(id)))
+            Some(Box::new(Http(self.stream(id))))
         }
     }
 
-    impl Context for Stream {
+    /// A stream context as the SDK keeps it.
+    struct Http(Stream);
+
+    impl Context for Http {
         fn on_done(&mut self) -> bool {
-            Stream::done(self);
+            self.0.done(&ProxyWasm);
             true
         }
     }
 
-    impl HttpContext for Stream {
+    impl HttpContext for Http {
         fn on_http_request_headers(&mut self, _count: usize, end: bool) -> Action {
-            action(self.request_headers(end))
+            action(self.0.request_headers(&ProxyWasm, end))
         }
 
         fn on_http_request_body(&mut self, size: usize, end: bool) -> Action {
-            action(self.request_body(size, end))
+            action(self.0.request_body(&ProxyWasm, size, end))
         }
 
         fn on_http_request_trailers(&mut self, _count: usize) -> Action {
-            action(self.request_trailers())
+            action(self.0.request_trailers(&ProxyWasm))
         }
 
         fn on_http_response_headers(&mut self, _count: usize, end: bool) -> Action {
-            let flow = self.response_headers(end);
-            crate::raw::answer(flow);
+            let flow = self.0.response_headers(&ProxyWasm, end);
+            answer(flow);
             action(flow)
         }
 
         fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
-            let flow = self.response_body(size, end);
-            crate::raw::answer(flow);
+            let flow = self.0.response_body(&ProxyWasm, size, end);
+            answer(flow);
             action(flow)
         }
 
         fn on_http_response_trailers(&mut self, _count: usize) -> Action {
-            action(self.response_trailers())
+            action(self.0.response_trailers(&ProxyWasm))
         }
     }
 }
