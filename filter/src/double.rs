@@ -17,6 +17,9 @@ use std::{
 /// Names and values of headers.
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// An answer of the filter's own: status, code, headers, body.
+pub type Local = (u16, String, Vec<(String, String)>, Vec<u8>);
+
 /// What the host keeps of one HTTP stream.
 #[derive(Clone, Debug, Default)]
 pub struct Http {
@@ -27,7 +30,7 @@ pub struct Http {
     /// The part of the response's body that is buffered.
     pub response_body: Vec<u8>,
     /// The filter's own answer: status, code, headers, body.
-    pub local: Option<(u16, String, Vec<(String, String)>, Vec<u8>)>,
+    pub local: Option<Local>,
     /// The filter let the request, or the response, go on.
     pub continued: [bool; 2],
     /// The filter reset the stream.
@@ -421,6 +424,14 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    fn put_headers(&self, map: Map, headers: &[(&str, &str)]) {
+        self.change(|http| {
+            if let Some(have) = http.headers.get_mut(map as usize) {
+                *have = pairs(headers);
+            }
+        });
+    }
+
     /// What the host has of the stream.
     #[must_use]
     pub fn http(&self) -> Http {
@@ -440,11 +451,11 @@ impl<'a> Exchange<'a> {
 
     /// The client sends a request of these pieces of a body; `whole`: and its end.
     pub fn request(&mut self, headers: &[(&str, &str)], pieces: &[&[u8]], whole: bool) -> &mut Self {
-        self.change(|http| http.headers[Map::RequestHeaders as usize] = pairs(headers));
+        self.put_headers(Map::RequestHeaders, headers);
         self.proxy.enter(self.context);
         let flow = self.stream.request_headers(self.proxy, pieces.is_empty() && whole);
         if flow == Flow::CONTINUE {
-            self.to_upstream();
+            self.pass_request();
         }
         for (at, piece) in pieces.iter().enumerate() {
             if self.is_over() {
@@ -454,14 +465,14 @@ impl<'a> Exchange<'a> {
             self.proxy.enter(self.context);
             let size = self.http().request_body.len();
             if self.stream.request_body(self.proxy, size, whole && at + 1 == pieces.len()) == Flow::CONTINUE {
-                self.to_upstream();
+                self.pass_request();
             }
         }
         self
     }
 
     /// What waits of the request goes on.
-    fn to_upstream(&mut self) {
+    fn pass_request(&mut self) {
         if self.is_over() {
             return;
         }
@@ -476,10 +487,10 @@ impl<'a> Exchange<'a> {
         if self.upstream.is_none() || self.is_over() {
             return self;
         }
-        self.change(|http| http.headers[Map::ResponseHeaders as usize] = pairs(headers));
+        self.put_headers(Map::ResponseHeaders, headers);
         self.proxy.enter(self.context);
         match self.stream.response_headers(self.proxy, pieces.is_empty()) {
-            Flow::CONTINUE => self.to_client(),
+            Flow::CONTINUE => self.pass_response(),
             flow => self.stopped_all = flow == Flow::STOP_ALL,
         }
         let last = pieces.len();
@@ -500,7 +511,7 @@ impl<'a> Exchange<'a> {
             self.proxy.enter(self.context);
             let size = self.http().response_body.len();
             match self.stream.response_body(self.proxy, size, end) {
-                Flow::CONTINUE => self.to_client(),
+                Flow::CONTINUE => self.pass_response(),
                 Flow::STOP_AND_WATERMARK => {
                     // What the filter has seen waits behind it; the next callback is about what is new.
                     self.held.extend(self.http().response_body);
@@ -513,7 +524,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// What waits of the response goes on.
-    fn to_client(&mut self) {
+    fn pass_response(&mut self) {
         if self.is_over() {
             return;
         }
@@ -530,11 +541,11 @@ impl<'a> Exchange<'a> {
         let [request, response] = self.http().continued;
         self.change(|http| http.continued = [false; 2]);
         if request {
-            self.to_upstream();
+            self.pass_request();
         }
         if response {
             self.stopped_all = false;
-            self.to_client();
+            self.pass_response();
             self.drain();
         }
         self
