@@ -14,10 +14,10 @@ use doorward_proto::v1::Dialect;
 
 pub mod datasette;
 pub mod dreamfactory;
-mod escape;
 pub mod http;
 pub(crate) mod names;
 pub mod preflight;
+mod shared;
 
 /// A parsed request: what it asks, and the dialect's own tree to re-emit it from.
 #[derive(Clone, Debug)]

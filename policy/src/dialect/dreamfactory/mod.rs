@@ -7,21 +7,17 @@
 //!
 //! | module | does |
 //! | --- | --- |
-//! | `path` | splits and strictly decodes the request target |
 //! | `filter`, `token` | the filter grammar: client text → tree, policy predicate → tree, tree → text |
 //! | `search` | what DreamFactory's own search for operators finds in such text |
 //! | `cast` | what DreamFactory's casts make of a value |
-//! | `body` | JSON bodies without duplicate keys, typed records |
 //! | `options`, `table`, `parse` | request → tree and `DataRequest` |
 //! | `emit` | tree and constraints → request and response plan |
 
-pub(in crate::dialect) mod body;
 pub(crate) mod cast;
 mod emit;
 mod filter;
 mod options;
 mod parse;
-pub(in crate::dialect) mod path;
 mod search;
 mod table;
 #[cfg(test)]
@@ -33,13 +29,4 @@ pub use emit::emit;
 pub use parse::{body_need, parse};
 pub use tree::Request;
 
-use crate::code::{Code, Denial};
-use std::borrow::Cow;
-
-fn unparsable(detail: impl Into<Cow<'static, str>>) -> Denial {
-    Denial::new(Code::Unparsable, detail)
-}
-
-fn unsupported(detail: impl Into<Cow<'static, str>>) -> Denial {
-    Denial::new(Code::Unsupported, detail)
-}
+use super::shared::{body, path, unparsable, unsupported};

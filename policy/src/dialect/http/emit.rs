@@ -7,9 +7,8 @@ use crate::{
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
     dialect::{
-        CONDITIONAL, Rewrite, Syntax,
-        dreamfactory::{body, path},
-        names,
+        CONDITIONAL, Rewrite, Syntax, names,
+        shared::{body, path},
     },
     json::{Map, Value},
     predicate::{CompareOp, Predicate, Resolved, Truth, eval, parse::parse_literal},

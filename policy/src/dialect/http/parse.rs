@@ -6,9 +6,8 @@ use crate::{
     bundle::{Component, Operation as Template, Parameter, Service},
     code::{Code, Denial},
     dialect::{
-        BodyNeed, Parsed, Syntax,
-        dreamfactory::{body, path},
-        names,
+        BodyNeed, Parsed, Syntax, names,
+        shared::{body, path},
     },
     json::Value,
     predicate::parse::parse_literal,

@@ -297,7 +297,7 @@ proptest! {
         let Ok(parsed) = ask("GET", &format!("/orders?{query}"), "") else { return Ok(()) };
         let rows = equals("region", Literal::String(value.as_str().into()));
         let Ok(rewrite) = run(&parsed, constraints(Some(rows))) else { return Ok(()) };
-        let target = crate::dialect::dreamfactory::path::split(PREFIX, &rewrite.path.unwrap()).unwrap();
+        let target = crate::dialect::shared::path::split(PREFIX, &rewrite.path.unwrap()).unwrap();
         let regions: Vec<&str> =
             target.query.iter().filter(|(name, _)| name == "region").map(|(_, value)| value.as_str()).collect();
         prop_assert_eq!(regions, [value.as_str()]);
