@@ -23,7 +23,10 @@ use crate::{
     bundle::{Component, FieldSet, Service},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{BodyNeed, Parsed, Rewrite, Syntax},
+    dialect::{
+        BodyNeed, Parsed, Rewrite, Syntax,
+        shared::{member, unparsable, unsupported},
+    },
     request::{Capabilities, DataRequest, HttpRequest, Operation, Projection, Verb},
     transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite},
 };
@@ -35,9 +38,6 @@ use std::sync::Arc;
 const PAGE_SIZE: u32 = 100;
 /// Values that Datasette shows in a facet by default.
 const FACET_SIZE: u32 = 30;
-fn unsupported(detail: &'static str) -> Denial {
-    Denial::new(Code::Unsupported, detail)
-}
 
 /// Datasette's table API has no bodies.
 #[must_use]
@@ -58,7 +58,7 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
         || !matches!(length, Ok(None | Some(b"0")))
         || request.has_header("transfer-encoding")
     {
-        return Err(Denial::new(Code::Unparsable, "A read of a table has no body."));
+        return Err(unparsable("A read of a table has no body."));
     }
     let (target, query) = query::target(request.path, prefix)?;
     let component = service.component(&target.table).map(Arc::as_ref);
@@ -216,10 +216,6 @@ fn order(key: &[Name], columns: &[Name], limits: &OperationConstraints, expected
         _ => {}
     }
     Ok(())
-}
-
-fn member(name: &str) -> PathStep {
-    PathStep::Member(name.into())
 }
 
 /// What goes on of the response: the rows, and what is known of a table's page beside them. All else goes: what echoes the

@@ -3,7 +3,8 @@
 use super::{
     body, cast,
     filter::Filter,
-    parse::{OVERRIDES, parse, plain},
+    lookup::has_lookup,
+    parse::{parse, plain},
     path,
     tree::{Column, Order, Part, Request, Rows, Table, Target},
     unsupported,
@@ -13,7 +14,10 @@ use crate::{
     bundle::{Component, FieldSet, Service},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{CONDITIONAL, Rewrite, Syntax, names},
+    dialect::{
+        CONDITIONAL, Rewrite, Syntax, names,
+        shared::{OVERRIDES, member},
+    },
     json::{Map, Value},
     request::{DataRequest, Verb, verb_name},
     transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite},
@@ -68,7 +72,7 @@ pub fn emit(
                     None => call.arguments.push((name.clone(), value)),
                 }
             }
-            if call.arguments.iter().any(|(_, value)| body::has_lookup(value)) {
+            if call.arguments.iter().any(|(_, value)| has_lookup(value)) {
                 return Err(unsupported("An argument has braces, in which DreamFactory would look values up."));
             }
             let declared =
@@ -219,7 +223,7 @@ fn constrain(
                         ));
                     }
                     let value = body::to_json(value);
-                    if body::has_lookup(&value) {
+                    if has_lookup(&value) {
                         return Err(unsupported(
                             "A preset value has braces, in which DreamFactory would look values up.",
                         ));
@@ -331,10 +335,6 @@ fn site(path: Vec<PathStep>, constraints: &OperationConstraints, aliases: &[Name
         Arc::new(FieldSet::new(constraints.visible.iter().chain(aliases).cloned().collect()))
     };
     RowSite { path, shape: RowShape::Object, visible, masks: Arc::clone(&constraints.masks), nested, required: false }
-}
-
-fn member(name: &str) -> PathStep {
-    PathStep::Member(name.into())
 }
 
 /// DreamFactory's errors; `context`, which goes, holds the rows of a batch and what became of each.

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `filter`, `token` | the filter grammar: client text → tree, policy predicate → tree, tree → text |
 //! | `search` | what DreamFactory's own search for operators finds in such text |
+//! | `lookup` | the lookups that DreamFactory would resolve in a value |
 //! | `cast` | what DreamFactory's casts make of a value |
 //! | `options`, `table`, `parse` | request → tree and `DataRequest` |
 //! | `emit` | tree and constraints → request and response plan |
@@ -16,6 +17,7 @@
 pub(crate) mod cast;
 mod emit;
 mod filter;
+mod lookup;
 mod options;
 mod parse;
 mod search;

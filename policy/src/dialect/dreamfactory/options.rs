@@ -9,7 +9,7 @@ use crate::{
     Name,
     bundle::Component,
     code::Denial,
-    dialect::names,
+    dialect::{names, shared::shown},
     json::{Limits, Map, Value},
 };
 
@@ -73,11 +73,6 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 
 pub(super) fn is_alias(name: &str) -> bool {
     ALIASES.iter().any(|(alias, _)| *alias == name)
-}
-
-/// A name that the caller sent, cut to a length that fits into an answer.
-pub(super) fn shown(name: &str) -> String {
-    name.chars().take(64).collect()
 }
 
 /// The options of a request under their canonical names, from the query and the body.

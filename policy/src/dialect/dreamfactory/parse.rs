@@ -2,8 +2,8 @@
 
 use super::{
     body, filter,
-    options::{self, shown},
-    path,
+    lookup::has_lookup,
+    options, path,
     table::table,
     tree,
     tree::{Call, File, Target},
@@ -13,16 +13,16 @@ use crate::{
     Name,
     bundle::Service,
     code::Denial,
-    dialect::{BodyNeed, Parsed, Syntax, names},
+    dialect::{
+        BodyNeed, Parsed, Syntax, names,
+        shared::{OVERRIDES, announces_body, shown},
+    },
     json::Value,
     request::{
         Capabilities, Clause, DataRequest, FieldUse, HttpRequest, Operation, Projection, Verb, WriteKind, same_header,
     },
     value::Value as Typed,
 };
-
-/// Headers that make a `POST` mean another method.
-pub(super) const OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
 
 /// Headers that name another file than the path does.
 const FILE_HEADERS: [&str; 2] = ["x-file-name", "x-folder-name"];
@@ -35,9 +35,7 @@ fn reads(method: &str) -> bool {
 /// DreamFactory takes a body with every method but `GET`; a `GET` that announces one is read too, to be refused.
 #[must_use]
 pub fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
-    let announced = request.has_header("transfer-encoding")
-        || request.headers.iter().any(|header| header.name == "content-length" && header.value != b"0");
-    if reads(request.method) && !announced { BodyNeed::None } else { BodyNeed::Whole }
+    if reads(request.method) && !announces_body(request) { BodyNeed::None } else { BodyNeed::Whole }
 }
 
 /// Parses a request of a DreamFactory service.
@@ -294,7 +292,7 @@ fn call(
         if arguments.iter().any(|(have, _)| *have == parameter.name) {
             return Err(unparsable(format!("The parameter {} is given twice.", parameter.name)));
         }
-        if body::has_lookup(&value) {
+        if has_lookup(&value) {
             return Err(unsupported("An argument has braces, in which DreamFactory would look values up."));
         }
         let Some(Some(typed)) = body::typed(&value, parameter.field_type) else {

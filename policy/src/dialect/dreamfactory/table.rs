@@ -3,7 +3,8 @@
 use super::{
     body, cast, filter,
     filter::Literal,
-    options::{BODY_OPTIONS, Options, QUERY_OPTIONS, columns, is_alias, orders, resolve, shown},
+    lookup::has_lookup,
+    options::{BODY_OPTIONS, Options, QUERY_OPTIONS, columns, is_alias, orders, resolve},
     parse::Understood,
     path,
     tree::{Column, Related, Rows, Table, Target},
@@ -13,7 +14,7 @@ use crate::{
     Name,
     bundle::{Component, Relation, Service},
     code::Denial,
-    dialect::names,
+    dialect::{names, shared::shown},
     json::{Map, Value},
     request::{Capabilities, Clause, FieldUse, Operation, Projection, Verb, WriteKind, WrittenRow},
     value::{self, FieldType, Value as Typed},
@@ -340,7 +341,7 @@ fn record(fields: &mut body::Fields<'_>, row: Value, bare: Option<&str>) -> Resu
                 "The record has a member {name}, which DreamFactory would take for an option: send {{\"{wrapper}\": [record]}}."
             )));
         }
-        if value.get("expression").is_some() || body::has_lookup(&value) {
+        if value.get("expression").is_some() || has_lookup(&value) {
             return Err(unsupported(
                 "A record has an expression or a lookup in braces, which DreamFactory would evaluate.",
             ));

@@ -1,6 +1,6 @@
 //! Parameters and constraints → request and response plan.
 
-use super::parse::{Request, is_limit, parse, placeholder, text_of, unsupported};
+use super::parse::{Request, is_limit, parse, placeholder, text_of};
 use crate::{
     Name,
     bundle::{Operation as Template, Service},
@@ -8,7 +8,7 @@ use crate::{
     decide::{Constraints, OperationConstraints},
     dialect::{
         CONDITIONAL, Rewrite, Syntax, names,
-        shared::{body, path},
+        shared::{body, path, unsupported},
     },
     json::{Map, Value},
     predicate::{CompareOp, Predicate, Resolved, Truth, eval, parse::parse_literal},

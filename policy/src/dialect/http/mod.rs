@@ -18,5 +18,3 @@ pub use parse::{Request, body_need, parse};
 
 /// Query parameters that are understood to limit the number of rows.
 const LIMITS: [&str; 3] = ["limit", "per_page", "page_size"];
-/// Headers that frameworks take for another method.
-const OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];

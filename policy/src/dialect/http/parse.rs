@@ -1,13 +1,13 @@
 //! Request → path template, parameters, rows.
 
-use super::{LIMITS, OVERRIDES};
+use super::LIMITS;
 use crate::{
     Name,
     bundle::{Component, Operation as Template, Parameter, Service},
-    code::{Code, Denial},
+    code::Denial,
     dialect::{
         BodyNeed, Parsed, Syntax, names,
-        shared::{body, path},
+        shared::{OVERRIDES, announces_body, body, path, shown, unparsable, unsupported},
     },
     json::Value,
     predicate::parse::parse_literal,
@@ -50,17 +50,11 @@ impl Request {
 /// Bodies are read with every method but `GET` and `DELETE`; where these announce one it is read too, to be refused.
 #[must_use]
 pub fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
-    let announced = request.has_header("transfer-encoding")
-        || request.headers.iter().any(|header| header.name == "content-length" && header.value != b"0");
-    if matches!(request.method, "GET" | "HEAD" | "DELETE") && !announced { BodyNeed::None } else { BodyNeed::Whole }
-}
-
-pub(super) fn unparsable(detail: impl Into<String>) -> Denial {
-    Denial::new(Code::Unparsable, detail.into())
-}
-
-pub(super) fn unsupported(detail: &'static str) -> Denial {
-    Denial::new(Code::Unsupported, detail)
+    if matches!(request.method, "GET" | "HEAD" | "DELETE") && !announces_body(request) {
+        BodyNeed::None
+    } else {
+        BodyNeed::Whole
+    }
 }
 
 /// The name in `{name}`.
@@ -184,10 +178,6 @@ fn finish(operation: &mut Operation, component: &Component, template: &Template,
         check: !has_body_parameters,
         set: !has_body_parameters,
     };
-}
-
-fn shown(name: &str) -> String {
-    name.chars().take(64).collect()
 }
 
 type Routed<'a> = (&'a Arc<Component>, &'a Template, Vec<(Name, String)>);

@@ -82,16 +82,6 @@ pub(in crate::dialect) fn refused(fault: Fault, limits: Limits) -> Denial {
     }
 }
 
-/// True if a string anywhere in the value has braces, in which DreamFactory looks up `{user.*}`, `{session.token}` and more.
-pub(in crate::dialect) fn has_lookup(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.find('{').is_some_and(|at| text.get(at..).is_some_and(|rest| rest.contains('}'))),
-        Value::Array(all) => all.iter().any(has_lookup),
-        Value::Object(all) => all.iter().any(|(_, value)| has_lookup(value)),
-        _ => false,
-    }
-}
-
 /// The fields that a body writes. Each different name is looked up once, however many rows have it.
 pub(in crate::dialect) struct Fields<'a> {
     pub(in crate::dialect) component: Option<&'a Component>,
