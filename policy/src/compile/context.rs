@@ -2,6 +2,7 @@
 
 use super::jwk::Jwk;
 use crate::{
+    dialect::Casts,
     document::{
         AccessKey, AccessRole, DataService, Diagnostic, Document, IdentityProvider, Kind, Severity, Spec, suggest,
     },
@@ -166,8 +167,8 @@ pub(super) struct ComponentFacts {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ServiceFacts {
     pub case_insensitive: bool,
-    /// The server casts values before the database sees them (dreamfactory).
-    pub casts: bool,
+    /// How the server casts values before the database sees them, if it does.
+    pub casts: Option<Casts>,
     /// By canonical name.
     pub components: BTreeMap<String, ComponentFacts>,
     /// Host and path of each match.

@@ -15,7 +15,7 @@ use crate::{
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
     dialect::{
-        CONDITIONAL, Rewrite, Syntax, names,
+        CONDITIONAL, Rewrite, names,
         shared::{OVERRIDES, member},
     },
     json::{Map, Value},
@@ -33,7 +33,7 @@ const CREDENTIALS: [&str; 2] = ["x-dreamfactory-api-key", "x-dreamfactory-sessio
 ///
 /// # Errors
 /// `row_denied`, `field_denied` or `unsupported`, if a constraint cannot be expressed or the output does not parse back.
-pub fn emit(
+pub(super) fn emit(
     service: &Service,
     prefix: &str,
     syntax: &Request,
@@ -537,8 +537,9 @@ fn prove(service: &Service, prefix: &str, mut expected: Request, rewrite: &Rewri
         body = table.body().unwrap_or_default();
         request.body = Some(body.as_bytes());
     }
-    match parse(service, prefix, &request)?.syntax {
-        Syntax::DreamFactory(found) if found == expected => Ok(()),
-        _ => Err(unsupported("The rewritten request does not say what was decided.")),
+    if parse(service, prefix, &request)?.syntax == expected {
+        Ok(())
+    } else {
+        Err(unsupported("The rewritten request does not say what was decided."))
     }
 }

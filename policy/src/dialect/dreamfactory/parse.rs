@@ -14,7 +14,7 @@ use crate::{
     bundle::Service,
     code::Denial,
     dialect::{
-        BodyNeed, Parsed, Syntax, names,
+        BodyNeed, Parsed, names,
         shared::{OVERRIDES, announces_body, shown},
     },
     json::Value,
@@ -33,8 +33,7 @@ fn reads(method: &str) -> bool {
 }
 
 /// DreamFactory takes a body with every method but `GET`; a `GET` that announces one is read too, to be refused.
-#[must_use]
-pub fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
+pub(super) fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
     if reads(request.method) && !announces_body(request) { BodyNeed::None } else { BodyNeed::Whole }
 }
 
@@ -42,7 +41,11 @@ pub fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
 ///
 /// # Errors
 /// `unparsable`, `unsupported` or `too_large`, if any part of the request is not understood completely.
-pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
+pub(super) fn parse(
+    service: &Service,
+    prefix: &str,
+    request: &HttpRequest<'_>,
+) -> Result<Parsed<tree::Request>, Denial> {
     let mut target = path::split(prefix, request.path)?;
     target.query.retain(|(name, value)| !names::is_cache_buster(name, value));
     let (verb, tunnelled) = verb(request, &mut target.query)?;
@@ -53,7 +56,7 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
         if service.files { file(service, verb, target, request)? } else { resource(service, verb, target, request)? };
     Ok(Parsed {
         request: DataRequest { operations },
-        syntax: Syntax::DreamFactory(tree::Request { verb, tunnelled, head: request.method == "HEAD", target: parsed }),
+        syntax: tree::Request { verb, tunnelled, head: request.method == "HEAD", target: parsed },
     })
 }
 

@@ -7,12 +7,12 @@ use crate::{
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
     dialect::{
-        CONDITIONAL, Rewrite, Syntax, names,
+        CONDITIONAL, Rewrite, names,
         shared::{body, path, unsupported},
     },
     json::{Map, Value},
     predicate::{CompareOp, Predicate, Resolved, Truth, eval, parse::parse_literal},
-    request::{DataRequest, Verb, verb_name},
+    request::{Verb, verb_name},
     transform::{PathStep, Plain, RowShape, RowSite},
     value::{Literal, Value as Typed},
 };
@@ -25,11 +25,10 @@ const ERRORS: [&str; 7] = ["type", "title", "status", "detail", "code", "message
 ///
 /// # Errors
 /// `row_denied` or `unsupported`, if a constraint cannot be expressed or the output does not parse back.
-pub fn emit(
+pub(super) fn emit(
     service: &Service,
     prefix: &str,
     syntax: &Request,
-    _request: &DataRequest,
     constraints: &Constraints,
 ) -> Result<Rewrite, Denial> {
     let [own] = constraints.operations.as_slice() else {
@@ -280,8 +279,5 @@ fn prove(
         text = body.to_string();
         request.body = Some(text.as_bytes());
     }
-    match parse(service, prefix, &request)?.syntax {
-        Syntax::Http(found) if found == expected => Ok(()),
-        _ => Err(wrong()),
-    }
+    if parse(service, prefix, &request)?.syntax == expected { Ok(()) } else { Err(wrong()) }
 }

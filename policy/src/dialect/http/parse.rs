@@ -6,7 +6,7 @@ use crate::{
     bundle::{Component, Operation as Template, Parameter, Service},
     code::Denial,
     dialect::{
-        BodyNeed, Parsed, Syntax, names,
+        BodyNeed, Parsed, names,
         shared::{OVERRIDES, announces_body, body, path, shown, unparsable, unsupported},
     },
     json::Value,
@@ -48,8 +48,7 @@ impl Request {
 }
 
 /// Bodies are read with every method but `GET` and `DELETE`; where these announce one it is read too, to be refused.
-#[must_use]
-pub fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
+pub(super) fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
     if matches!(request.method, "GET" | "HEAD" | "DELETE") && !announces_body(request) {
         BodyNeed::None
     } else {
@@ -76,7 +75,7 @@ pub(super) fn text_of(literal: &Literal) -> String {
 ///
 /// # Errors
 /// `unparsable`, `unsupported` or `too_large`, if any part of the request is not understood completely.
-pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
+pub(super) fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed<Request>, Denial> {
     let verb = match request.method {
         // `HEAD` asks what `GET` asks, without the body of the answer.
         "GET" | "HEAD" => Verb::Get,
@@ -148,7 +147,7 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
         query,
         body: body.map(Arc::new),
     };
-    Ok(Parsed { request: DataRequest { operations: vec![operation] }, syntax: Syntax::Http(syntax) })
+    Ok(Parsed { request: DataRequest { operations: vec![operation] }, syntax })
 }
 
 pub(super) fn is_limit(parameter: &Parameter) -> bool {
