@@ -20,7 +20,7 @@ pub mod dreamfactory;
 pub mod http;
 
 mod description;
-pub(crate) mod names;
+pub mod names;
 pub mod preflight;
 mod register;
 mod shared;
