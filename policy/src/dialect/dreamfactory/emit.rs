@@ -27,7 +27,6 @@ use std::sync::Arc;
 
 /// The request header by which callers choose whether a list of rows comes in its wrapper.
 const WRAP: &str = "wrap";
-const CREDENTIALS: [&str; 2] = ["x-dreamfactory-api-key", "x-dreamfactory-session-token"];
 
 /// Re-emits a request with its constraints inside it.
 ///
@@ -105,9 +104,6 @@ pub(super) fn emit(
         if !rewrite.set_headers.iter().any(|(have, _)| have == name) {
             rewrite.remove_headers.push((*name).to_owned());
         }
-    }
-    if !service.upstream.forward_token {
-        rewrite.remove_headers.extend(CREDENTIALS.map(str::to_owned));
     }
     Ok(rewrite)
 }
