@@ -5,7 +5,7 @@ use crate::{
     bundle::{Service, Tables},
     code::Denial,
     decide::{Constraints, Decision, Would},
-    dialect::Kind,
+    dialect::Registered,
     identity::{Attribute, Principal, refuse_in_query},
     predicate::Resolved,
     request::{DataRequest, HttpRequest, verb_name},
@@ -212,8 +212,8 @@ pub(crate) fn build(context: &RecordContext<'_>, request: &HttpRequest<'_>) -> A
         operations: operations(&mut cuts, context.data, constraints),
         dialect: context
             .service
-            .and_then(|service| Kind::of(service.dialect))
-            .map(Kind::name)
+            .and_then(|service| Registered::of(service.dialect))
+            .map(Registered::name)
             .unwrap_or_default()
             .to_owned(),
         sent: context.sent.map(|sent| match sent.body {

@@ -4,7 +4,7 @@
 //! output again and compare. Text is never spliced.
 //!
 //! A dialect is a folder with one description ([`Dialect`]) and one line in the register below. Everything else asks the
-//! register ([`Kind`]): no other code names a dialect.
+//! register ([`Registered`]): no other code names a dialect.
 
 use crate::{
     bundle::Service,
@@ -95,7 +95,7 @@ pub enum BodyNeed {
 /// Tells from the head alone whether `parse` needs the body.
 #[must_use]
 pub fn body_need(service: &Service, request: &HttpRequest<'_>) -> BodyNeed {
-    Kind::of(service.dialect).map_or(BodyNeed::None, |kind| kind.body_need(request))
+    Registered::of(service.dialect).map_or(BodyNeed::None, |dialect| dialect.body_need(request))
 }
 
 /// Parses a request of this service. `request.path` still has the service's prefix.
@@ -103,8 +103,8 @@ pub fn body_need(service: &Service, request: &HttpRequest<'_>) -> BodyNeed {
 /// # Errors
 /// `unparsable`, `unsupported` or `too_large`, if any part of the request is not understood completely.
 pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
-    match Kind::of(service.dialect) {
-        Some(kind) => kind.parse(service, prefix, request),
+    match Registered::of(service.dialect) {
+        Some(dialect) => dialect.parse(service, prefix, request),
         None => Err(Denial::new(Code::Unsupported, "The service's dialect is unknown to this build.")),
     }
 }

@@ -8,7 +8,7 @@ macro_rules! register {
     ($($name:ident => $described:ty),+ $(,)?) => {
         /// A dialect that this build knows.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Kind {
+        pub enum Registered {
             $(#[doc = concat!("Described by [`", stringify!($described), "`].")] $name,)+
         }
 
@@ -19,58 +19,58 @@ macro_rules! register {
             $(#[doc = concat!("A request as [`", stringify!($described), "`] reads it.")] $name(<$described as Dialect>::Syntax),)+
         }
 
-        impl Kind {
+        impl Registered {
             /// All dialects, in the register's order.
-            pub const ALL: &'static [Kind] = &[$(Kind::$name),+];
+            pub const ALL: &'static [Registered] = &[$(Registered::$name),+];
             /// The names of all dialects, in the register's order.
             pub const NAMES: &'static [&'static str] = &[$(<$described as Dialect>::NAME),+];
 
             /// The dialect of this number on the wire. `None`: none was said.
             #[must_use]
-            pub const fn of(wire: v1::Dialect) -> Option<Kind> {
+            pub const fn of(wire: v1::Dialect) -> Option<Registered> {
                 match wire {
                     v1::Dialect::Unspecified => None,
-                    $(v1::Dialect::$name => Some(Kind::$name),)+
+                    $(v1::Dialect::$name => Some(Registered::$name),)+
                 }
             }
 
             /// The number on the wire.
             #[must_use]
             pub const fn wire(self) -> v1::Dialect {
-                match self { $(Kind::$name => v1::Dialect::$name,)+ }
+                match self { $(Registered::$name => v1::Dialect::$name,)+ }
             }
 
             /// [`Dialect::NAME`].
             #[must_use]
             pub const fn name(self) -> &'static str {
-                match self { $(Kind::$name => <$described as Dialect>::NAME,)+ }
+                match self { $(Registered::$name => <$described as Dialect>::NAME,)+ }
             }
 
             /// [`Dialect::CREDENTIAL_HEADERS`].
             #[must_use]
             pub const fn credential_headers(self) -> &'static [&'static str] {
-                match self { $(Kind::$name => <$described as Dialect>::CREDENTIAL_HEADERS,)+ }
+                match self { $(Registered::$name => <$described as Dialect>::CREDENTIAL_HEADERS,)+ }
             }
 
             /// [`Dialect::ANSWERS_ANY_VERSION`].
             #[must_use]
             pub const fn answers_any_version(self) -> bool {
-                match self { $(Kind::$name => <$described as Dialect>::ANSWERS_ANY_VERSION,)+ }
+                match self { $(Registered::$name => <$described as Dialect>::ANSWERS_ANY_VERSION,)+ }
             }
 
             /// [`Dialect::RULES`].
             #[must_use]
             pub const fn rules(self) -> &'static Rules {
-                match self { $(Kind::$name => const { &<$described as Dialect>::RULES },)+ }
+                match self { $(Registered::$name => const { &<$described as Dialect>::RULES },)+ }
             }
 
             fn body_need(self, request: &HttpRequest<'_>) -> BodyNeed {
-                match self { $(Kind::$name => <$described as Dialect>::body_need(request),)+ }
+                match self { $(Registered::$name => <$described as Dialect>::body_need(request),)+ }
             }
 
             fn parse(self, service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
                 match self {
-                    $(Kind::$name => {
+                    $(Registered::$name => {
                         let Parsed { request, syntax } = <$described as Dialect>::parse(service, prefix, request)?;
                         Ok(Parsed { request, syntax: Syntax::$name(syntax) })
                     })+

@@ -9,7 +9,7 @@
 use super::upstream::OTHER_PATHS;
 use crate::{
     bundle::Tables,
-    dialect::Kind,
+    dialect::Registered,
     request::{HttpRequest, same_header},
 };
 use doorward_proto::v1::Dialect;
@@ -33,7 +33,7 @@ pub(super) fn is_disguised(tables: &Tables, request: &HttpRequest<'_>) -> bool {
 
 /// A dialect that is unknown here is taken for one whose servers do.
 fn answers_any_version(dialect: Dialect) -> bool {
-    Kind::of(dialect).is_none_or(Kind::answers_any_version)
+    Registered::of(dialect).is_none_or(Registered::answers_any_version)
 }
 
 /// The path as the laxest of servers would read it, in lower case. `None`: servers differ too much. A step up takes back

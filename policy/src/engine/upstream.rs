@@ -5,7 +5,7 @@ use crate::{
     Name,
     bundle::{HeaderMapping, Service},
     code::{Code, Denial},
-    dialect::{Kind, Rewrite},
+    dialect::{Registered, Rewrite},
     identity::{self, Attribute, Principal, is_exact},
     request::{HttpRequest, header_begins, same_header},
 };
@@ -39,7 +39,7 @@ pub(super) fn identity_headers(
     request: &HttpRequest<'_>,
 ) -> Result<(), Denial> {
     let upstream = &caller.service.upstream;
-    let own = Kind::of(caller.service.dialect).map_or(&[][..], Kind::credential_headers);
+    let own = Registered::of(caller.service.dialect).map_or(&[][..], Registered::credential_headers);
     for header in request.headers {
         let is = |name: &str| same_header(header.name, name);
         let mapped = upstream.headers.iter().any(|mapping| is(&mapping.header));

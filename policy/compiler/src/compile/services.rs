@@ -12,7 +12,7 @@ use crate::document::{
 };
 use doorward_policy::{
     authority,
-    dialect::{Casts, Kind, Rules},
+    dialect::{Casts, Registered, Rules},
     engine::is_foreign_identity,
     predicate::parse::{parse_literal, type_name},
     value::{FieldType, Size},
@@ -329,7 +329,8 @@ fn one(
 
 /// Which dialects permit a part of a document, as a sentence: `one` says it of one dialect, `several` of more.
 pub(super) fn only(permits: impl Fn(&Rules) -> bool, one: &str, several: &str) -> String {
-    let names: Vec<&str> = Kind::ALL.iter().filter(|kind| permits(kind.rules())).map(|kind| kind.name()).collect();
+    let names: Vec<&str> =
+        Registered::ALL.iter().filter(|dialect| permits(dialect.rules())).map(|dialect| dialect.name()).collect();
     match names.as_slice() {
         [] => format!("no dialect {one}"),
         [name] => format!("only the dialect {name} {one}"),

@@ -1,7 +1,7 @@
 //! `DataService`: a data API behind the proxy.
 
 use super::common::{Audit, Enforcement, FieldType, OnHiddenField, Scalar, Verb};
-use doorward_policy::{dialect::Kind, value::Size};
+use doorward_policy::{dialect::Registered, value::Size};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use std::{borrow::Cow, collections::BTreeMap, num::NonZeroU32};
@@ -48,13 +48,13 @@ pub struct DataService {
 
 /// How requests of a service are written: the name of a registered dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dialect(pub Kind);
+pub struct Dialect(pub Registered);
 
 impl<'de> Deserialize<'de> for Dialect {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        let kind = Kind::ALL.iter().find(|kind| kind.name() == name);
-        kind.copied().map(Dialect).ok_or_else(|| D::Error::unknown_variant(&name, Kind::NAMES))
+        let dialect = Registered::ALL.iter().find(|dialect| dialect.name() == name);
+        dialect.copied().map(Dialect).ok_or_else(|| D::Error::unknown_variant(&name, Registered::NAMES))
     }
 }
 
@@ -63,9 +63,8 @@ impl JsonSchema for Dialect {
         "Dialect".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let one =
-            |kind: &Kind| json_schema!({"type": "string", "const": kind.name(), "description": kind.rules().about});
-        let all: Vec<Schema> = Kind::ALL.iter().map(one).collect();
+        let one = |dialect: &Registered| json_schema!({"type": "string", "const": dialect.name(), "description": dialect.rules().about});
+        let all: Vec<Schema> = Registered::ALL.iter().map(one).collect();
         json_schema!({"description": "How requests of a service are written.", "oneOf": all})
     }
 }
