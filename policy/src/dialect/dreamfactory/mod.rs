@@ -7,25 +7,31 @@
 //!
 //! | module | does |
 //! | --- | --- |
-//! | `filter`, `token` | the filter grammar: client text → tree, policy predicate → tree, tree → text |
+//! | `grammar`, `token` | client text → filter |
+//! | `filter` | the filter as a tree; policy predicate → tree, tree → text |
 //! | `search` | what DreamFactory's own search for operators finds in such text |
 //! | `lookup` | the lookups that DreamFactory would resolve in a value |
 //! | `cast` | what DreamFactory's casts make of a value |
 //! | `options`, `table`, `parse` | request → tree and `DataRequest` |
-//! | `emit` | tree and constraints → request and response plan |
+//! | `emit` | the constraints into the tree |
+//! | `plan` | tree and constraints → what the response needs |
+//! | `write` | tree → request, and the proof that it says what was decided |
 
 mod cast;
 mod emit;
 mod filter;
+mod grammar;
 mod lookup;
 mod options;
 mod parse;
+mod plan;
 mod search;
 mod table;
 #[cfg(test)]
 mod tests;
 mod token;
 mod tree;
+mod write;
 
 pub use tree::Request;
 

@@ -1,7 +1,8 @@
 //! Options of a request, from the query and the body, under their canonical names; lists of fields and orders.
 
 use super::{
-    filter::{self, Literal},
+    filter::Literal,
+    token::is_field,
     tree::{Column, Order},
     unparsable, unsupported,
 };
@@ -237,7 +238,7 @@ impl Options {
 }
 
 pub(super) fn resolve(component: Option<&Component>, name: &str) -> Result<Name, Denial> {
-    if !filter::is_field(name) {
+    if !is_field(name) {
         return Err(unparsable("A field's name has characters that are not allowed there."));
     }
     Ok(match component.and_then(|component| component.field_ignoring_case(name)) {

@@ -1,10 +1,11 @@
 //! Request → syntax tree and `DataRequest`.
 
 use super::{
-    body, filter,
+    body,
     lookup::has_lookup,
     options, path,
     table::table,
+    token::is_field,
     tree,
     tree::{Call, File, Target},
     unparsable, unsupported,
@@ -174,7 +175,7 @@ fn schema(service: &Service, verb: Verb, name: String, part: &[&str]) -> Result<
         // The second is DreamFactory's older form of the first.
         ["_field", name] => tree::Part::Field(field(name)?),
         [name] => tree::Part::Field(field(name)?),
-        ["_related", name] if filter::is_field(name) => tree::Part::Relation((*name).to_owned()),
+        ["_related", name] if is_field(name) => tree::Part::Relation((*name).to_owned()),
         _ => return Err(unparsable("The path is none that a table's schema has.")),
     };
     let mut table = Operation::new(component.clone(), Verb::Get);
