@@ -41,16 +41,16 @@ fn a_service_without_a_dialect_denies_every_request() {
     assert_eq!(parse(&service, "", &request).unwrap_err().code, Code::Unsupported);
 }
 
-/// Every line of the product's own code below `folder` that names one of the dialects.
+/// Every line of the product's own code below `folder` that has one of the names.
 fn naming(folder: &Path, names: &[String], found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
-        if path.is_dir() {
-            // A dialect's own folder, and tests.
-            let own = folder.ends_with("dialect") && Registered::NAMES.contains(&&*name);
-            if !own && name != "tests" && name != "target" {
-                naming(&path, names, found);
-            }
+        if path.is_dir() && folder.ends_with("dialect") && Registered::NAMES.contains(&&*name) {
+            // A dialect's own folder names no other dialect's.
+            let others = Registered::NAMES.iter().filter(|other| **other != name);
+            naming(&path, &others.map(|other| format!("{other}::")).collect::<Vec<_>>(), found);
+        } else if path.is_dir() && name != "tests" && name != "target" {
+            naming(&path, names, found);
         } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
             let text = fs::read_to_string(&path).unwrap();
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
