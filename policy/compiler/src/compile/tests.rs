@@ -181,6 +181,37 @@ fn a_secret_that_is_published_is_none() {
 }
 
 #[test]
+fn a_key_with_a_known_weakness_is_not_used() {
+    use base64::Engine;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    // 65537 to the power of 130: the subgroup that ROCA keys (CVE-2017-15361) lie in, modulo every small prime.
+    let mut roca = vec![1_u8];
+    for _ in 0..130 {
+        let mut carry = 0_u32;
+        let before = roca.clone();
+        roca.extend([0, 0]);
+        for (at, byte) in roca.iter_mut().enumerate() {
+            let low = before.get(at).copied().unwrap_or(0);
+            let shifted = at.checked_sub(2).and_then(|at| before.get(at)).copied().unwrap_or(0);
+            let sum = u32::from(low) + u32::from(shifted) + carry;
+            *byte = sum.to_le_bytes()[0];
+            carry = sum >> 8;
+        }
+    }
+    roca.reverse();
+    let modulus: Vec<u8> = roca.into_iter().skip_while(|byte| *byte == 0).collect();
+    let rsa = format!("{{kty: RSA, n: {}, e: AQAB}}", encode(&modulus));
+    let small_order = format!("{{kty: OKP, crv: Ed25519, x: {}}}", encode(&[0; 32]));
+    for (key, algorithm, why) in [(rsa, "RS256", "ROCA"), (small_order, "EdDSA", "large order")] {
+        let spec = format!(
+            "{{issuer: 'https://x', audiences: [a], algorithms: [{algorithm}], jwks: {{inline: {{keys: [{key}]}}}}}}"
+        );
+        let found = found(&provider(&spec), EC);
+        assert!(found.contains("it is weak") && found.contains(why), "{found}");
+    }
+}
+
+#[test]
 fn every_example_of_the_page_on_providers_compiles() {
     let page =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/identity-providers.md")).unwrap();
