@@ -5,7 +5,7 @@ mod sqlite;
 use super::*;
 use crate::{
     bundle::{Field, Upstream},
-    dialect::{emit, parse},
+    dialect::{Parsed, emit, parse},
     predicate::{self, Operand, Predicate, Resolved},
     request::Clause,
     transform::MaskRule,
