@@ -1,19 +1,20 @@
 //! Requests of tables: which rows, what of them, and what is written.
 
 use super::{
-    body, cast, filter,
-    filter::Literal,
-    options::{BODY_OPTIONS, Options, QUERY_OPTIONS, columns, is_alias, orders, resolve, shown},
-    parse::Understood,
+    body, cast, grammar,
+    literal::{Literal, carries},
+    lookup::has_lookup,
+    options::{BODY_OPTIONS, Options, QUERY_OPTIONS, columns, is_alias, orders, resolve},
     path,
-    tree::{Column, Related, Rows, Table, Target},
+    token::is_field,
+    tree::{Column, Related, Rows, Table, Target, Understood},
     unparsable, unsupported,
 };
 use crate::{
     Name,
     bundle::{Component, Relation, Service},
     code::Denial,
-    dialect::names,
+    dialect::{names, shared::shown},
     json::{Map, Value},
     request::{Capabilities, Clause, FieldUse, Operation, Projection, Verb, WriteKind, WrittenRow},
     value::{self, FieldType, Value as Typed},
@@ -31,7 +32,7 @@ fn related(service: &Service, component: Option<&Component>, options: &mut Optio
         let relation = component.and_then(|component| {
             component.relations.iter().find(|relation| relation.name.eq_ignore_ascii_case(&name))
         });
-        let Some(relation) = relation.filter(|relation| filter::is_field(&relation.name)) else {
+        let Some(relation) = relation.filter(|relation| is_field(&relation.name)) else {
             return Err(unparsable(format!("The relation {} is not declared.", shown(&name))));
         };
         if all.iter().any(|have| have.name == relation.name) {
@@ -127,7 +128,7 @@ pub(super) fn table(
     };
     table.rows = match (id, ids, text) {
         (None, None, None) => Rows::All,
-        (None, None, Some(text)) => Rows::Filter(filter::parse(&text, &options.parameters, component)?),
+        (None, None, Some(text)) => Rows::Filter(grammar::parse(&text, &options.parameters, component)?),
         (None, Some(ids), None) => {
             let literal = |value: &Value| match value {
                 Value::Number(number) if number.as_i64().is_some() => Ok(Literal::Number(number.to_string())),
@@ -141,7 +142,7 @@ pub(super) fn table(
             Rows::Ids(ids.iter().map(typed).collect::<Result<_, _>>()?)
         }
         (Some(id), None, None) => {
-            if !path::plain_name(id) || id.contains(',') || !filter::carries(id) {
+            if !path::plain_name(id) || id.contains(',') || !carries(id) {
                 return Err(unsupported("The key in the path has characters that are not allowed there."));
             }
             Rows::One(id.to_owned())
@@ -340,7 +341,7 @@ fn record(fields: &mut body::Fields<'_>, row: Value, bare: Option<&str>) -> Resu
                 "The record has a member {name}, which DreamFactory would take for an option: send {{\"{wrapper}\": [record]}}."
             )));
         }
-        if value.get("expression").is_some() || body::has_lookup(&value) {
+        if value.get("expression").is_some() || has_lookup(&value) {
             return Err(unsupported(
                 "A record has an expression or a lookup in braces, which DreamFactory would evaluate.",
             ));
