@@ -53,18 +53,6 @@ pub struct Reader {
     pub shutdown: watch::Receiver<bool>,
 }
 
-/// Runs a blocking read of the log.
-pub(super) async fn blocking<T: Send + 'static>(
-    store: &Store,
-    read: impl FnOnce(&Store) -> Result<T, super::store::StoreError> + Send + 'static,
-) -> Result<T, Status> {
-    let store = store.clone();
-    tokio::task::spawn_blocking(move || read(&store))
-        .await
-        .map_err(|_| Status::internal("reading the audit log was interrupted; ask again"))?
-        .map_err(|error| Status::unavailable(error.to_string()))
-}
-
 #[tonic::async_trait]
 impl AuditLog for Reader {
     type TailStream = Inlet<TailEvent>;
@@ -153,7 +141,7 @@ async fn since(store: &Store, filter: &Filter, after_cursor: u64) -> Result<u64,
         return Ok(after_cursor);
     }
     let from = filter.since_micros.saturating_sub(SKEW_MICROS);
-    Ok(blocking(store, move |store| store.cursor_at(from)).await?.max(after_cursor))
+    Ok(store.blocking(move |store| store.cursor_at(from)).await?.max(after_cursor))
 }
 
 struct Tail {
@@ -194,7 +182,7 @@ impl Tail {
                 cursor = newest;
             }
             while cursor < newest {
-                let chunk = blocking(&self.store, move |store| store.after(cursor, CHUNK)).await?;
+                let chunk = self.store.blocking(move |store| store.after(cursor, CHUNK)).await?;
                 if chunk.is_empty() {
                     cursor = newest;
                 }
@@ -232,7 +220,7 @@ impl Tail {
     async fn start(&self, filter: &Filter, head: u64) -> Result<u64, Option<Status>> {
         let after = self.request.after_cursor;
         if after > 0 {
-            let oldest = blocking(&self.store, Store::oldest).await?.unwrap_or(head.saturating_add(1));
+            let oldest = self.store.blocking(Store::oldest).await?.unwrap_or(head.saturating_add(1));
             if after.saturating_add(1) < oldest {
                 let message = "Records after this cursor were deleted by retention; the tail goes on with the oldest that is left.";
                 self.notice("cursor_expired", oldest - after - 1, message, oldest - 1).await?;
