@@ -13,12 +13,14 @@
 //! * [`store`]: the log as everybody else holds it
 //! * [`ingest`]: batches from the wire → checked records (canonical form, hash chain, sequence)
 //! * [`read`]: tail and query
+//! * [`json`]: a record as JSON
 
 mod emitter;
 pub mod filter;
 mod housekeeping;
 pub mod ingest;
 pub mod jobs;
+pub mod json;
 pub mod log;
 mod pending;
 pub mod position;
