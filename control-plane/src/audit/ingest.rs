@@ -11,6 +11,7 @@ use prost::Message as _;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use super::{
     emitter::{MAX_EMITTER_BYTES, is_emitter},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     access::{Access, Owner, Role},
-    clock,
+    clock, connections,
     metrics::Metrics,
 };
 
@@ -56,11 +57,14 @@ impl AuditIngest for Ingest {
 
     async fn report(&self, request: Request<Streaming<AuditBatch>>) -> Result<Response<Self::ReportStream>, Status> {
         let owner = self.access.check(&request, &[Role::Proxy])?;
+        // The emitter is known with the first batch.
+        let emitter = tracing::field::Empty;
+        let span = tracing::info_span!("audit_stream", peer = connections::peer(&request), emitter);
         let batches = request.into_inner();
         let (acks, stream) = mpsc::channel(IN_FLIGHT);
         let (pending, waiting) = mpsc::channel(IN_FLIGHT);
-        tokio::spawn(acknowledge(waiting, acks, Arc::clone(&self.metrics)));
-        tokio::spawn(receive(batches, owner, self.store.clone(), pending, self.shutdown.clone()));
+        tokio::spawn(acknowledge(waiting, acks, Arc::clone(&self.metrics)).instrument(span.clone()));
+        tokio::spawn(receive(batches, owner, self.store.clone(), pending, self.shutdown.clone()).instrument(span));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
@@ -72,6 +76,7 @@ async fn receive(
     pending: mpsc::Sender<Pending>,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let mut is_named = false;
     let stream_room = Arc::new(Semaphore::new(STREAM_BYTES));
     loop {
         let batch = tokio::select! {
@@ -98,6 +103,9 @@ async fn receive(
         let mut emitter = batch.emitter.clone();
         emitter.truncate(emitter.floor_char_boundary(MAX_EMITTER_BYTES));
         emitter.shrink_to_fit();
+        if !std::mem::replace(&mut is_named, true) {
+            tracing::Span::current().record("emitter", printable(&emitter));
+        }
         let process = process(&batch.process);
         let (records, refusal) = check(batch);
         if let Some(refusal) = refusal {
