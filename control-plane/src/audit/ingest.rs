@@ -206,7 +206,7 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::audit::{emitter::OWN, position::Misplaced};
+    use crate::audit::{emitter::OWN, jobs::Keep, position::Misplaced};
 
     /// A batch of records `first..=last` that continues after `previous`.
     pub(crate) fn batch(emitter: &str, first: u64, last: u64, mut previous: [u8; 32]) -> AuditBatch {
@@ -419,7 +419,7 @@ pub(crate) mod tests {
         {
             let (store, end) = Store::open(&dir.path().join("audit.redb"), Arc::default()).unwrap();
             send(&store, &first).await;
-            store.sweep(Some(0)).await;
+            store.sweep(Some(Keep { records: 0, held: 0 })).await;
             while !store.after(0, 10).unwrap().is_empty() {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }

@@ -2,7 +2,10 @@
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::room::Room;
+use super::{
+    cursors::{Change, Cursor, CursorError},
+    room::Room,
+};
 use crate::access::Owner;
 
 /// A record whose form and chain within its batch were checked.
@@ -77,6 +80,15 @@ impl Refusal {
     }
 }
 
+/// What retention keeps, in microseconds since a record was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Every record for so long.
+    pub records: i64,
+    /// One that a named cursor has not passed, for so much longer at most.
+    pub held: i64,
+}
+
 /// Answer to an append: everything up to and with `sequence` is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
@@ -98,9 +110,14 @@ pub(super) enum Job {
         emitter: String,
         reply: oneshot::Sender<u64>,
     },
-    /// Regular housekeeping; `keep`: delete records older than so many microseconds.
+    /// A change of a named cursor; answered when it is durable.
+    Change {
+        change: Change,
+        reply: oneshot::Sender<Result<Cursor, CursorError>>,
+    },
+    /// Regular housekeeping; `keep`: what retention keeps.
     Sweep {
-        keep: Option<i64>,
+        keep: Option<Keep>,
     },
     /// Tries to write.
     Probe,

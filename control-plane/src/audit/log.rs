@@ -17,34 +17,17 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _};
 use tokio::sync::watch;
 
 use super::{
+    cursors::{Cursor, Cursors},
     emitter::Emitter,
+    error::StoreError,
     position::{Logs, Misplaced},
     state::State,
-    tables::{self, CLOCK, EMITTERS, LOGS, META, NEXT_CURSOR, RECORDS},
+    tables::{self, CLOCK, CURSORS, EMITTERS, LOGS, META, NEXT_CURSOR, RECORDS},
 };
 use crate::private;
 
 /// What the records that one read returns take in memory at most (one record may exceed it).
 const READ_MEMORY: usize = 2 << 20;
-
-/// Why the log cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database failed.
-    #[error("the audit log {path} failed: {source}; check the disk's space and health")]
-    Database {
-        /// The database file.
-        path: PathBuf,
-        /// What redb said.
-        source: Box<redb::Error>,
-    },
-    /// The database is being reopened after a failed write.
-    #[error("the audit log is closed after a failed write and is reopened with the next batch")]
-    Closed,
-    /// A stored record does not decode.
-    #[error("the audit log holds a record at cursor {0} that does not decode; restore it from a backup")]
-    Corrupt(u64),
-}
 
 /// The log's database.
 pub(super) struct Log {
@@ -137,9 +120,37 @@ impl Log {
         Ok(state)
     }
 
+    /// Cursor of the oldest record that is still there. Blocks on the disk.
+    pub(super) fn oldest(&self) -> Result<Option<u64>, StoreError> {
+        Ok(self.read(0, u64::MAX, 1, false)?.first().map(|record| record.cursor))
+    }
+
+    /// All named cursors. Blocks on the disk.
+    pub(super) fn cursors(&self) -> Result<Cursors, StoreError> {
+        self.load_cursors(&*self.database()?)
+    }
+
+    fn load_cursors(&self, database: &Database) -> Result<Cursors, StoreError> {
+        let begin = database.begin_read().map_err(|e| self.error(e))?;
+        let table = match begin.open_table(CURSORS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Cursors::new()),
+            Err(error) => return Err(self.error(error)),
+        };
+        let mut cursors = Cursors::new();
+        for row in table.iter().map_err(|e| self.error(e))? {
+            let (name, row) = row.map_err(|e| self.error(e))?;
+            if let Some(cursor) = Cursor::decode(row.value()) {
+                cursors.insert(name.value().to_owned(), cursor);
+            }
+        }
+        Ok(cursors)
+    }
+
     fn load(&self, database: &Database) -> Result<State, StoreError> {
         let begin = database.begin_read().map_err(|e| self.error(e))?;
-        let mut state = State { next: 1, ..State::default() };
+        let cursors = self.load_cursors(database)?;
+        let mut state = State { next: 1, cursors, ..State::default() };
         match begin.open_table(LOGS) {
             Ok(table) => {
                 let rows = table.iter().map_err(|e| self.error(e))?;

@@ -1,15 +1,20 @@
 //! A commit being put together: batches are judged against the durable state of their emitters and of what is in the commit
 //! before them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use doorward_policy::audit::link;
 use doorward_proto::v1::{AuditRecord, RecordDecision, RecordKind};
 use prost::Message as _;
 
 use super::{
+    cursors::{self, Change, Cursor, CursorError, Cursors},
     emitter::{Emitter, OWN, Phase, is_emitter, node},
     jobs::{Appended, Batch, Refusal},
+    position::Position,
     state::{State, note_open},
     tables::stored,
 };
@@ -32,6 +37,8 @@ pub(super) struct Pending<'a> {
     begun: HashMap<Owner, usize>,
     pub(super) rows: Vec<(u64, Vec<u8>)>,
     pub(super) duplicates: u64,
+    /// All named cursors; owned, once one was changed.
+    pub(super) cursors: Cow<'a, Cursors>,
 }
 
 impl<'a> Pending<'a> {
@@ -46,7 +53,17 @@ impl<'a> Pending<'a> {
             begun: HashMap::new(),
             rows: Vec::new(),
             duplicates: 0,
+            cursors: Cow::Borrowed(&durable.cursors),
         }
+    }
+
+    /// Changes a named cursor; `at`: the place that the change names.
+    pub(super) fn change(&mut self, change: &Change, at: &Position) -> Result<Cursor, CursorError> {
+        // On a copy only where it is good: what was refused needs no commit.
+        let mut cursors = self.cursors.clone().into_owned();
+        let changed = cursors::apply(&mut cursors, change, at, self.received)?;
+        self.cursors = Cow::Owned(cursors);
+        Ok(changed)
     }
 
     fn emitter(&self, name: &str) -> Option<Emitter> {

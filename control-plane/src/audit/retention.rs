@@ -1,15 +1,25 @@
 //! Retention: what is too old is deleted, between appends and as fast as it can come in.
+//!
+//! What a named cursor has not passed is kept for longer, but not for ever: an exporter that stands still must not fill the disk.
+//! Beyond that bound records are deleted all the same, and counted as lost to each cursor that had not passed them, in the
+//! same transaction.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use redb::ReadableTable as _;
 
 use super::{
-    log::{Log, StoreError},
+    cursors::Cursors,
+    error::StoreError,
+    jobs::Keep,
+    log::Log,
     state::State,
-    tables::{CLOCK, META, RECORDS, received},
+    tables::{CLOCK, CURSORS, META, RECORDS, received},
 };
-use crate::clock::now_micros;
+use crate::{clock::now_micros, text::time};
 
 /// How long appends wait for one go of deleting at most. Each go ends with a sync of the disk.
 const SLICE: Duration = Duration::from_millis(20);
@@ -32,9 +42,29 @@ pub(super) struct Retention {
     started: Instant,
     /// What the log saw last, before this process.
     base: i64,
-    /// Records received before then are to be deleted.
-    before: Option<i64>,
+    run: Option<Run>,
+}
+
+/// One run, from when it begins until nothing is left to delete.
+#[derive(Debug)]
+struct Run {
+    /// Records received before then are to be deleted, if all cursors have passed them.
+    before: i64,
+    /// And before then, whether or not they have.
+    held_before: i64,
     deleted: u64,
+    /// Records that each cursor has lost.
+    lost: BTreeMap<String, u64>,
+    span: tracing::Span,
+}
+
+/// What one go has deleted.
+struct Deleted {
+    records: u64,
+    is_done: bool,
+    /// The cursors, where some have lost records.
+    cursors: Option<Cursors>,
+    lost: Vec<(String, u64)>,
 }
 
 impl Retention {
@@ -45,12 +75,12 @@ impl Retention {
             (None, 0) => now_micros(),
             (None, received) => received,
         };
-        Self { started: Instant::now(), base, before: None, deleted: 0 }
+        Self { started: Instant::now(), base, run: None }
     }
 
     /// Something is left to delete.
     pub(super) fn is_busy(&self) -> bool {
-        self.before.is_some()
+        self.run.is_some()
     }
 
     /// Now, as far as it is believed.
@@ -63,8 +93,8 @@ impl Retention {
         clock.min(self.base.saturating_add(running.saturating_mul(FASTER)).saturating_add(AHEAD_MICROS))
     }
 
-    /// Begins to delete what was received more than so many microseconds before `now`, which is [`Self::now`].
-    pub(super) fn begin(&mut self, now: i64, keep: i64, state: &mut State) {
+    /// Begins to delete what is not to be kept at `now`, which is [`Self::now`].
+    pub(super) fn begin(&mut self, now: i64, keep: Keep, state: &mut State) {
         let clock = now_micros();
         if clock.saturating_sub(now) > AHEAD_MICROS {
             tracing::warn!(
@@ -72,49 +102,98 @@ impl Retention {
                 "the clock is ahead of what the audit log has seen; retention follows it slowly. If it is wrong, set it: records are deleted by it"
             );
         }
-        self.before = Some(now.saturating_sub(keep));
+        let before = now.saturating_sub(keep.records);
+        let held_before = before.saturating_sub(keep.held);
+        let span = tracing::info_span!("audit_retention", before = time(before), held_before = time(held_before));
+        // What an earlier run has not deleted yet, this one will.
+        let (deleted, lost) = self.run.take().map(|run| (run.deleted, run.lost)).unwrap_or_default();
+        self.run = Some(Run { before, held_before, deleted, lost, span });
         state.clock = Some(now);
     }
 
     /// Deletes nothing more before the next [`Self::begin`].
     pub(super) fn give_up(&mut self) {
-        self.before = None;
+        self.run = None;
     }
 
-    /// Deletes for a short time, if there is anything to delete.
-    pub(super) fn delete_some(&mut self, log: &Log, state: &State) -> Result<(), StoreError> {
-        let Some(before) = self.before else { return Ok(()) };
-        let (deleted, is_done) = delete(log, state, before)?;
-        self.deleted += deleted;
-        if is_done {
-            self.before = None;
-            let deleted = std::mem::take(&mut self.deleted);
-            if deleted > 0 {
-                tracing::info!(deleted, "old audit records were deleted");
-            }
+    /// Deletes for a short time, if there is anything to delete. True: cursors have lost records.
+    pub(super) fn delete_some(&mut self, log: &Log, state: &mut State) -> Result<bool, StoreError> {
+        let Some(run) = &mut self.run else { return Ok(false) };
+        let _entered = run.span.clone().entered();
+        let gone = delete(log, state, run.before, run.held_before)?;
+        run.deleted += gone.records;
+        for (name, lost) in gone.lost {
+            *run.lost.entry(name).or_default() += lost;
         }
-        Ok(())
+        let has_lost = gone.cursors.is_some();
+        if let Some(cursors) = gone.cursors {
+            state.cursors = cursors;
+        }
+        if gone.is_done
+            && let Some(run) = self.run.take()
+        {
+            run.report(state);
+        }
+        Ok(has_lost)
     }
 }
 
-fn delete(log: &Log, state: &State, before: i64) -> Result<(u64, bool), StoreError> {
+impl Run {
+    fn report(self, state: &State) {
+        if self.deleted > 0 {
+            tracing::info!(deleted = self.deleted, "old audit records were deleted");
+        }
+        for (name, lost) in self.lost {
+            let stands_since = state.cursors.get(&name).map(|cursor| time(cursor.updated())).unwrap_or_default();
+            tracing::warn!(
+                cursor = name,
+                lost,
+                stands_since,
+                "records were deleted before this cursor had passed them: its exporter will never deliver them. Start the exporter, or remove the cursor (doorward audit cursors remove)"
+            );
+        }
+    }
+}
+
+fn delete(log: &Log, state: &State, before: i64, held_before: i64) -> Result<Deleted, StoreError> {
     let started = Instant::now();
     let database = log.database()?;
     let transaction = database.begin_write().map_err(|e| log.error(e))?;
-    let (mut deleted, mut is_done) = (0, false);
+    let mut gone = Deleted { records: 0, is_done: false, cursors: None, lost: Vec::new() };
+    // Up to there every cursor has passed.
+    let passed = state.cursors.values().map(|cursor| cursor.at()).min().unwrap_or(u64::MAX);
     {
         let mut records = transaction.open_table(RECORDS).map_err(|e| log.error(e))?;
-        while !is_done && started.elapsed() < SLICE {
+        let mut through = 0;
+        while !gone.is_done && started.elapsed() < SLICE {
             for _ in 0..STEP {
                 let first = records.first().map_err(|e| log.error(e))?;
-                // One that cannot be read is as old as its neighbours.
-                if first.is_none_or(|(_, row)| received(row.value()).is_some_and(|at| at >= before)) {
-                    is_done = true;
+                // Records come in the order in which they were received, so the first that stays ends the run. One that
+                // cannot be read is as old as its neighbours.
+                let due = first.and_then(|(cursor, row)| {
+                    let limit = if cursor.value() <= passed { before } else { held_before };
+                    received(row.value()).is_none_or(|at| at < limit).then(|| cursor.value())
+                });
+                let Some(cursor) = due else {
+                    gone.is_done = true;
                     break;
-                }
+                };
                 records.pop_first().map_err(|e| log.error(e))?;
-                deleted += 1;
+                gone.records += 1;
+                through = cursor;
             }
+        }
+        if through > passed {
+            let mut cursors = state.cursors.clone();
+            let mut rows = transaction.open_table(CURSORS).map_err(|e| log.error(e))?;
+            for (name, cursor) in &mut cursors {
+                let lost = cursor.lose(through);
+                if lost > 0 {
+                    rows.insert(name.as_str(), cursor.encode().as_slice()).map_err(|e| log.error(e))?;
+                    gone.lost.push((name.clone(), lost));
+                }
+            }
+            gone.cursors = Some(cursors);
         }
         if let Some(clock) = state.clock.and_then(|clock| u64::try_from(clock).ok()) {
             let mut meta = transaction.open_table(META).map_err(|e| log.error(e))?;
@@ -122,7 +201,7 @@ fn delete(log: &Log, state: &State, before: i64) -> Result<(u64, bool), StoreErr
         }
     }
     transaction.commit().map_err(|e| log.error(e))?;
-    Ok((deleted, is_done))
+    Ok(gone)
 }
 
 #[cfg(test)]
@@ -133,7 +212,7 @@ mod tests {
     const NOW: i64 = 1_800_000_000 * SECOND;
 
     fn retention(base: i64) -> Retention {
-        Retention { started: Instant::now(), base, before: None, deleted: 0 }
+        Retention { started: Instant::now(), base, run: None }
     }
 
     #[test]

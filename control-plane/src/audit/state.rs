@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::emitter::{Emitter, Phase};
+use super::{
+    cursors::Cursors,
+    emitter::{Emitter, Phase},
+};
 use crate::access::Owner;
 
 /// What the writer knows to be durable.
@@ -18,6 +21,8 @@ pub(super) struct State {
     pub(super) emitters: BTreeMap<String, Emitter>,
     /// Names of those that are open.
     pub(super) open: BTreeSet<String>,
+    /// Named cursors.
+    pub(super) cursors: Cursors,
     /// How many emitters each client has.
     pub(super) owners: HashMap<Owner, usize>,
 }

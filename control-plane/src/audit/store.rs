@@ -2,14 +2,16 @@
 
 use std::{path::Path, sync::Arc, time::Instant};
 
-use doorward_proto::v1::StoredRecord;
+use doorward_proto::v1::{AuditCursor, StoredRecord};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tonic::Status;
 
 use super::{
+    cursors::{Change, Cursor, CursorError, CursorName},
     emitter::is_emitter,
-    jobs::{Appended, Batch, Held, Job, Refusal},
-    log::{Log, StoreError},
+    error::StoreError,
+    jobs::{Appended, Batch, Held, Job, Keep, Refusal},
+    log::Log,
     position::Misplaced,
     room::{Room, Rooms},
     writer::Writer,
@@ -95,9 +97,32 @@ impl Store {
         }
     }
 
+    /// Makes, moves or removes a named cursor; resolves when that is durable.
+    pub async fn change(&self, change: Change) -> Result<AuditCursor, CursorError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Change { change, reply }).await.map_err(|_| CursorError::Unavailable)?;
+        let changed = answer.await.map_err(|_| CursorError::Unavailable)??;
+        Ok(changed.describe(*self.log.head.borrow(), None))
+    }
+
+    /// All named cursors, by name. Blocks on the disk.
+    pub fn cursors(&self) -> Result<Vec<AuditCursor>, StoreError> {
+        self.log.cursors()?.values().map(|cursor| self.describe(cursor)).collect()
+    }
+
+    /// The cursor of this name. Blocks on the disk.
+    pub fn cursor(&self, name: &CursorName) -> Result<Option<AuditCursor>, StoreError> {
+        self.log.cursors()?.get(name.as_str()).map(|cursor| self.describe(cursor)).transpose()
+    }
+
+    fn describe(&self, cursor: &Cursor) -> Result<AuditCursor, StoreError> {
+        let next = self.after(cursor.passed(), 1)?;
+        Ok(cursor.describe(*self.log.head.borrow(), next.first().map(|stored| stored.received_micros)))
+    }
+
     /// Housekeeping, to be called every minute: looks for proxies that are silent for too long, and begins to delete what is
-    /// older than `keep` microseconds. That goes on between appends until it is done.
-    pub async fn sweep(&self, keep: Option<i64>) {
+    /// not to be kept. That goes on between appends until it is done.
+    pub async fn sweep(&self, keep: Option<Keep>) {
         // Without a writer the process is ending.
         let _ = self.jobs.send(Job::Sweep { keep }).await;
     }
@@ -169,7 +194,7 @@ impl Store {
 
     /// Cursor of the oldest record that is still there. Blocks on the disk.
     pub fn oldest(&self) -> Result<Option<u64>, StoreError> {
-        Ok(self.after(0, 1)?.first().map(|record| record.cursor))
+        self.log.oldest()
     }
 
     /// A cursor such that every record received at `micros` or later comes after it (binary search: the time received

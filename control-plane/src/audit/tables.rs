@@ -8,6 +8,9 @@
 //! | [`META`] | [`NEXT_CURSOR`] | the next cursor, so that deleting the newest records cannot bring an old cursor back |
 //! | | [`CLOCK`] | the time up to which retention believes the clock |
 //! | [`LOGS`] | first cursor | id of the log from there on, see [`super::position`] |
+//! | [`CURSORS`] | name of a cursor | how far its exporter has got, see [`super::cursors`] |
+//!
+//! A table that is not there is empty: logs of earlier versions have no `cursors`.
 
 use doorward_proto::v1::StoredRecord;
 use prost::{
@@ -20,6 +23,7 @@ pub(super) const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new
 pub(super) const EMITTERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("emitters");
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 pub(super) const LOGS: TableDefinition<'_, u64, u64> = TableDefinition::new("logs");
+pub(super) const CURSORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("cursors");
 
 /// Key in [`META`].
 pub(super) const NEXT_CURSOR: &str = "next_cursor";

@@ -5,6 +5,7 @@
 //! ahead of the disk.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
@@ -16,24 +17,33 @@ use tokio::sync::{
 };
 
 use super::{
+    cursors::{Change, Cursor, CursorError, Cursors, Start},
     emitter::Emitter,
+    error::StoreError,
     housekeeping::{self, REMEMBER_MICROS, SILENCE},
-    jobs::{Appended, Batch, Held, Job, Refusal},
-    log::{Log, StoreError},
+    jobs::{Appended, Batch, Held, Job, Keep, Refusal},
+    log::Log,
     pending::Pending,
+    position::Position,
     retention::Retention,
     state::State,
-    tables::{EMITTERS, LOGS, META, NEXT_CURSOR, RECORDS},
+    tables::{CURSORS, EMITTERS, LOGS, META, NEXT_CURSOR, RECORDS},
 };
 use crate::metrics::Metrics;
 
 /// Records in one commit at most; what waits beyond goes into the next.
 const COMMIT_RECORDS: usize = 65_536;
 
-struct Waiting {
-    batch: Batch,
-    reply: oneshot::Sender<Appended>,
-    _held: Option<Held>,
+/// What waits for the next commit.
+enum Waiting {
+    Append { batch: Batch, reply: oneshot::Sender<Appended>, _held: Option<Held> },
+    Change { change: Change, reply: oneshot::Sender<Result<Cursor, CursorError>> },
+}
+
+/// What is answered once the commit is durable.
+enum Answer {
+    Appended(Appended),
+    Changed(Result<Cursor, CursorError>),
 }
 
 pub(super) struct Writer {
@@ -80,7 +90,11 @@ impl Writer {
                     Job::Append { batch: records, reply, held } => {
                         // One without records counts too: else a commit could wait for ever for the end of the queue.
                         count += records.records.len().max(1);
-                        batch.push(Waiting { batch: records, reply, _held: held });
+                        batch.push(Waiting::Append { batch: records, reply, _held: held });
+                    }
+                    Job::Change { change, reply } => {
+                        count += 1;
+                        batch.push(Waiting::Change { change, reply });
                     }
                     // Asked after an append of the same stream, so that one has to be answered first.
                     Job::Sequence { emitter, reply } => {
@@ -112,7 +126,13 @@ impl Writer {
         }
         let answers = self.recover().and_then(|()| {
             let mut pending = self.pending();
-            let answers = batch.iter().map(|waiting| pending.append(&waiting.batch)).collect::<Vec<_>>();
+            let answers = batch.iter().map(|waiting| match waiting {
+                Waiting::Append { batch, .. } => Answer::Appended(pending.append(batch)),
+                Waiting::Change { change, .. } => {
+                    Answer::Changed(self.place(change).and_then(|at| pending.change(change, &at)))
+                }
+            });
+            let answers = answers.collect::<Vec<_>>();
             let done = self.write(pending)?;
             self.take(done);
             Ok(answers)
@@ -121,17 +141,48 @@ impl Writer {
             // A receiver that is gone belongs to a stream that is gone; its records stay and a resend finds them.
             Ok(answers) => {
                 for (waiting, answer) in batch.into_iter().zip(answers) {
-                    let _ = waiting.reply.send(answer);
+                    match (waiting, answer) {
+                        (Waiting::Append { reply, .. }, Answer::Appended(appended)) => {
+                            let _ = reply.send(appended);
+                        }
+                        (Waiting::Change { reply, .. }, Answer::Changed(changed)) => {
+                            let _ = reply.send(changed);
+                        }
+                        // Each has the answer of its kind.
+                        (Waiting::Append { .. }, Answer::Changed(_))
+                        | (Waiting::Change { .. }, Answer::Appended(_)) => {}
+                    }
                 }
             }
             Err(error) => {
                 self.fail(&error);
                 for waiting in batch {
-                    let sequence = self.sequence(&waiting.batch.emitter);
-                    let _ = waiting.reply.send(Appended { sequence, refusal: Some(Refusal::StorageUnavailable) });
+                    match waiting {
+                        Waiting::Append { batch, reply, .. } => {
+                            let sequence = self.sequence(&batch.emitter);
+                            let _ = reply.send(Appended { sequence, refusal: Some(Refusal::StorageUnavailable) });
+                        }
+                        Waiting::Change { reply, .. } => {
+                            let _ = reply.send(Err(CursorError::Unavailable));
+                        }
+                    }
                 }
             }
         }
+    }
+
+    /// The place that a change of a cursor names, if it is one of this log.
+    fn place(&self, change: &Change) -> Result<Position, CursorError> {
+        let cursor = match change {
+            Change::Create(_, Start::Oldest) => self.log.oldest()?.unwrap_or(self.state.next).saturating_sub(1),
+            Change::Create(_, Start::Newest) => self.state.next.saturating_sub(1),
+            Change::Create(_, Start::After(to)) | Change::Advance { to, .. } => {
+                self.log.resumes(to.cursor, &to.log)?;
+                to.cursor
+            }
+            Change::Remove(_) => return Ok(Position::default()),
+        };
+        Ok(Position { log: self.log.log_at(cursor), cursor })
     }
 
     fn fail(&mut self, error: &StoreError) {
@@ -167,9 +218,13 @@ impl Writer {
 
     /// Writes a commit; durable when this returns.
     fn write(&self, pending: Pending<'_>) -> Result<Done, StoreError> {
-        let Pending { next, received, emitters, rows, duplicates, durable, .. } = pending;
-        let mut done = Done { next, received, emitters, rows: rows.len() as u64, duplicates, begins: None };
-        if done.emitters.is_empty() {
+        let Pending { next, received, emitters, rows, duplicates, durable, cursors, .. } = pending;
+        let mut done =
+            Done { next, received, emitters, rows: rows.len() as u64, duplicates, begins: None, cursors: None };
+        if let Cow::Owned(cursors) = cursors {
+            done.cursors = Some(cursors);
+        }
+        if done.emitters.is_empty() && done.cursors.is_none() {
             return Ok(done);
         }
         let database = self.log.database()?;
@@ -189,6 +244,13 @@ impl Writer {
                 let mut logs = transaction.open_table(LOGS).map_err(|e| self.log.error(e))?;
                 logs.insert(durable.next, self.id).map_err(|e| self.log.error(e))?;
                 done.begins = Some(durable.next);
+            }
+            if let Some(cursors) = &done.cursors {
+                let mut table = transaction.open_table(CURSORS).map_err(|e| self.log.error(e))?;
+                table.retain(|name, _| cursors.contains_key(name)).map_err(|e| self.log.error(e))?;
+                for (name, cursor) in cursors {
+                    table.insert(name.as_str(), cursor.encode().as_slice()).map_err(|e| self.log.error(e))?;
+                }
             }
         }
         // redb's default durability: the commit returns after the data reached the disk.
@@ -233,11 +295,28 @@ impl Writer {
         self.metrics.commits.inc();
         self.metrics.records_durable.inc_by(done.rows);
         self.metrics.records_duplicate.inc_by(done.duplicates);
+        if let Some(cursors) = done.cursors {
+            for name in self.state.cursors.keys().filter(|name| !cursors.contains_key(*name)) {
+                self.metrics.forget_cursor(name);
+            }
+            self.state.cursors = cursors;
+            self.measure_cursors();
+        }
+    }
+
+    /// What metrics say of the cursors: after each change of one, and with the housekeeping.
+    fn measure_cursors(&self) {
+        let head = self.state.next.saturating_sub(1);
+        for (name, cursor) in &self.state.cursors {
+            let told = cursor.describe(head, None);
+            self.metrics.measure_cursor(name, told.lag, cursor.lost(), cursor.updated());
+        }
     }
 
     /// Housekeeping; see [`super::store::Store::sweep`].
-    fn sweep(&mut self, keep: Option<i64>) {
+    fn sweep(&mut self, keep: Option<Keep>) {
         let now = self.retention.now();
+        self.measure_cursors();
         let kept_up = self
             .recover()
             .and_then(|()| self.find_silent(now, self.well_since.elapsed()))
@@ -254,10 +333,14 @@ impl Writer {
         if !self.retention.is_busy() {
             return;
         }
-        let deleted = self.recover().and_then(|()| self.retention.delete_some(&self.log, &self.state));
-        if let Err(error) = deleted {
-            self.retention.give_up();
-            self.fail(&error);
+        let deleted = self.recover().and_then(|()| self.retention.delete_some(&self.log, &mut self.state));
+        match deleted {
+            Ok(true) => self.measure_cursors(),
+            Ok(false) => {}
+            Err(error) => {
+                self.retention.give_up();
+                self.fail(&error);
+            }
         }
     }
 
@@ -312,6 +395,8 @@ struct Done {
     duplicates: u64,
     /// The first cursor of this process, if it is in this commit.
     begins: Option<u64>,
+    /// All cursors, if one was changed.
+    cursors: Option<Cursors>,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     access::Owner,
-    audit::{emitter::Phase, pending::MAX_OPEN},
+    audit::{cursors::CursorName, emitter::Phase, pending::MAX_OPEN},
     clock::now_micros,
 };
 
@@ -122,6 +122,54 @@ fn what_closed_a_week_ago_is_forgotten_also_where_all_records_are_kept() {
     writer.sweep(None);
     assert_eq!(writer.state.emitters.keys().collect::<Vec<_>>(), ["n/2/b"]);
     assert_eq!(log.reopen().unwrap().emitters.len(), 1);
+}
+
+#[test]
+fn a_record_that_a_cursor_has_not_passed_is_kept_for_so_much_longer_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::closed(&dir.path().join("audit.redb"));
+    let state = log.reopen().unwrap();
+    let mut writer = Writer::new(Arc::clone(&log), Some(state), Arc::default());
+    // One record a day, the tenth today.
+    let today = now_micros();
+    for day in (0..10).rev() {
+        let mut pending = writer.pending();
+        pending.received = today - day * DAY;
+        pending.supersede_one(format!("n/{day}/b"), Emitter::default(), 0, String::new());
+        let done = writer.write(pending).unwrap();
+        writer.take(done);
+    }
+    writer.retention = Retention::new(&State { received: today, ..State::default() });
+    let siem = || "siem".parse::<CursorName>().unwrap();
+    let change = |writer: &mut Writer, change: &Change| {
+        let at = writer.place(change).unwrap();
+        let mut pending = writer.pending();
+        pending.change(change, &at).unwrap();
+        let done = writer.write(pending).unwrap();
+        writer.take(done);
+    };
+    let advance = |writer: &mut Writer, cursor| {
+        let to = Position { log: String::new(), cursor };
+        change(writer, &Change::Advance { name: siem(), owner: Owner::default(), to });
+    };
+    let left = |writer: &mut Writer, records: i64, held: i64| {
+        writer.sweep(Some(Keep { records: records * DAY - SECOND, held: held * DAY }));
+        while writer.retention.is_busy() {
+            writer.delete_some();
+        }
+        assert_eq!(log.cursors().unwrap(), writer.state.cursors, "what is known is what is durable");
+        (log.oldest().unwrap(), writer.state.cursors["siem"].lost())
+    };
+    change(&mut writer, &Change::Create(siem(), Start::Oldest));
+    advance(&mut writer, 3);
+    // Of ten days two are kept. The fourth record is six days old, and the first that the cursor has not passed.
+    assert_eq!(left(&mut writer, 2, 7), (Some(4), 0));
+    assert_eq!(left(&mut writer, 2, 5), (Some(4), 0));
+    assert_eq!(left(&mut writer, 2, 3), (Some(6), 2));
+    advance(&mut writer, 7);
+    assert_eq!(left(&mut writer, 2, 3), (Some(8), 2));
+    advance(&mut writer, 10);
+    assert_eq!(left(&mut writer, 2, 3), (Some(9), 2), "all are passed, so age alone counts");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorward_proto::v1::{TailEvent, TailRequest, audit_log_client::AuditLogClient};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status, Streaming, transport::Channel};
 
 use super::super::connect::{Connection, refused};
 use crate::audit::position::Position;
@@ -20,12 +20,12 @@ pub(super) trait Reading {
     /// Up to where it has read.
     fn position(&self) -> &Position;
 
-    /// Reads until the stream ends. Some: why, where the server said so.
-    async fn take(&mut self, events: Streaming<TailEvent>) -> anyhow::Result<Option<Status>>;
+    /// Reads until the stream ends, which came over this channel. Some: why, where the server said so.
+    async fn take(&mut self, channel: Channel, events: Streaming<TailEvent>) -> anyhow::Result<Option<Status>>;
 }
 
 /// Whether trying again makes sense.
-fn passing(status: &Status) -> bool {
+pub(super) fn passing(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal | Code::Aborted)
 }
 
@@ -43,12 +43,12 @@ pub(super) async fn read(connection: &Connection, follow: bool, reading: &mut im
                 continue;
             }
         };
-        let problem = match AuditLogClient::new(channel).tail(reading.request()).await {
+        let problem = match AuditLogClient::new(channel.clone()).tail(reading.request()).await {
             Err(status) => Some(status),
             Ok(events) => {
                 reached = true;
                 pause = FIRST_PAUSE;
-                reading.take(events.into_inner()).await?
+                reading.take(channel, events.into_inner()).await?
             }
         };
         match problem {

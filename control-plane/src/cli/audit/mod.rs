@@ -1,11 +1,14 @@
 //! `doorward audit`: what a person asks of the audit log.
 //!
-//! * `args`: what the commands are told
+//! * `args`: what tail and query are told
 //! * `read`: tail and query
+//! * `cursors`, `export`: named cursors, and what is delivered by them
 //! * `follow`: a tail over lost connections
 //! * `render`: records for people, and as JSON
 
 mod args;
+mod cursors;
+mod export;
 mod follow;
 mod read;
 mod render;
@@ -18,9 +21,9 @@ use self::{
     args::{QueryArgs, RecordFormat, TailArgs},
     render::Printer,
 };
-use super::connect::block_on;
+use super::connect::{self, block_on};
 
-/// Read the audit log.
+/// Read and export the audit log.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -33,6 +36,11 @@ enum Command {
     Tail(TailArgs),
     /// Search the log.
     Query(QueryArgs),
+    /// Deliver records elsewhere, each at least once.
+    Export(export::ExportArgs),
+    /// See, make and remove the cursors of exports.
+    #[command(subcommand)]
+    Cursors(cursors::Command),
 }
 
 /// Runs the command.
@@ -51,6 +59,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             block_on(read::query(&args, &mut printer))?;
             printer.end()?;
         }
+        // It ends itself by a signal, in order.
+        Command::Export(args) => connect::block_on_all(export::run(&args))?,
+        Command::Cursors(command) => block_on(cursors::run(&command))?,
     }
     Ok(ExitCode::SUCCESS)
 }

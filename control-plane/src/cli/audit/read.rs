@@ -2,7 +2,7 @@
 
 use doorward_proto::v1::{QueryRequest, TailEvent, TailRequest, audit_log_client::AuditLogClient, tail_event::Event};
 use tokio_stream::StreamExt as _;
-use tonic::{Status, Streaming};
+use tonic::{Status, Streaming, transport::Channel};
 
 use super::{
     super::{connect::refused, output::clean},
@@ -53,6 +53,7 @@ impl Reading for Tail<'_> {
             after_cursor: self.position.cursor,
             last: self.last,
             log: self.position.log.clone(),
+            cursor_name: String::new(),
         }
     }
 
@@ -60,7 +61,7 @@ impl Reading for Tail<'_> {
         &self.position
     }
 
-    async fn take(&mut self, mut events: Streaming<TailEvent>) -> anyhow::Result<Option<Status>> {
+    async fn take(&mut self, _: Channel, mut events: Streaming<TailEvent>) -> anyhow::Result<Option<Status>> {
         loop {
             match events.next().await {
                 Some(Ok(event)) => self.event(event)?,
