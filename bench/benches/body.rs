@@ -8,12 +8,12 @@
 use doorward_bench::{HOST, NOW, compiled, documents, known_token, tables};
 use doorward_policy::{
     bundle::Tables,
-    document::parse_file,
     engine::{Begin, Outcome, Settings, begin, finish},
     host::Host,
     identity::TokenCache,
     request::{Header, HttpRequest},
 };
+use doorward_policy_compiler::document::parse_file;
 use std::{fmt::Write as _, hint::black_box, time::Duration};
 
 struct Still;

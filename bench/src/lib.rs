@@ -5,10 +5,12 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use criterion::Criterion;
 use doorward_policy::{
     bundle::Tables,
-    compile::{Compiled, NoKeys, compile},
-    document::{Document, Severity, parse_file},
     identity::{Attribute, Principal},
     request::HttpRequest,
+};
+use doorward_policy_compiler::{
+    compile::{Compiled, NoKeys, compile},
+    document::{Document, Severity, parse_file},
 };
 use std::{fmt::Write as _, time::Duration};
 

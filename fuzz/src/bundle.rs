@@ -5,7 +5,8 @@ use crate::{
     policy::{BUNDLE, Caller, NOW, TEXT, compiled},
     request,
 };
-use doorward_policy::{bundle::Tables, decide::decide, dialect, document::parse_file, request::HttpRequest};
+use doorward_policy::{bundle::Tables, decide::decide, dialect, request::HttpRequest};
+use doorward_policy_compiler::document::parse_file;
 use doorward_proto::v1::Bundle;
 use prost::Message;
 

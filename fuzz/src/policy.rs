@@ -4,9 +4,11 @@ use crate::token;
 use doorward_policy::{
     Name,
     bundle::Tables,
+    identity::{Agent, Attribute, Principal},
+};
+use doorward_policy_compiler::{
     compile::{Compiled, KeyLocation, KeySource, compile},
     document::{Document, parse_file},
-    identity::{Agent, Attribute, Principal},
 };
 use std::sync::LazyLock;
 

@@ -5,14 +5,16 @@
 use doorward_policy::{
     bundle::Tables,
     code::Code,
-    compile::{NoKeys, compile},
     dialect::Rewrite,
-    document::parse_file,
     engine::{Begin, Outcome, Settings, begin, finish},
     host::Host,
     identity::TokenCache,
     request::{Header, HttpRequest},
     transform::Transformer,
+};
+use doorward_policy_compiler::{
+    compile::{NoKeys, compile},
+    document::parse_file,
 };
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -49,7 +51,8 @@ fn tables(policy: &str, keys: &[&str]) -> Tables {
     let parsed = parse_file("policy.yaml", &text);
     assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
     let compiled = compile(&parsed.documents, &NoKeys, "default");
-    let error = compiled.diagnostics.iter().find(|found| found.severity == doorward_policy::document::Severity::Error);
+    let error =
+        compiled.diagnostics.iter().find(|found| found.severity == doorward_policy_compiler::document::Severity::Error);
     assert!(error.is_none(), "{error:?}");
     Tables::build(&compiled.bundle, compiled.digest, 1).unwrap()
 }

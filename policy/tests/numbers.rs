@@ -5,12 +5,14 @@
 use doorward_policy::{
     bundle::Tables,
     code::Code,
-    compile::{NoKeys, compile},
-    document::{Severity, parse_file},
     engine::{Begin, Outcome, Settings, begin, finish},
     host::Host,
     identity::TokenCache,
     request::{Header, HttpRequest},
+};
+use doorward_policy_compiler::{
+    compile::{NoKeys, compile},
+    document::{Severity, parse_file},
 };
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};

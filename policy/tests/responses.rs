@@ -5,13 +5,15 @@
 
 use doorward_policy::{
     bundle::Tables,
-    compile::{NoKeys, compile},
-    document::{Severity, parse_file},
     engine::{Begin, Outcome, Settings, begin, finish},
     host::Host,
     identity::TokenCache,
     request::{Header, HttpRequest},
     transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite, TransformError, Transformer},
+};
+use doorward_policy_compiler::{
+    compile::{NoKeys, compile},
+    document::{Severity, parse_file},
 };
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use serde_json::{Map, Value, json};

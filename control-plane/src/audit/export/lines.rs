@@ -8,7 +8,7 @@ use std::{
 
 use doorward_proto::v1::StoredRecord;
 
-use super::{ExportError, Exporter};
+use super::exporter::{ExportError, Exporter};
 use crate::audit::json;
 
 /// How each line begins.
