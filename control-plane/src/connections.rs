@@ -375,6 +375,11 @@ impl Refusal {
     }
 }
 
+/// Where the client of a request is, for spans and the log; "" where that is not known.
+pub fn peer<T>(request: &tonic::Request<T>) -> String {
+    request.extensions().get::<Peer>().map(|peer| peer.0.address.to_string()).unwrap_or_default()
+}
+
 impl Peer {
     /// The certificate that the client proved to have.
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {

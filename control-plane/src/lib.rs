@@ -20,3 +20,4 @@ pub mod push;
 pub mod server;
 pub mod signing;
 pub mod streams;
+pub mod text;

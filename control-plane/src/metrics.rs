@@ -26,6 +26,12 @@ pub struct Metrics {
     pub ack_latency: Histogram,
     /// Open tails.
     pub tails: Gauge,
+    /// Records that each named cursor of the audit log has not passed.
+    cursor_lag: Family<Labels, Gauge>,
+    /// Records that were deleted before each had passed them, in all.
+    cursor_lost: Family<Labels, Gauge>,
+    /// Unix time at which each moved last.
+    cursor_updated: Family<Labels, Gauge>,
     /// Connected proxies.
     pub proxies: Gauge,
     /// Connections with requests.
@@ -81,6 +87,21 @@ impl Default for Metrics {
                 latency()
             ),
             tails: metric!("audit_tails", "Open tails of the audit log", Gauge::default()),
+            cursor_lag: metric!(
+                "audit_cursor_lag_records",
+                "Records that a named cursor has not passed, as of the last minute",
+                Family::default()
+            ),
+            cursor_lost: metric!(
+                "audit_cursor_lost_records",
+                "Records that were deleted before a named cursor had passed them, in all",
+                Family::default()
+            ),
+            cursor_updated: metric!(
+                "audit_cursor_updated_timestamp_seconds",
+                "When a named cursor moved last",
+                Family::default()
+            ),
             proxies: metric!("proxies_connected", "Connected proxies", Gauge::default()),
             connections: metric!("connections", "Connections that have made a request", Gauge::default()),
             connections_refused: metric!(
@@ -116,6 +137,23 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Where a named cursor stands; `updated`: microseconds since the Unix epoch. There are at most 64 names, which an
+    /// administrator has chosen.
+    pub fn measure_cursor(&self, name: &str, lag: u64, lost: u64, updated: i64) {
+        let labels = vec![("cursor", name.to_owned())];
+        self.cursor_lag.get_or_create(&labels).set(i64::try_from(lag).unwrap_or(i64::MAX));
+        self.cursor_lost.get_or_create(&labels).set(i64::try_from(lost).unwrap_or(i64::MAX));
+        self.cursor_updated.get_or_create(&labels).set(updated / 1_000_000);
+    }
+
+    /// A named cursor is gone.
+    pub fn forget_cursor(&self, name: &str) {
+        let labels = vec![("cursor", name.to_owned())];
+        self.cursor_lag.remove(&labels);
+        self.cursor_lost.remove(&labels);
+        self.cursor_updated.remove(&labels);
+    }
+
     /// OpenMetrics text of all metrics.
     pub fn text(&self) -> String {
         let mut text = String::new();

@@ -35,7 +35,7 @@ use tonic::transport::Server;
 use crate::{
     access::{self, Access},
     admin::Admin,
-    audit::{ingest::Ingest, read::Reader, store::Store},
+    audit::{ingest::Ingest, jobs::Keep, read::Reader, store::Store},
     cli::serve::Args,
     clock,
     connections::{self, Door, HttpListener, Limits},
@@ -180,7 +180,7 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
     let http = http(metrics_listen, shutdown.clone(), metrics, audit.clone(), policy, status);
     tasks.spawn(async move { ("metrics server", http.await) });
     tasks.spawn(probe(audit.clone(), shutdown.clone()));
-    tasks.spawn(sweep(audit.clone(), args.audit_retention, shutdown.clone()));
+    tasks.spawn(sweep(audit.clone(), args.audit_retention, args.audit_cursor_hold, shutdown.clone()));
     drop(audit);
     tracing::info!(grpc = %grpc_address, http = %http_address, "doorward serves");
 
@@ -380,9 +380,11 @@ async fn probe(audit: Store, mut shutdown: watch::Receiver<bool>) -> (&'static s
 async fn sweep(
     audit: Store,
     retention: Option<Duration>,
+    hold: Duration,
     mut shutdown: watch::Receiver<bool>,
 ) -> (&'static str, anyhow::Result<()>) {
-    let keep = retention.map(|keep| i64::try_from(keep.as_micros()).unwrap_or(i64::MAX));
+    let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+    let keep = retention.map(|keep| Keep { records: micros(keep), held: micros(hold) });
     let mut every = tokio::time::interval(SWEEP_EVERY);
     loop {
         tokio::select! {

@@ -7,8 +7,9 @@ use std::{path::Path, process::Command};
 
 use common::{Authority, Emitter, Server, connect};
 use doorward_proto::v1::{
-    AuditBatch, GetPolicyStatusRequest, ListProxiesRequest, QueryRequest, SubscribeRequest, TailRequest,
-    admin_client::AdminClient, audit_ingest_client::AuditIngestClient, audit_log_client::AuditLogClient,
+    AdvanceCursorRequest, AuditBatch, CreateCursorRequest, GetPolicyStatusRequest, ListCursorsRequest,
+    ListProxiesRequest, QueryRequest, RemoveCursorRequest, SubscribeRequest, TailRequest, admin_client::AdminClient,
+    audit_ingest_client::AuditIngestClient, audit_log_client::AuditLogClient,
     policy_discovery_client::PolicyDiscoveryClient,
 };
 use tokio_stream::StreamExt as _;
@@ -42,7 +43,11 @@ fn start(root: &Path, authority: &Authority, roles: bool) -> Server {
 
 /// What each call of each service says to this client: `None`, it may.
 async fn calls(channel: Channel) -> Vec<(&'static str, Option<Code>)> {
-    let code = |result: Result<(), Status>| result.err().map(|status| status.code());
+    // Who may ask is told what there is not.
+    let code = |result: Result<(), Status>| result.err().map(|status| status.code()).filter(|c| *c != Code::NotFound);
+    let name = || "siem".to_owned();
+    let create = CreateCursorRequest { name: name(), ..Default::default() };
+    let advance = AdvanceCursorRequest { name: name(), ..Default::default() };
     let silent = || tokio_stream::iter(Vec::<SubscribeRequest>::new()).chain(tokio_stream::pending());
     let batches = tokio_stream::iter(Vec::<AuditBatch>::new());
     let mut policy = PolicyDiscoveryClient::new(channel.clone());
@@ -54,6 +59,10 @@ async fn calls(channel: Channel) -> Vec<(&'static str, Option<Code>)> {
         ("report", code(ingest.report(batches).await.map(|_| ()))),
         ("tail", code(log.tail(TailRequest::default()).await.map(|_| ()))),
         ("query", code(log.query(QueryRequest::default()).await.map(|_| ()))),
+        ("list_cursors", code(log.list_cursors(ListCursorsRequest::default()).await.map(|_| ()))),
+        ("create_cursor", code(log.create_cursor(create).await.map(|_| ()))),
+        ("advance_cursor", code(log.advance_cursor(advance).await.map(|_| ()))),
+        ("remove_cursor", code(log.remove_cursor(RemoveCursorRequest { name: name() }).await.map(|_| ()))),
         ("list_proxies", code(admin.list_proxies(ListProxiesRequest::default()).await.map(|_| ()))),
         ("get_policy_status", code(admin.get_policy_status(GetPolicyStatusRequest::default()).await.map(|_| ()))),
     ]
@@ -66,8 +75,20 @@ async fn each_client_may_do_what_its_role_says_and_nothing_else() {
     let server = start(dir.path(), &authority, true);
     for (who, allowed) in [
         (PROXY, &["subscribe", "report"][..]),
-        (AUDITOR, &["tail", "query"][..]),
-        (ADMIN, &["tail", "query", "list_proxies", "get_policy_status"][..]),
+        (AUDITOR, &["tail", "query", "list_cursors", "advance_cursor"][..]),
+        (
+            ADMIN,
+            &[
+                "tail",
+                "query",
+                "list_cursors",
+                "create_cursor",
+                "advance_cursor",
+                "remove_cursor",
+                "list_proxies",
+                "get_policy_status",
+            ][..],
+        ),
         (NOBODY, &[][..]),
         ("ops.corp", &[][..]),
     ] {
@@ -83,6 +104,25 @@ async fn each_client_may_do_what_its_role_says_and_nothing_else() {
     let channel = connect(&server, &authority, Some(authority.issue(NOBODY))).await.unwrap();
     let refused = AdminClient::new(channel).list_proxies(ListProxiesRequest::default()).await.unwrap_err();
     assert!(refused.message().contains(NOBODY) && refused.message().contains("role admin"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_cursor_is_moved_by_the_client_that_moved_it_first_and_by_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let server = start(dir.path(), &authority, true);
+    let log = async |who| AuditLogClient::new(connect(&server, &authority, Some(authority.issue(who))).await.unwrap());
+    let (mut admin, mut auditor) = (log(ADMIN).await, log(AUDITOR).await);
+    let advance = || AdvanceCursorRequest { name: "siem".into(), ..Default::default() };
+    admin.create_cursor(CreateCursorRequest { name: "siem".into(), ..Default::default() }).await.unwrap();
+    auditor.advance_cursor(advance()).await.unwrap();
+    let refused = admin.advance_cursor(advance()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("moved by another client"), "{refused}");
+    // Handed over.
+    admin.remove_cursor(RemoveCursorRequest { name: "siem".into() }).await.unwrap();
+    admin.create_cursor(CreateCursorRequest { name: "siem".into(), ..Default::default() }).await.unwrap();
+    admin.advance_cursor(advance()).await.unwrap();
 }
 
 #[tokio::test]

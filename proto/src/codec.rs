@@ -11,8 +11,9 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use crate::{
     v1::{
-        AuditAck, AuditBatch, GetPolicyStatusRequest, ListProxiesRequest, ListProxiesResponse, PolicyStatus,
-        PolicyUpdate, QueryRequest, StoredRecord, SubscribeRequest, TailEvent, TailRequest,
+        AdvanceCursorRequest, AuditAck, AuditBatch, AuditCursor, CreateCursorRequest, GetPolicyStatusRequest,
+        ListCursorsRequest, ListCursorsResponse, ListProxiesRequest, ListProxiesResponse, PolicyStatus, PolicyUpdate,
+        QueryRequest, RemoveCursorRequest, StoredRecord, SubscribeRequest, TailEvent, TailRequest,
     },
     wire::{PLAIN, QUESTION, Refused, SUBSCRIBE, Shape, weigh},
 };
@@ -34,6 +35,10 @@ bounded! {
     SubscribeRequest: Some((&SUBSCRIBE, 256 << 10));
     TailRequest: Some((&QUESTION, 64 << 10));
     QueryRequest: Some((&QUESTION, 64 << 10));
+    ListCursorsRequest: Some((&PLAIN, 64 << 10));
+    CreateCursorRequest: Some((&PLAIN, 64 << 10));
+    AdvanceCursorRequest: Some((&PLAIN, 64 << 10));
+    RemoveCursorRequest: Some((&PLAIN, 64 << 10));
     ListProxiesRequest: Some((&PLAIN, 64 << 10));
     GetPolicyStatusRequest: Some((&PLAIN, 64 << 10));
     // From the control plane.
@@ -41,6 +46,8 @@ bounded! {
     PolicyUpdate: None;
     TailEvent: None;
     StoredRecord: None;
+    AuditCursor: None;
+    ListCursorsResponse: None;
     ListProxiesResponse: None;
     PolicyStatus: None;
 }

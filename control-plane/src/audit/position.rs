@@ -4,7 +4,50 @@
 //! run of the control plane that writes draws an id, which holds from its first cursor on; a reader that names the id along
 //! with the cursor is told if the records after it are not those that it would have got before.
 
+use std::{fmt, str::FromStr};
+
+use doorward_proto::v1::StoredRecord;
 use tonic::Status;
+
+/// A place in a log: `CURSOR`, or `LOG:CURSOR`, where LOG is the log's id. The records up to and with it were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The log's id; "": not known.
+    pub log: String,
+    /// 0: before all records.
+    pub cursor: u64,
+}
+
+/// Text that is no [`Position`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write a record's `cursor` (a number), or its `position`, as JSON shows them")]
+pub struct NoPosition;
+
+impl Position {
+    /// Of this record.
+    pub fn of(stored: &StoredRecord) -> Self {
+        Self { log: stored.log.clone(), cursor: stored.cursor }
+    }
+}
+
+impl FromStr for Position {
+    type Err = NoPosition;
+
+    fn from_str(text: &str) -> Result<Self, NoPosition> {
+        let (log, cursor) = text.split_once(':').unwrap_or(("", text));
+        let is_log = log.is_empty() != text.contains(':') && log.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match cursor.parse() {
+            Ok(cursor) if is_log => Ok(Self { log: log.to_owned(), cursor }),
+            _ => Err(NoPosition),
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.log.is_empty() { write!(f, "{}", self.cursor) } else { write!(f, "{}:{}", self.log, self.cursor) }
+    }
+}
 
 /// Ids of the log by the cursor they hold from, ascending.
 #[derive(Debug, Default)]
@@ -77,6 +120,19 @@ impl From<Misplaced> for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_position_is_a_cursor_with_or_without_its_log() {
+        let position = |log: &str, cursor| Ok(Position { log: log.into(), cursor });
+        assert_eq!("184467".parse(), position("", 184_467));
+        assert_eq!("00ab:7".parse(), position("00ab", 7));
+        for wrong in ["", ":7", "xyz:7", "00ab:", "-1", "00ab:7:8", "00ab"] {
+            assert!(wrong.parse::<Position>().is_err(), "{wrong}");
+        }
+        for text in ["184467", "00ab:7"] {
+            assert_eq!(text.parse::<Position>().unwrap().to_string(), text);
+        }
+    }
 
     #[test]
     fn an_id_holds_from_its_first_cursor_on() {

@@ -66,10 +66,14 @@ pub fn refused(status: &Status) -> anyhow::Error {
     anyhow!("the control plane answered {:?}: {}", status.code(), super::output::clean(status.message()))
 }
 
+/// Runs a client command until it is done.
+pub fn block_on_all<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?.block_on(work)
+}
+
 /// Runs a client command until it is done or Ctrl-C; the latter is a clean end.
 pub fn block_on<T: Default>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(async {
+    block_on_all(async {
         tokio::select! {
             result = work => result,
             _ = tokio::signal::ctrl_c() => Ok(T::default()),

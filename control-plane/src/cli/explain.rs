@@ -292,7 +292,7 @@ fn as_json(sources: &Sources, request: &Request, answer: &Answer) -> Value {
         "role": Some(&record.role).filter(|role| !role.is_empty()),
         "user": answer.principal.as_ref().and_then(|principal| principal.user.as_deref()),
         "would": record.decision.as_ref().map(|decision| &decision.would).filter(|would| !would.is_empty()),
-        "operations": super::audit::operations(record),
+        "operations": crate::audit::json::operations(record),
         "upstream": upstream,
         "trace": steps,
     })

@@ -49,7 +49,7 @@ enum Command {
     Key(key::Args),
     /// List the proxies and the policy that each has in force.
     Proxies(proxies::Args),
-    /// Read the audit log.
+    /// Read and export the audit log.
     Audit(audit::Args),
     /// Helpers for development.
     Dev(dev::Args),

@@ -8,6 +8,8 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 
+pub use crate::text::{hex, time};
+
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Color {
@@ -76,22 +78,6 @@ pub fn clean(text: &str) -> String {
     out
 }
 
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}
-
-/// RFC 3339 in UTC with microseconds; "" for no time.
-pub fn time(micros: i64) -> String {
-    match jiff::Timestamp::from_microsecond(micros) {
-        Ok(moment) if micros != 0 => format!("{moment:.6}"),
-        _ => String::new(),
-    }
-}
-
 /// A span in words a person reads at a glance.
 pub fn span(micros: u64) -> String {
     match micros {
@@ -120,12 +106,5 @@ mod tests {
     fn what_others_wrote_cannot_steer_the_terminal() {
         assert_eq!(clean("a\x1b[31mb\u{202e}c\nd"), "a\\u{1b}[31mb\\u{202e}c\\u{a}d");
         assert_eq!(clean("Zürich 東京"), "Zürich 東京");
-    }
-
-    #[test]
-    fn times_are_rfc_3339_and_hashes_hexadecimal() {
-        assert_eq!(time(1_700_000_000_000_001), "2023-11-14T22:13:20.000001Z");
-        assert_eq!(time(0), "");
-        assert_eq!(hex(&[0, 0xab]), "00ab");
     }
 }

@@ -21,8 +21,8 @@ use crate::{access::Grant, server};
     --client 'admin=*.ops.corp.example'\n\n\
     ROLES OF CLIENTS:\n  \
     proxy    subscribes to policy and sends audit records; an emitter is written by the client that began it\n  \
-    auditor  reads the audit log\n  \
-    admin    reads the audit log, and sees the proxies and the state of the documents\n  \
+    auditor  reads the audit log; moves the cursors of its own exports\n  \
+    admin    the same; makes and removes cursors, and sees the proxies and the state of the documents\n  \
     Without --tls-client-ca clients cannot be told apart and may do everything, so --listen must be a loopback\n  \
     address, or --insecure must be given.\n\n\
     The filter trusts the public key in DATA/policy-signing.pub; put it in the plugin's configuration.")]
@@ -93,6 +93,10 @@ pub struct Args {
     /// Delete audit records older than this, e.g. 90d [default: keep all].
     #[arg(long, env = "DOORWARD_AUDIT_RETENTION", value_name = "DURATION", value_parser = duration)]
     pub audit_retention: Option<Duration>,
+    /// With --audit-retention: keep records that a named cursor has not passed for so much longer at most. Then they are
+    /// deleted all the same, and counted as lost to that cursor.
+    #[arg(long, env = "DOORWARD_AUDIT_CURSOR_HOLD", value_name = "DURATION", default_value = "7d", value_parser = duration)]
+    pub audit_cursor_hold: Duration,
     /// Form of the process's own log on standard error. RUST_LOG sets its level, e.g. `doorward=debug`.
     #[arg(long, env = "DOORWARD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
