@@ -24,10 +24,8 @@ use tokio::{
 use crate::{
     clock::{self, now_micros},
     metrics::Metrics,
-    policies::{
-        Trigger,
-        store::{KeySet, PolicyStore, Replaced, StoreError},
-    },
+    policies::Trigger,
+    policy_store::{KeySet, PolicyStore, Replaced, StoreError},
 };
 
 const MAX_BODY_BYTES: usize = 1 << 20;

@@ -10,9 +10,7 @@
 //! metrics and the readiness say that a restart would not find it.
 
 pub mod compiler;
-pub mod files;
 pub mod resolve;
-pub mod store;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -35,10 +33,11 @@ use crate::{
     clock::{now_micros, now_seconds},
     jwks::KeySets,
     metrics::Metrics,
+    policy_store::{GoodDocuments, PolicyStore, StoreError},
     signing::Signer,
+    source::directory as files,
 };
 use resolve::Resolution;
-use store::{GoodDocuments, PolicyStore, StoreError};
 
 const QUIET: Duration = Duration::from_millis(100);
 const MAX_DEBOUNCE: Duration = Duration::from_secs(10);

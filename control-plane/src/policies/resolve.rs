@@ -11,12 +11,12 @@ use std::collections::BTreeSet;
 
 use doorward_proto::v1::{Diagnostic, DocumentStatus};
 
-use super::{
-    compiler::{self, Compiled, Document},
-    files::{self, Chunk, SourceFile},
-    store::{GoodDocument, GoodDocuments},
+use super::compiler::{self, Compiled, Document};
+use crate::{
+    jwks::KeySets,
+    policy_store::{GoodDocument, GoodDocuments},
+    source::directory::{self as files, Chunk, SourceFile},
 };
-use crate::jwks::KeySets;
 
 /// Kinds without which more could be allowed.
 const NEVER_LEFT_OUT: [&str; 2] = ["AccessRestriction", "DataService"];

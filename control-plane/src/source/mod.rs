@@ -1,0 +1,3 @@
+//! Where policy documents come from.
+
+pub mod directory;
