@@ -376,6 +376,11 @@ impl Refusal {
 }
 
 impl Peer {
+    /// Where the client connects from.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
     /// The certificate that the client proved to have.
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.0.certificate.as_ref()

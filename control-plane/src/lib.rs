@@ -22,3 +22,4 @@ pub mod server;
 pub mod signing;
 pub mod source;
 pub mod streams;
+pub mod wake;
