@@ -381,6 +381,11 @@ pub fn peer<T>(request: &tonic::Request<T>) -> String {
 }
 
 impl Peer {
+    /// Where the client connects from.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
     /// The certificate that the client proved to have.
     pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.0.certificate.as_ref()

@@ -20,14 +20,13 @@ use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
+use tracing::Instrument as _;
 
 use crate::{
     clock::{self, now_micros},
     metrics::Metrics,
-    policies::{
-        Trigger,
-        store::{KeySet, PolicyStore, Replaced, StoreError},
-    },
+    policy_store::{KeySet, PolicyStore, Replaced, StoreError},
+    wake::Trigger,
 };
 
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -314,13 +313,16 @@ impl KeySets {
                     } else if entry.due <= now {
                         entry.fetching = true;
                         let (keys, source) = (Arc::clone(&self), source.clone());
-                        fetches.spawn(async move {
+                        // The host only: an address may hold credentials.
+                        let span = tracing::info_span!("key_set_fetch", host = %source.host());
+                        let fetching = async move {
                             let fetched = timeout(FETCH_TIMEOUT, keys.fetch(&source)).await;
                             keys.fetched(
                                 &source,
                                 fetched.unwrap_or_else(|_| Err("it took longer than ten seconds".into())),
                             );
-                        });
+                        };
+                        fetches.spawn(fetching.instrument(span));
                     } else {
                         next = next.min(entry.due);
                     }

@@ -24,6 +24,7 @@ use tokio::{
 };
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use crate::{
     access::{Access, Owner, Role},
@@ -31,7 +32,7 @@ use crate::{
     clock::{self, now_micros},
     connections::{Client, Peer, may_take},
     metrics::Metrics,
-    policies::Published,
+    policies::publish::Published,
 };
 
 const PROTOCOL_VERSION: u32 = 1;
@@ -250,6 +251,12 @@ impl PolicyDiscovery for Push {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let owner = self.access.check(&request, &[Role::Proxy])?;
         let client = request.extensions().get::<Peer>().map_or(Client::Named(Owner::default()), Peer::client);
+        let span = tracing::info_span!(
+            "policy_stream",
+            scope = self.scope,
+            peer = request.extensions().get::<Peer>().map(|peer| tracing::field::display(peer.address())),
+            node = tracing::field::Empty,
+        );
         let (updates, stream) = mpsc::channel(2);
         let subscription = Subscription {
             client,
@@ -265,11 +272,12 @@ impl PolicyDiscovery for Push {
             updates: updates.clone(),
         };
         // Response headers go out before the proxy's first message is read: Envoy may wait for them.
-        tokio::spawn(async move {
+        let stream_ends = async move {
             if let Err(status) = subscription.run().await {
                 let _ = updates.send(Err(status)).await;
             }
-        });
+        };
+        tokio::spawn(stream_ends.instrument(span));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
@@ -341,6 +349,7 @@ impl Subscription {
     async fn run(mut self) -> Result<(), Status> {
         let hello = self.hello().await?;
         let node = hello.proxy.as_ref().map(|proxy| proxy.node.clone()).unwrap_or_default();
+        tracing::Span::current().record("node", node.as_str());
         let Some(stream) = self.registry.connect(self.client, &node, &hello) else {
             return Err(Status::resource_exhausted(format!(
                 "this client has as many nodes as are left for all others, of {MAX_REMEMBERED}; it gets no further one"

@@ -3,7 +3,9 @@
 use std::{
     fs,
     future::Future,
+    net::SocketAddr,
     os::unix::fs::DirBuilderExt as _,
+    path::PathBuf,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -33,18 +35,24 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use crate::{
-    access::{self, Access},
+    access::{self, Access, Grant},
     admin::Admin,
     audit::{ingest::Ingest, jobs::Keep, read::Reader, store::Store},
-    cli::serve::Args,
     clock,
     connections::{self, Door, HttpListener, Limits},
     jwks::KeySets,
     metrics::Metrics,
-    policies::{Engine, NOT_STORED, Settings, Trigger, store::PolicyStore},
+    policies::{
+        engine::{Engine, Settings},
+        publish,
+        report::NOT_STORED,
+    },
+    policy_store::PolicyStore,
     push::{PolicyWatch, Push, Registry},
     signing::Signer,
+    source::PolicySource,
     streams::Bounds,
+    wake::Trigger,
 };
 
 /// Largest audit batch, in bytes: a filter sends a quarter of a megabyte, and a record of 64 KiB beyond.
@@ -67,23 +75,65 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Runs until SIGTERM or SIGINT, or until a part of the server fails.
-pub async fn serve(args: Args) -> anyhow::Result<()> {
+/// How the control plane serves. `doorward serve` documents each.
+#[derive(Debug)]
+pub struct Options {
+    /// Directory for all state.
+    pub data: PathBuf,
+    /// Address for gRPC.
+    pub listen: SocketAddr,
+    /// Address for metrics and health.
+    pub metrics_listen: SocketAddr,
+    /// Seed that signs bundles, if not the one in `data`.
+    pub signing_key: Option<PathBuf>,
+    /// Name of the set of services.
+    pub scope: String,
+    /// Certificate chain (PEM) for gRPC.
+    pub tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of `tls_cert`.
+    pub tls_key: Option<PathBuf>,
+    /// Certificate authorities (PEM) of clients.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Roles of clients.
+    pub client: Vec<Grant>,
+    /// File with more of them.
+    pub clients: Option<PathBuf>,
+    /// Listen beyond the loopback without certificates of clients.
+    pub insecure: bool,
+    /// Connections at most, if not by the limit on open files.
+    pub max_connections: Option<usize>,
+    /// Greatest age of a connection.
+    pub max_connection_age: Duration,
+    /// How long a signed bundle is valid.
+    pub bundle_lifetime: Duration,
+    /// Publish an empty policy after one that was not.
+    pub allow_empty: bool,
+    /// Sign only epochs above this one.
+    pub epoch_floor: u64,
+    /// Fetch key sets over plain HTTP from anywhere.
+    pub insecure_jwks: bool,
+    /// Additional certificate authorities (PEM) for fetching key sets.
+    pub jwks_ca: Option<PathBuf>,
+    /// Delete audit records that are older.
+    pub audit_retention: Option<Duration>,
+    /// For how much longer than that a record is kept that a named cursor has not passed.
+    pub audit_cursor_hold: Duration,
+}
+
+/// Serves the policy of this source until SIGTERM or SIGINT, or until a part of the server fails.
+pub async fn serve(source: Box<dyn PolicySource>, options: Options) -> anyhow::Result<()> {
     // Fails only if a provider is installed already, which is then used.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let access = access(&args)?;
-    let limits = Limits::new(connections::descriptors(), args.max_connections, args.max_connection_age)?;
-    let data = &args.data;
+    let access = access(&options)?;
+    let limits = Limits::new(connections::descriptors(), options.max_connections, options.max_connection_age)?;
+    let data = &options.data;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data)
         .with_context(|| format!("cannot create {}", data.display()))?;
-    if !args.policies.is_dir() {
-        bail!("the policy directory {} does not exist; create it or correct --policies", args.policies.display());
-    }
     let metrics = Arc::<Metrics>::default();
-    let signer = Signer::open(data, args.signing_key.as_deref())?;
+    let signer = Signer::open(data, options.signing_key.as_deref())?;
     tracing::info!(
         key_id = signer.key_id(),
         public_key = signer.public_key(),
@@ -93,31 +143,30 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
     let (audit, mut audit_ended) = Store::open(&data.join("audit.redb"), Arc::clone(&metrics))?;
 
     let authorities =
-        args.jwks_ca.as_ref().map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())));
+        options.jwks_ca.as_ref().map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())));
     let (trigger, triggers) = mpsc::channel();
     let keys = KeySets::new(
         Arc::clone(&policy_store),
         Arc::clone(&metrics),
-        args.insecure_jwks,
+        options.insecure_jwks,
         authorities.transpose()?.as_deref(),
         trigger.clone(),
     )?;
     let keys = Arc::new(keys);
-    let settings = Settings {
-        directory: args.policies.clone(),
-        scope: args.scope.clone(),
-        lifetime: args.bundle_lifetime,
-        allow_empty: args.allow_empty,
-        epoch_floor: args.epoch_floor,
+    let signing = publish::Settings {
+        scope: options.scope.clone(),
+        lifetime: options.bundle_lifetime,
+        epoch_floor: options.epoch_floor,
     };
-    let engine = Engine::new(settings, policy_store, signer, Arc::clone(&keys), Arc::clone(&metrics))?;
+    let settings = Settings { signing, allow_empty: options.allow_empty };
+    let engine = Engine::new(settings, source, policy_store, signer, Arc::clone(&keys), Arc::clone(&metrics))?;
     let (policy, status, outrun) = (engine.policy(), engine.status(), engine.outrun());
     let (stop, shutdown) = watch::channel(false);
 
-    let listen =
-        connections::listen(args.listen).with_context(|| format!("cannot listen on {} (--listen)", args.listen))?;
-    let metrics_listen = connections::listen(args.metrics_listen)
-        .with_context(|| format!("cannot listen on {} (--metrics-listen)", args.metrics_listen))?;
+    let listen = connections::listen(options.listen)
+        .with_context(|| format!("cannot listen on {} (--listen)", options.listen))?;
+    let metrics_listen = connections::listen(options.metrics_listen)
+        .with_context(|| format!("cannot listen on {} (--metrics-listen)", options.metrics_listen))?;
     let (grpc_address, http_address) = (listen.local_addr()?, metrics_listen.local_addr()?);
 
     let mut tasks: JoinSet<(&'static str, anyhow::Result<()>)> = JoinSet::new();
@@ -137,7 +186,7 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
     let registry = Arc::<Registry>::default();
     let (ready, incoming) = tokio::sync::mpsc::channel(64);
     let door = Door::new(limits, Arc::clone(&metrics));
-    let accepted = door.accept(listen, tls(&args)?, ready);
+    let accepted = door.accept(listen, tls(&options)?, ready);
     let mut stopping = shutdown.clone();
     tasks.spawn(async move {
         tokio::select! {
@@ -147,13 +196,13 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
         ("acceptor", Ok(()))
     });
     let grpc = grpc(
-        &args,
+        &options,
         incoming,
         &shutdown,
         Services {
             push: Push {
                 access: access.clone(),
-                scope: args.scope.clone(),
+                scope: options.scope.clone(),
                 policy: policy.clone(),
                 outrun,
                 audit: audit.clone(),
@@ -180,7 +229,7 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
     let http = http(metrics_listen, shutdown.clone(), metrics, audit.clone(), policy, status);
     tasks.spawn(async move { ("metrics server", http.await) });
     tasks.spawn(probe(audit.clone(), shutdown.clone()));
-    tasks.spawn(sweep(audit.clone(), args.audit_retention, args.audit_cursor_hold, shutdown.clone()));
+    tasks.spawn(sweep(audit.clone(), options.audit_retention, options.audit_cursor_hold, shutdown.clone()));
     drop(audit);
     tracing::info!(grpc = %grpc_address, http = %http_address, "doorward serves");
 
@@ -208,12 +257,12 @@ pub async fn serve(args: Args) -> anyhow::Result<()> {
 
 /// Who may do what at the gRPC port. Where clients cannot be told apart, everybody may do everything: that is for the
 /// loopback, or for who says so.
-fn access(args: &Args) -> anyhow::Result<Access> {
-    let mut grants = args.client.clone();
-    if let Some(file) = &args.clients {
+fn access(options: &Options) -> anyhow::Result<Access> {
+    let mut grants = options.client.clone();
+    if let Some(file) = &options.clients {
         grants.extend(access::read(file)?);
     }
-    if args.tls_client_ca.is_some() {
+    if options.tls_client_ca.is_some() {
         if grants.is_empty() {
             bail!(
                 "with --tls-client-ca every client needs a role, and none has one; give each with \
@@ -222,13 +271,13 @@ fn access(args: &Args) -> anyhow::Result<Access> {
         }
         return Ok(Access::new(grants));
     }
-    if !args.listen.ip().is_loopback() {
-        if !args.insecure {
+    if !options.listen.ip().is_loopback() {
+        if !options.insecure {
             bail!(
                 "--listen {} can be reached from other machines, and without client certificates whoever reaches it \
                 may read the audit log, fetch policy and send records; give --tls-cert, --tls-key, --tls-client-ca and \
                 --client, or, where a mesh or a firewall lets only trusted clients through, --insecure",
-                args.listen
+                options.listen
             );
         }
         tracing::warn!(
@@ -254,8 +303,8 @@ struct Services {
 }
 
 /// What proves who clients are, and who this is to them. None: plain text.
-fn tls(args: &Args) -> anyhow::Result<Option<Arc<ServerConfig>>> {
-    let (Some(certificate), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
+fn tls(options: &Options) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) else { return Ok(None) };
     let read = |path: &std::path::Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let chain = |path: &std::path::Path| -> anyhow::Result<Vec<CertificateDer<'static>>> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
@@ -265,7 +314,7 @@ fn tls(args: &Args) -> anyhow::Result<Option<Arc<ServerConfig>>> {
             .with_context(|| format!("{} holds no certificates", path.display()))
     };
     let builder = ServerConfig::builder();
-    let builder = if let Some(authority) = &args.tls_client_ca {
+    let builder = if let Some(authority) = &options.tls_client_ca {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(chain(authority)?);
         let verifier = WebPkiClientVerifier::builder(roots.into()).build();
@@ -285,7 +334,7 @@ fn tls(args: &Args) -> anyhow::Result<Option<Arc<ServerConfig>>> {
 }
 
 fn grpc(
-    args: &Args,
+    options: &Options,
     incoming: tokio::sync::mpsc::Receiver<std::io::Result<connections::Connection>>,
     shutdown: &watch::Receiver<bool>,
     services: Services,
@@ -298,7 +347,7 @@ fn grpc(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         // Tells the client. What it does not end itself, ends with the connection: see `connections`.
-        .max_connection_age(args.max_connection_age)
+        .max_connection_age(options.max_connection_age)
         .layer(Bounds);
     let reflection = || {
         tonic_reflection::server::Builder::configure()

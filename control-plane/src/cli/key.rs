@@ -18,7 +18,13 @@ use super::{
     output::{clean, hex},
     serve, sources,
 };
-use crate::clock;
+use crate::{
+    clock,
+    source::{
+        Unread,
+        directory::{self, Directory},
+    },
+};
 
 /// Create and revoke API keys.
 #[derive(Debug, clap::Args)]
@@ -152,8 +158,13 @@ fn create(args: CreateArgs) -> anyhow::Result<ExitCode> {
 fn revoke(args: &RevokeArgs) -> anyhow::Result<ExitCode> {
     let shown = clean(&args.name);
     let mut found = Vec::new();
-    for path in sources::files(std::slice::from_ref(&args.policies))? {
-        let text = sources::read(&path)?;
+    for path in Directory::given(vec![args.policies.clone()])?.files()? {
+        let text = match directory::read_file(&path) {
+            Ok(text) => text,
+            // There is no key in it.
+            Err(Unread::Empty) => continue,
+            Err(unread) => return Err(unread).with_context(|| format!("cannot read {}", path.display())),
+        };
         let parsed = document::parse_file(&path.to_string_lossy(), &text);
         for (at, one) in parsed.documents.iter().enumerate() {
             if one.kind == Kind::AccessKey && one.name == args.name {

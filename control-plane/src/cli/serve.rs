@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 
-use crate::{access::Grant, server};
+use crate::{access::Grant, server, source::registry};
 
 /// Run the control plane: compile, sign and push policy; store and serve the audit log.
 ///
@@ -131,6 +131,33 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+impl From<Args> for server::Options {
+    fn from(args: Args) -> Self {
+        Self {
+            data: args.data,
+            listen: args.listen,
+            metrics_listen: args.metrics_listen,
+            signing_key: args.signing_key,
+            scope: args.scope,
+            tls_cert: args.tls_cert,
+            tls_key: args.tls_key,
+            tls_client_ca: args.tls_client_ca,
+            client: args.client,
+            clients: args.clients,
+            insecure: args.insecure,
+            max_connections: args.max_connections,
+            max_connection_age: args.max_connection_age,
+            bundle_lifetime: args.bundle_lifetime,
+            allow_empty: args.allow_empty,
+            epoch_floor: args.epoch_floor,
+            insecure_jwks: args.insecure_jwks,
+            jwks_ca: args.jwks_ca,
+            audit_retention: args.audit_retention,
+            audit_cursor_hold: args.audit_cursor_hold,
+        }
+    }
+}
+
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
@@ -140,9 +167,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
+    let source = registry::open(&args.policies)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    let result = runtime.block_on(server::serve(args));
+    let result = runtime.block_on(server::serve(source, args.into()));
     // Blocking reads of tail and query may be under way; they hold nothing that must be finished.
     runtime.shutdown_timeout(Duration::from_secs(2));
     result.map(|()| ExitCode::SUCCESS)

@@ -1,7 +1,7 @@
 //! Policy documents of files and directories, and the tables compiled from them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -10,55 +10,13 @@ use anyhow::{Context as _, bail};
 use doorward_policy::bundle::Tables;
 use doorward_policy_compiler::{
     compile::{self, Compiled, KeyLocation, KeySource},
-    document::{self, Diagnostic, Document},
+    document::{self, Diagnostic, Document, Severity},
 };
 use serde_json::{Value, json};
 
-const MAX_DEPTH: usize = 16;
-const MAX_FILES: usize = 50_000;
+use crate::source::{Part, Reading, registry};
 
-/// Every YAML file under these paths, sorted; hidden files and directories are passed over, unless named.
-pub fn files(paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = BTreeSet::new();
-    for path in paths {
-        let about = fs::metadata(path)
-            .with_context(|| format!("cannot read {}; give a policy file or a directory", path.display()))?;
-        if about.is_dir() {
-            walk(path, 0, &mut found)?;
-        } else {
-            found.insert(path.clone());
-        }
-    }
-    if found.is_empty() {
-        bail!("there is no *.yaml or *.yml file under the given paths; check the path");
-    }
-    Ok(found.into_iter().collect())
-}
-
-fn walk(directory: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
-    if depth > MAX_DEPTH {
-        bail!("{} lies deeper than {MAX_DEPTH} directories; move it up", directory.display());
-    }
-    let entries = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
-    for entry in entries {
-        let path = entry.with_context(|| format!("cannot list {}", directory.display()))?.path();
-        if path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b".")) {
-            continue;
-        }
-        let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if path.is_dir() {
-            walk(&path, depth + 1, found)?;
-        } else if yaml {
-            if found.len() >= MAX_FILES {
-                bail!("there are more than {MAX_FILES} policy files; name the directories one by one");
-            }
-            found.insert(path);
-        }
-    }
-    Ok(())
-}
-
-/// The text of one file.
+/// The text of a file that is no policy, or of one that is to be written; it may be empty.
 pub fn read(path: &Path) -> anyhow::Result<String> {
     let about = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     if about.len() > document::MAX_FILE as u64 {
@@ -74,19 +32,35 @@ pub struct Sources {
     pub documents: Vec<Document>,
     /// What came of them; `diagnostics` has those of reading too.
     pub compiled: Compiled,
-    /// Number of files.
+    /// Number of files, or of what else a source has its documents in.
     pub files: usize,
 }
 
 impl Sources {
     /// Reads and compiles everything under these paths. `keys`: JWK sets by provider, besides `inline` and `file`.
     pub fn load(paths: &[PathBuf], scope: &str, keys: &BTreeMap<String, PathBuf>) -> anyhow::Result<Self> {
-        let files = files(paths)?;
-        let (mut documents, mut diagnostics) = (Vec::new(), Vec::new());
-        for file in &files {
-            let parsed = document::parse_file(&file.to_string_lossy(), &read(file)?);
-            documents.extend(parsed.documents);
-            diagnostics.extend(parsed.diagnostics);
+        let (mut documents, mut diagnostics, mut files) = (Vec::new(), Vec::new(), 0);
+        for source in registry::open_all(paths)? {
+            let Reading { parts, remarks } = source.read()?;
+            files += parts.len();
+            for Part { origin, text } in parts {
+                match text {
+                    Ok(text) => {
+                        let parsed = document::parse_file(&origin, &text);
+                        documents.extend(parsed.documents);
+                        diagnostics.extend(parsed.diagnostics);
+                    }
+                    Err(unread) => {
+                        diagnostics.push(about(origin, Severity::Error, "unreadable", unread.to_string()));
+                    }
+                }
+            }
+            diagnostics.extend(
+                remarks.into_iter().map(|found| about(found.origin, Severity::Warning, found.code, found.message)),
+            );
+        }
+        if files == 0 {
+            bail!("there is no *.yaml or *.yml file under the given paths; check the path");
         }
         let mut given = BTreeMap::new();
         for (provider, path) in keys {
@@ -97,7 +71,7 @@ impl Sources {
         compiled.diagnostics.retain(|found| found.code != "keys_missing" || found.is_error());
         compiled.diagnostics.extend(diagnostics);
         compiled.diagnostics.sort();
-        Ok(Sources { documents, compiled, files: files.len() })
+        Ok(Sources { documents, compiled, files })
     }
 
     /// Number of errors.
@@ -117,6 +91,11 @@ impl Sources {
             self.documents.iter().find(|document| document.kind.as_str() == kind && document.name == name)?;
         Some((document.file.clone(), document.lines.line(path)))
     }
+}
+
+/// A finding about a part of a source as a whole.
+fn about(file: String, severity: Severity, code: &'static str, message: String) -> Diagnostic {
+    Diagnostic { file, line: 0, kind: None, name: String::new(), path: String::new(), severity, code, message }
 }
 
 struct Keys {
@@ -144,4 +123,60 @@ pub fn diagnostic(found: &Diagnostic) -> Value {
         "path": found.path,
         "message": found.message,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::source::{PolicySource as _, directory::Directory};
+
+    const ROLE: &str =
+        "apiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadata: { name: a }\nspec: { grants: [] }\n";
+
+    #[test]
+    fn the_control_plane_and_the_command_line_read_a_directory_by_the_same_rules() {
+        type Build = fn(&Path);
+        // What is added to a directory with one file, and how many files then count and how many of them are unread.
+        let cases: [(&str, Build, Option<(usize, usize)>); 9] = [
+            ("an empty file", |dir| fs::write(dir.join("b.yaml"), "").unwrap(), Some((2, 1))),
+            ("not UTF-8", |dir| fs::write(dir.join("b.yaml"), [0xff]).unwrap(), Some((2, 1))),
+            (
+                "too large",
+                |dir| fs::write(dir.join("b.yml"), "#".repeat(document::MAX_FILE + 1)).unwrap(),
+                Some((2, 1)),
+            ),
+            ("hidden", |dir| fs::write(dir.join(".b.yaml"), "").unwrap(), Some((1, 0))),
+            ("another extension", |dir| fs::write(dir.join("b.json"), "").unwrap(), Some((1, 0))),
+            ("a circle of links", |dir| symlink(dir, dir.join("b")).unwrap(), Some((1, 0))),
+            ("a policy link to nowhere", |dir| symlink("gone", dir.join("b.yaml")).unwrap(), Some((2, 1))),
+            ("a directory that is not mounted", |dir| symlink("gone", dir.join("b")).unwrap(), None),
+            (
+                "a ConfigMap",
+                |dir| {
+                    fs::create_dir(dir.join("..v1")).unwrap();
+                    fs::write(dir.join("..v1/b.yaml"), "#").unwrap();
+                    symlink("..v1", dir.join("..data")).unwrap();
+                    symlink("..data/b.yaml", dir.join("b.yaml")).unwrap();
+                },
+                Some((2, 0)),
+            ),
+        ];
+        for (name, build, expected) in cases {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("a.yaml"), ROLE).unwrap();
+            build(dir.path());
+            let served = Directory::watched(dir.path()).unwrap().read().ok();
+            let served = served
+                .map(|reading| (reading.parts.len(), reading.parts.iter().filter(|part| part.text.is_err()).count()));
+            assert_eq!(served, expected, "serve: {name}");
+            let shown = Sources::load(&[dir.path().to_path_buf()], "default", &BTreeMap::new()).ok();
+            let shown = shown.map(|sources| {
+                let unread = |found: &&Diagnostic| found.code == "unreadable";
+                (sources.files, sources.compiled.diagnostics.iter().filter(unread).count())
+            });
+            assert_eq!(shown, expected, "command line: {name}");
+        }
+    }
 }

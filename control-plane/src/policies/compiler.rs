@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
+use doorward_policy::bundle::{Tables, TablesError};
 use doorward_policy_compiler::{
     compile::{self, KeyLocation, KeySource},
     document::{self, Kind, Spec},
@@ -30,6 +31,28 @@ pub struct Compiled {
     pub digest: Vec<u8>,
     /// There is nothing in it.
     pub empty: bool,
+}
+
+/// A proxy would refuse what was compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The digest is no SHA-256.
+    #[error("its digest has a wrong length")]
+    Digest,
+    /// The tables cannot be built.
+    #[error("its tables cannot be built: {0}")]
+    Tables(#[from] TablesError),
+}
+
+impl Compiled {
+    /// Puts it into force here, as each proxy will.
+    ///
+    /// # Errors
+    /// A proxy would refuse it.
+    pub fn load(&self) -> Result<Tables, Refused> {
+        let digest = self.digest.as_slice().try_into().map_err(|_| Refused::Digest)?;
+        Ok(Tables::decode(&self.bytes, digest, 1)?)
+    }
 }
 
 /// `kind` and `metadata.name`.

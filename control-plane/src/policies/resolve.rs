@@ -11,12 +11,15 @@ use std::collections::BTreeSet;
 
 use doorward_proto::v1::{Diagnostic, DocumentStatus};
 
-use super::{
-    compiler::{self, Compiled, Document},
-    files::{self, Chunk, SourceFile},
-    store::{GoodDocument, GoodDocuments},
+use super::compiler::{self, Compiled, Document};
+use crate::{
+    jwks::KeySets,
+    policy_store::{GoodDocument, GoodDocuments},
+    source::{
+        Part, Reading,
+        chunk::{self, Chunk},
+    },
 };
-use crate::jwks::KeySets;
 
 /// Kinds without which more could be allowed.
 const NEVER_LEFT_OUT: [&str; 2] = ["AccessRestriction", "DataService"];
@@ -29,10 +32,46 @@ fn could_widen(kind: &str, text: &str) -> bool {
     NEVER_LEFT_OUT.contains(&kind) || !MAY_BE_LEFT_OUT.contains(&kind) && text.contains("doorward.dev/")
 }
 
-/// The outcome of one reading of the directory.
+/// Why nothing is published, and the last policy stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Unpublished {
+    /// A document that has no name, so that nobody can say what it was meant to cut.
+    #[error(
+        "the document at {file}:{line} cannot be read so far that it has a kind and a name, and leaving it out could widen \
+         access"
+    )]
+    Unnamed {
+        /// The part that it stands in.
+        file: String,
+        /// Its first line there.
+        line: u32,
+    },
+    /// A restriction or a service.
+    #[error("{document} does not compile as written, {otherwise}, and leaving it out could widen access")]
+    Needed {
+        /// Kind and name.
+        document: String,
+        /// How it is with its last good version.
+        otherwise: &'static str,
+    },
+    /// An error that belongs to no document.
+    #[error("{0}")]
+    Stray(String),
+    /// Every choice of versions has errors.
+    #[error("no set of documents compiles")]
+    NoSet,
+    /// Everything is gone.
+    #[error("there is no document left; restart with --allow-empty if an empty policy is meant")]
+    Empty,
+    /// A defect of the compiler, which proxies would find.
+    #[error("internal error, please report it: what was compiled does not load, and proxies would refuse it ({0})")]
+    Refused(#[from] compiler::Refused),
+}
+
+/// The outcome of one reading of the source.
 pub struct Resolution {
     /// What to publish; `Err` says why nothing is.
-    pub compiled: Result<Compiled, String>,
+    pub compiled: Result<Compiled, Unpublished>,
     /// The documents in force, for the next time.
     pub good: GoodDocuments,
     /// Every document and how it fared.
@@ -80,38 +119,42 @@ struct Resolver<'a> {
     candidates: Vec<Candidate>,
     diagnostics: Vec<Diagnostic>,
     /// A document that compiles in no version and must not be left out.
-    blocked: Option<String>,
+    blocked: Option<Unpublished>,
 }
 
 /// Chooses versions until the set compiles.
-pub fn resolve(sources: &[SourceFile], previous: &GoodDocuments, keys: &KeySets, scope: &str) -> Resolution {
+pub fn resolve(reading: &Reading, previous: &GoodDocuments, keys: &KeySets, scope: &str) -> Resolution {
     let mut resolver = Resolver { previous, candidates: Vec::new(), diagnostics: Vec::new(), blocked: None };
-    resolver.read(sources);
+    for remark in &reading.remarks {
+        let about = error(remark.code, "", "", &remark.origin, 0, remark.message.clone());
+        resolver.diagnostics.push(Diagnostic { severity: "warning".into(), ..about });
+    }
+    resolver.read(&reading.parts);
     let compiled = resolver.settle(keys, scope);
     resolver.finish(compiled)
 }
 
 impl Resolver<'_> {
-    fn read(&mut self, sources: &[SourceFile]) {
+    fn read(&mut self, parts: &[Part]) {
         let mut seen = BTreeSet::new();
         // Files in which something stands that cannot even be named: their documents stay as they were.
         let mut unreadable = Vec::new();
         let mut unnamed = Vec::new();
-        for source in sources {
+        for source in parts {
             let text = match &source.text {
                 Ok(text) => text,
-                Err(message) => {
-                    self.diagnostics.push(error("unreadable", "", "", &source.name, 0, message.clone()));
-                    unreadable.push(source.name.clone());
+                Err(unread) => {
+                    self.diagnostics.push(error("unreadable", "", "", &source.origin, 0, unread.to_string()));
+                    unreadable.push(source.origin.clone());
                     continue;
                 }
             };
-            for chunk in files::split(text) {
-                if !self.read_chunk(&source.name, &chunk, &mut seen) {
-                    unreadable.push(source.name.clone());
+            for chunk in chunk::split(text) {
+                if !self.read_chunk(&source.origin, &chunk, &mut seen) {
+                    unreadable.push(source.origin.clone());
                     let kind = chunk.kind().unwrap_or_default();
                     if could_widen(&kind, &chunk.text) {
-                        unnamed.push((source.name.clone(), chunk.line, kind));
+                        unnamed.push((source.origin.clone(), chunk.line, kind));
                     }
                 }
             }
@@ -137,10 +180,7 @@ impl Resolver<'_> {
             }
         }
         if let Some((file, line, _)) = unnamed.first() {
-            self.blocked = Some(format!(
-                "the document at {file}:{line} cannot be read so far that it has a kind and a name, and leaving it out \
-                 could widen access"
-            ));
+            self.blocked = Some(Unpublished::Unnamed { file: file.clone(), line: *line });
         }
     }
 
@@ -181,7 +221,7 @@ impl Resolver<'_> {
         if candidate.version == Version::Written
             && let Some(good) = good
         {
-            let (documents, diagnostics) = compiler::parse(&good.file, &files::in_place(good.line, &good.text));
+            let (documents, diagnostics) = compiler::parse(&good.file, &chunk::in_place(good.line, &good.text));
             if !diagnostics.iter().any(|d| d.severity == compiler::ERROR) {
                 candidate.version = Version::LastGood;
                 candidate.documents = documents;
@@ -192,18 +232,15 @@ impl Resolver<'_> {
         candidate.documents = Vec::new();
         if could_widen(&candidate.kind, &candidate.source.text) {
             let otherwise = if good.is_some() { "nor in its last good version" } else { "has no last good version" };
-            self.blocked = Some(format!(
-                "{} does not compile as written, {otherwise}, and leaving it out could widen access",
-                candidate.key()
-            ));
+            self.blocked = Some(Unpublished::Needed { document: candidate.key(), otherwise });
         }
     }
 
-    fn settle(&mut self, keys: &KeySets, scope: &str) -> Result<Compiled, String> {
+    fn settle(&mut self, keys: &KeySets, scope: &str) -> Result<Compiled, Unpublished> {
         // Every round demotes at least one document, and each can be demoted twice.
         for _ in 0..=self.candidates.len().saturating_mul(2) {
-            if let Some(blocked) = &self.blocked {
-                return Err(blocked.clone());
+            if let Some(blocked) = self.blocked.take() {
+                return Err(blocked);
             }
             let documents: Vec<Document> = self.candidates.iter().flat_map(|c| c.documents.iter().cloned()).collect();
             let (compiled, diagnostics) = compiler::compile(&documents, keys, scope);
@@ -235,16 +272,16 @@ impl Resolver<'_> {
             let diagnostics: Vec<Diagnostic> = diagnostics.into_iter().filter(proven).collect();
             self.diagnostics.extend(diagnostics);
             if to_demote.is_empty() {
-                return stray.map_or(Ok(compiled), Err);
+                return stray.map_or(Ok(compiled), |message| Err(Unpublished::Stray(message)));
             }
             for position in to_demote {
                 self.demote(position);
             }
         }
-        Err("no set of documents compiles".into())
+        Err(Unpublished::NoSet)
     }
 
-    fn finish(self, compiled: Result<Compiled, String>) -> Resolution {
+    fn finish(self, compiled: Result<Compiled, Unpublished>) -> Resolution {
         let documents = self.candidates.iter().map(|c| DocumentStatus {
             kind: c.kind.clone(),
             name: c.name.clone(),
@@ -288,11 +325,9 @@ mod tests {
     fn run(files: &[(&str, &str)], previous: &GoodDocuments) -> Resolution {
         let dir = tempfile::tempdir().unwrap();
         let (keys, _triggers) = crate::jwks::tests::key_sets(dir.path());
-        let files: Vec<_> = files
-            .iter()
-            .map(|(name, text)| SourceFile { name: (*name).into(), text: Ok((*text).into()), again: false })
-            .collect();
-        resolve(&files, previous, &keys, "default")
+        let files: Vec<_> =
+            files.iter().map(|(name, text)| Part { origin: (*name).into(), text: Ok((*text).into()) }).collect();
+        resolve(&Reading { parts: files, remarks: Vec::new() }, previous, &keys, "default")
     }
 
     fn fates(resolution: &Resolution) -> Vec<(String, bool, bool)> {
@@ -345,7 +380,7 @@ mod tests {
         assert!(held.compiled.is_ok() && fates(&held)[0] == ("cut".into(), false, true), "{:?}", held.diagnostics);
         let renamed = SERVICE.replace("name: shop", "name: store");
         let blocked = run(&[("c.yaml", &broken), ("s.yaml", &renamed)], &first.good);
-        assert!(blocked.compiled.as_ref().is_err_and(|reason| reason.contains("AccessRestriction/cut")));
+        assert!(blocked.compiled.as_ref().is_err_and(|reason| reason.to_string().contains("AccessRestriction/cut")));
         assert_eq!(blocked.good, first.good);
     }
 
@@ -361,7 +396,7 @@ mod tests {
         ] {
             let broken = RESTRICTION.replace(wrong, right);
             let found = run(&[("c.yaml", &broken), ("r.yaml", &role), ("s.yaml", SERVICE)], &GoodDocuments::new());
-            assert!(found.compiled.as_ref().is_err_and(|reason| reason.contains("widen")), "{broken}");
+            assert!(found.compiled.as_ref().is_err_and(|reason| reason.to_string().contains("widen")), "{broken}");
             assert!(found.good.is_empty());
         }
         let twice = run(

@@ -1,0 +1,156 @@
+//! Where policy documents come from.
+//!
+//! A source gives texts; it does not parse them. One is a file of its own in this folder and one line in `registry.rs`. The
+//! control plane and the command line read through the same source, so the same documents are the same to both.
+//!
+//! Secrets and settings of an identity provider that stay in the control plane (where its keys are, how it is asked about a
+//! token) stand in its document, and so come from here as well.
+
+pub mod chunk;
+pub mod directory;
+pub mod registry;
+
+use std::path::PathBuf;
+
+use crate::wake::Waker;
+
+/// Somewhere that policy documents come from. Its calls may block: the policy thread and the command line wait for them.
+pub trait PolicySource: Send + Sync {
+    /// What it is to people, as the subject of a sentence: `the policy directory /etc/doorward`. No credentials.
+    fn name(&self) -> String;
+
+    /// A token that differs whenever what [`read`](Self::read) would give differs. It is asked for every second, so it must be
+    /// cheap.
+    ///
+    /// # Errors
+    /// The source cannot be asked. What was read last stays in force.
+    fn version(&self) -> Result<Version, SourceError>;
+
+    /// Everything that is there.
+    ///
+    /// # Errors
+    /// Not even what there is can be told: a part that is merely missing from a reading is taken for deleted, and a
+    /// restriction in it would fall away. Where a part is known and cannot be read, it is in the reading as [`Unread`].
+    fn read(&self) -> Result<Reading, SourceError>;
+
+    /// Calls `waker` whenever something may have changed, until what is returned is dropped. None: nothing will tell, and
+    /// the version is asked for every second.
+    fn wake(&self, waker: Waker) -> Option<Watch>;
+}
+
+/// Keeps a [`PolicySource::wake`] going.
+pub type Watch = Box<dyn Send>;
+
+/// Whether what a source would give is what it gave before. Equal versions of one source mean equal readings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version(pub u64);
+
+/// All that a source holds at one time.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// Its files or objects, in the order of their origins.
+    pub parts: Vec<Part>,
+    /// What is doubtful about the source itself.
+    pub remarks: Vec<Remark>,
+}
+
+/// A file or an object: one or several YAML documents that are read or unreadable together.
+#[derive(Debug)]
+pub struct Part {
+    /// Its name within the source, stable over readings: a path, or a kind, namespace and name. A document that is held at
+    /// its last good version is found again by it.
+    pub origin: String,
+    /// Its YAML.
+    pub text: Result<String, Unread>,
+}
+
+/// A doubt about a source as such. It is shown as a warning.
+#[derive(Debug)]
+pub struct Remark {
+    /// The part that it is about, or nothing.
+    pub origin: String,
+    /// Stable code.
+    pub code: &'static str,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Why a part cannot be read. Its documents stay as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// The machine did not give it.
+    #[error("the file cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// A pipe would keep the reader waiting for ever, a device has no end.
+    #[error("it is no regular file; policy is read from regular files only")]
+    Irregular,
+    /// So looks a file that is being written in place, or whose writing failed. Were it read as one without documents, a
+    /// restriction in it would fall away.
+    #[error("the file is empty; what it held stays in force until the file is deleted")]
+    Empty,
+    /// It is larger than this number of bytes.
+    #[error("the file has more than {0} bytes; split it into smaller ones")]
+    TooLarge(u64),
+}
+
+impl Unread {
+    /// Whether this comes from the state of the machine, not of the part: then no later change of the part would have it
+    /// read again.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Io(error) if passes(error))
+    }
+}
+
+/// A source cannot be used as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// There is no such directory.
+    #[error("the policy directory {0} does not exist; create it or correct --policies")]
+    NoDirectory(PathBuf),
+    /// There is nothing at a path.
+    #[error("cannot read {path}; give a policy file or a directory: {error}")]
+    NoPath {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A directory or a link that cannot be followed.
+    #[error("{path} cannot be looked into: {error}")]
+    Closed {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A directory lies too deep.
+    #[error("{path} cannot be looked into: it lies more than {most} directories deep")]
+    TooDeep {
+        /// The path.
+        path: PathBuf,
+        /// Levels that are looked into.
+        most: usize,
+    },
+    /// There are more files than this.
+    #[error("more than {0} policy files; is this the right directory?")]
+    TooMany(usize),
+}
+
+/// Whether an error comes from the state of the machine, not of the file: then there is no later change of the file that
+/// would have it read again.
+fn passes(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let Some(errno) = Errno::from_io_error(error) else { return false };
+    matches!(
+        errno,
+        Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOMEM
+            | Errno::NOBUFS
+            | Errno::IO
+            | Errno::AGAIN
+            | Errno::INTR
+            | Errno::STALE
+            | Errno::TIMEDOUT
+    )
+}
