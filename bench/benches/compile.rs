@@ -3,7 +3,8 @@
 #![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use doorward_bench::{compiled, documents, short, tables};
+use doorward_bench::{compiled, documents, short};
+use doorward_test_support::policy::indexed;
 use std::hint::black_box;
 
 fn policies(criterion: &mut Criterion) {
@@ -14,7 +15,7 @@ fn policies(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("big policy");
     group.sample_size(10);
     group.bench_function("compile", |bencher| bencher.iter(|| compiled(black_box(&documents))));
-    group.bench_function("build tables", |bencher| bencher.iter(|| tables(black_box(&policy))));
+    group.bench_function("build tables", |bencher| bencher.iter(|| indexed(black_box(&policy))));
     group.finish();
 }
 

@@ -2,11 +2,14 @@
 
 use crate::{
     input::{Choices, damaged, damaged_text},
-    policy::{BUNDLE, Caller, NOW, TEXT, compiled},
-    request,
+    policy::{BUNDLE, Caller, TEXT},
+    request, token,
 };
-use doorward_policy::{bundle::Tables, decide::decide, dialect, document::parse_file, request::HttpRequest};
+use doorward_policy::{
+    bundle::Tables, compile::compile, decide::decide, dialect, document::parse_file, request::HttpRequest,
+};
 use doorward_proto::v1::Bundle;
+use doorward_test_support::{host::NOW, policy::Keys};
 use prost::Message;
 
 const REQUESTS: [&str; 4] = [
@@ -87,6 +90,7 @@ pub fn documents(bytes: &[u8]) {
 
 fn compiles_or_is_refused(text: &str) {
     let mut parsed = parse_file("policy.yaml", text);
+    let compiled = |documents: &[_]| compile(documents, &Keys(token::key_set), "default");
     let first = compiled(&parsed.documents);
     if let Err(error) = Tables::build(&first.bundle, first.digest, 1) {
         panic!("what was compiled cannot be put in force: {error}\n{text}");

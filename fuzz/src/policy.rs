@@ -4,45 +4,21 @@ use crate::token;
 use doorward_policy::{
     Name,
     bundle::Tables,
-    compile::{Compiled, KeyLocation, KeySource, compile},
-    document::{Document, parse_file},
+    compile::Compiled,
     identity::{Agent, Attribute, Principal},
 };
+use doorward_test_support::policy::{self, Keys};
 use std::sync::LazyLock;
 
 /// The documents.
 pub const TEXT: &str = include_str!("policy.yaml");
-/// The moment of every decision, Unix seconds.
-pub const NOW: i64 = 1_800_000_000;
-
-/// The key sets of the policy's providers.
-#[derive(Clone, Copy, Debug)]
-pub struct Keys;
-
-impl KeySource for Keys {
-    fn jwks(&self, provider: &str, _: KeyLocation<'_>) -> Option<String> {
-        token::key_set(provider)
-    }
-}
-
-/// Compiles documents.
-#[must_use]
-pub fn compiled(documents: &[Document]) -> Compiled {
-    compile(documents, &Keys, "default")
-}
 
 /// The policy as a bundle.
-pub static BUNDLE: LazyLock<Compiled> = LazyLock::new(|| {
-    let parsed = parse_file("policy.yaml", TEXT);
-    let compiled = compiled(&parsed.documents);
-    let errors: Vec<_> = parsed.diagnostics.iter().chain(&compiled.diagnostics).filter(|d| d.is_error()).collect();
-    assert!(errors.is_empty(), "{errors:?}");
-    compiled
-});
+pub static BUNDLE: LazyLock<Compiled> =
+    LazyLock::new(|| policy::compiled(&policy::documents(TEXT), &Keys(token::key_set)));
 
 /// The policy in force.
-pub static TABLES: LazyLock<Tables> =
-    LazyLock::new(|| Tables::build(&BUNDLE.bundle, BUNDLE.digest, 1).expect("the policy can be put in force"));
+pub static TABLES: LazyLock<Tables> = LazyLock::new(|| policy::indexed(&BUNDLE));
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

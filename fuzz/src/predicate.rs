@@ -2,7 +2,7 @@
 
 use crate::{
     input::{Choices, damaged_text, lines},
-    policy::{Caller, NOW},
+    policy::Caller,
 };
 use doorward_policy::{
     Name,
@@ -14,6 +14,7 @@ use doorward_policy::{
     },
     value::{FieldType, Literal, Value},
 };
+use doorward_test_support::host::NOW;
 use num_bigint::BigInt;
 use std::{cmp::Ordering, sync::LazyLock};
 

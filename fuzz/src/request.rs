@@ -2,7 +2,7 @@
 
 use crate::{
     input::{Choices, damaged, parts},
-    policy::{Caller, NOW, TABLES},
+    policy::{Caller, TABLES},
 };
 use doorward_policy::{
     bundle::Component,
@@ -11,6 +11,7 @@ use doorward_policy::{
     request::{Clause, Header, HttpRequest, WriteKind},
     transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite, Transformer},
 };
+use doorward_test_support::host::NOW;
 use rusqlite::Connection;
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;

@@ -5,36 +5,22 @@
 
 use doorward_policy::{
     bundle::Tables,
-    compile::{NoKeys, compile},
-    document::{Severity, parse_file},
-    engine::{Begin, Outcome, Settings, begin, finish},
-    host::Host,
+    engine::Settings,
     identity::TokenCache,
-    request::{Header, HttpRequest},
+    request::HttpRequest,
     transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite, TransformError, Transformer},
+};
+use doorward_test_support::{
+    TestHost,
+    engine::{headers, rewrite, verdict},
+    policy::{self, access_key},
 };
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use serde_json::{Map, Value, json};
-use sha2::{Digest as _, Sha256};
-use std::{fmt::Write as _, sync::LazyLock};
+use std::sync::LazyLock;
 
 /// In every cell that is hidden or masked, and in nothing else.
 const SECRET: &str = "s3cret";
-
-struct Now;
-
-impl Host for Now {
-    fn now_millis(&self) -> u64 {
-        1_800_000_000_000
-    }
-    fn random(&self, buffer: &mut [u8]) -> bool {
-        buffer.fill(7);
-        true
-    }
-    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
-        false
-    }
-}
 
 const POLICY: &str = r#"
 apiVersion: doorward.dev/v1alpha1
@@ -106,24 +92,8 @@ spec:
 "#;
 
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {
-    let mut text = POLICY.to_owned();
-    for key in ["open", "limited", "all"] {
-        let hash = Sha256::digest(key).iter().fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").unwrap();
-            text
-        });
-        write!(
-            text,
-            "---\nkind: AccessKey\nmetadata: {{ name: {key} }}\nspec: {{ hash: \"sha256:{hash}\", role: app-{key} }}\n"
-        )
-        .unwrap();
-    }
-    let parsed = parse_file("policy.yaml", &text);
-    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
-    let compiled = compile(&parsed.documents, &NoKeys, "default");
-    let error = compiled.diagnostics.iter().find(|found| found.severity == Severity::Error);
-    assert!(error.is_none(), "{error:?}");
-    Tables::build(&compiled.bundle, compiled.digest, 1).unwrap()
+    let keys = ["open", "limited", "all"].map(|key| access_key(key, key, &format!("app-{key}"), ""));
+    policy::tables(&(POLICY.to_owned() + &keys.concat()))
 });
 
 /// What the response to this request needs.
@@ -131,24 +101,16 @@ fn plan(key: &str, request: &str) -> ResponsePlan {
     let (method, rest) = request.split_once(' ').unwrap();
     let (path, body) = rest.split_once(' ').unwrap_or((rest, ""));
     let length = body.len().to_string();
-    let mut headers = vec![Header { name: "x-doorward-key", value: key.as_bytes() }];
+    let mut pairs = vec![("x-doorward-key", key)];
     if !body.is_empty() {
-        headers.push(Header { name: "content-type", value: b"application/json" });
-        headers.push(Header { name: "content-length", value: length.as_bytes() });
+        pairs.extend([("content-type", "application/json"), ("content-length", &length)]);
     }
-    let head = HttpRequest { method, authority: "h", path, headers: &headers, body: None, source_address: "192.0.2.1" };
+    let (headers, body) = (headers(&pairs), Some(body.as_bytes()));
+    let whole = HttpRequest { method, authority: "h", path, headers: &headers, body, source_address: "192.0.2.1" };
     let (settings, mut cache) = (Settings { bodies: true, ..Settings::default() }, TokenCache::default());
-    let verdict = match begin(&TABLES, &Now, &settings, &mut cache, &head) {
-        Begin::Done(verdict) => *verdict,
-        Begin::Body { pending, .. } => {
-            let whole = HttpRequest { body: Some(body.as_bytes()), ..head };
-            finish(&TABLES, &Now, &settings, &mut cache, pending, &whole)
-        }
-    };
-    match verdict.outcome {
-        Outcome::Allow(rewrite) => rewrite.response,
-        Outcome::Deny(denial) => panic!("{request}: {denial:?}"),
-        Outcome::Pass => panic!("{request} passes"),
+    match rewrite(verdict(&TABLES, &TestHost::new(), &settings, &mut cache, &whole)) {
+        Ok(rewrite) => rewrite.response,
+        Err(denial) => panic!("{request}: {denial:?}"),
     }
 }
 

@@ -1,20 +1,13 @@
 //! Every decision code, the fixtures, and bodies over the wire: a DreamFactory-like upstream behind a real Envoy.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
+use doorward_test_support::policy::access_key;
 use doorward_tests::{
     control,
     data::{HIDDEN, Shop},
     dreamfactory::{self, decode},
     http::{self, Response},
     stack::Stack,
-    token::{Issuer, key_hash, now},
+    token::{Issuer, now},
     upstream::{Seen, Upstream},
     wait,
 };
@@ -67,7 +60,7 @@ metadata: { name: email_service }
 spec: { dialect: dreamfactory, match: [{ path: /api/v2/email_service }], components: { _proc/send: {} } }
 ---
 kind: AccessRole
-metadata: { name: app-r21 }
+metadata: { name: app-support }
 spec:
   grants:
     - { service: mysql_production, components: [_table/customers, _table/orders, _table/products], verbs: [GET], fields: { read: [id] } }
@@ -155,15 +148,12 @@ fn env() -> MutexGuard<'static, Env> {
         shop.write(&folder.path().join("shop.db"));
         let upstream = dreamfactory::start(&folder.path().join("shop.db"));
         let mut policies = POLICIES.to_owned();
-        for name in ["r21", "analyst", "hr", "payroll", "writer", "reader", "level", "limited", "old", "broken"] {
+        for name in ["support", "analyst", "hr", "payroll", "writer", "reader", "level", "limited", "old", "broken"] {
             policies += &format!(
                 "---\nkind: AccessBinding\nmetadata: {{ name: {name} }}\nspec: {{ role: app-{name}, subjects: [{{ group: {name} }}] }}\n"
             );
         }
-        policies += &format!(
-            "---\nkind: AccessKey\nmetadata: {{ name: locked }}\nspec: {{ hash: \"{}\", role: app-r21, networks: [10.0.0.0/8] }}\n",
-            key_hash(LOCKED)
-        );
+        policies += &access_key("locked", LOCKED, "app-support", ", networks: [10.0.0.0/8]");
         let port = upstream.port;
         Mutex::new(Env { stack: Stack::over(folder, port, shop, &policies, ""), upstream })
     })
@@ -190,29 +180,29 @@ fn resource(answer: &Response) -> Vec<Value> {
 }
 
 #[test]
-fn fixture_r21_allows_what_it_lists_and_nothing_else() {
+fn a_role_allows_what_it_lists_and_nothing_else() {
     let e = env();
     let service = "/api/v2/mysql_production";
     for path in ["_table/customers", "_table/orders", "_table/products", "_proc/get_summary?year=2024"] {
-        assert_eq!(e.ask("r21", &format!("{service}/{path}")).status, 200, "{path}");
+        assert_eq!(e.ask("support", &format!("{service}/{path}")).status, 200, "{path}");
     }
-    let token = e.token("r21");
+    let token = e.token("support");
     let send = |method: &str, path: &str| {
         let body = if path == CUSTOMERS { r#"{"id":1}"# } else { "{}" };
         e.stack.request(method, path).token(&token).json(body).send()
     };
     assert_eq!(send("POST", &format!("{service}/_proc/get_summary")).status, 200);
-    assert_eq!(e.ask("r21", "/api/v2/aws_s3_reports/2024/q1.pdf").status, 200);
+    assert_eq!(e.ask("support", "/api/v2/aws_s3_reports/2024/q1.pdf").status, 200);
     send("POST", CUSTOMERS).denied(403, "verb_denied");
     send("DELETE", &format!("{service}/_proc/get_summary")).denied(400, "unsupported");
     e.stack.request("DELETE", "/api/v2/aws_s3_reports/2024/q1.pdf").token(&token).send().denied(403, "verb_denied");
-    e.ask("r21", &format!("{service}/_table/users")).denied(403, "component_denied");
-    e.ask("r21", &format!("{service}/_table/audit_logs")).denied(403, "component_denied");
-    e.ask("r21", "/api/v2/email_service/_proc/send").denied(403, "service_denied");
+    e.ask("support", &format!("{service}/_table/users")).denied(403, "component_denied");
+    e.ask("support", &format!("{service}/_table/audit_logs")).denied(403, "component_denied");
+    e.ask("support", "/api/v2/email_service/_proc/send").denied(403, "service_denied");
 }
 
 #[test]
-fn fixture_r28_shows_and_hides_what_it_lists() {
+fn hidden_fields_are_neither_shown_nor_filtered_nor_sorted_by_and_rows_stay_within_the_region() {
     let e = env();
     let rows = resource(&e.ask("analyst", CUSTOMERS));
     let west = e.stack.shop.table("customers").rows.iter().filter(|row| row["region"] == "west").count();
@@ -493,10 +483,13 @@ fn path_and_parameter_tricks_reach_nothing() {
 fn the_upstream_gets_the_verified_identity_and_no_credential() {
     let e = env();
     let _ = e.upstream.take();
-    let request = e.stack.get(PRODUCTS).token(&e.token("r21"));
-    assert_eq!(request.header("x-doorward-user", "root").header("x-doorward-role", "app-r21").send().status, 200);
+    let request = e.stack.get(PRODUCTS).token(&e.token("support"));
+    assert_eq!(request.header("x-doorward-user", "root").header("x-doorward-role", "app-support").send().status, 200);
     let [seen] = e.upstream.take().try_into().unwrap();
-    assert_eq!((seen.header("x-doorward-user"), seen.header("x-doorward-role")), (Some("r21-user"), Some("app-r21")));
+    assert_eq!(
+        (seen.header("x-doorward-user"), seen.header("x-doorward-role")),
+        (Some("support-user"), Some("app-support"))
+    );
     assert_eq!(seen.headers.iter().filter(|(name, _)| name == "x-doorward-user").count(), 1);
     assert!(seen.header("authorization").is_none() && !format!("{seen:?}").contains("eyJ"), "{seen:?}");
     assert!(decode(&seen.path).contains("fields=id"), "{}", seen.path);
@@ -518,7 +511,7 @@ fn headers_with_underscores_stand_for_no_other_header() {
     let e = env();
     let _ = e.upstream.take();
     for name in ["x_doorward_user", "x-doorward_role", "x_http_method_override", "x_original_url"] {
-        assert_eq!(e.stack.get(PRODUCTS).token(&e.token("r21")).header(name, "x").send().status, 400, "{name}");
+        assert_eq!(e.stack.get(PRODUCTS).token(&e.token("support")).header(name, "x").send().status, 400, "{name}");
     }
     assert_eq!(e.upstream.take(), []);
 }

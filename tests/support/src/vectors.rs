@@ -1,4 +1,4 @@
-//! Reads the public test vectors, for the tests of every verifier.
+//! The public test vectors, and what is needed to read them.
 //!
 //! The files are read from the folder in `DOORWARD_CORPORA`; where it is not set, the tests say so and pass.
 
@@ -13,20 +13,21 @@ use doorward_policy::{
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// A file of the corpora; none if there are none here.
+/// A JSON file of the corpora, such as `jwt/cookbook/NAME`; none if there are none here.
+#[must_use]
 pub fn corpus(name: &str) -> Option<Value> {
     let Some(folder) = std::env::var_os("DOORWARD_CORPORA") else {
         println!("skipped {name}: DOORWARD_CORPORA is not set to the folder of public test vectors");
         return None;
     };
-    let path = PathBuf::from(folder).join("jwt").join(name);
+    let path = PathBuf::from(folder).join(name);
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Some(serde_json::from_slice(&bytes).unwrap())
 }
 
-/// Every (group, test) of a Wycheproof file.
+/// Every (group, test) of a Wycheproof file, by the file's name.
 pub fn each(name: &str, mut run: impl FnMut(&Value, &Value)) {
-    let Some(file) = corpus(name) else { return };
+    let Some(file) = corpus(&format!("jwt/wycheproof/{name}")) else { return };
     let mut count = 0;
     for group in file["testGroups"].as_array().unwrap() {
         for test in group["tests"].as_array().unwrap() {
@@ -39,17 +40,20 @@ pub fn each(name: &str, mut run: impl FnMut(&Value, &Value)) {
 }
 
 /// Bytes of a text of hexadecimal digits.
+#[must_use]
 pub fn hex(value: &Value) -> Vec<u8> {
     let text = value.as_str().unwrap().as_bytes();
     text.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
 /// A number without leading zeros.
+#[must_use]
 pub fn stripped(bytes: Vec<u8>) -> Vec<u8> {
     bytes.into_iter().skip_while(|byte| *byte == 0).collect()
 }
 
 /// A number of exactly this width.
+#[must_use]
 pub fn fixed<const N: usize>(bytes: Vec<u8>) -> Option<[u8; N]> {
     let bytes = stripped(bytes);
     let mut all = [0; N];
@@ -58,11 +62,13 @@ pub fn fixed<const N: usize>(bytes: Vec<u8>) -> Option<[u8; N]> {
 }
 
 /// A key of no name, for any algorithm of its type.
+#[must_use]
 pub fn key(material: KeyMaterial) -> VerificationKey {
     VerificationKey { kid: None, algorithm: None, spki: subject_public_key_info(&material), material }
 }
 
 /// A public or symmetric JWK as far as signatures need it; `None` for what this product does not take.
+#[must_use]
 pub fn jwk(jwk: &Value) -> Option<VerificationKey> {
     // One key of the files has stray bits at its end; it must count, so that the set is ambiguous as the file means it.
     let lenient = GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
