@@ -199,9 +199,9 @@ fn put(value: &mut Value, path: &[PathStep], row: &Value) {
     }
 }
 
-static DATASETTE: LazyLock<Vec<&str>> = LazyLock::new(|| parts(include_str!("../seeds/datasette.txt")));
-static DREAMFACTORY: LazyLock<Vec<&str>> = LazyLock::new(|| parts(include_str!("../seeds/dreamfactory.txt")));
-static HTTP: LazyLock<Vec<&str>> = LazyLock::new(|| parts(include_str!("../seeds/http.txt")));
+static DATASETTE: LazyLock<Vec<&str>> = LazyLock::new(|| parts(include_str!("../../seeds/datasette.txt")));
+static DREAMFACTORY: LazyLock<Vec<&str>> = LazyLock::new(|| parts(include_str!("../../seeds/dreamfactory.txt")));
+static HTTP: LazyLock<Vec<&str>> = LazyLock::new(|| parts(include_str!("../../seeds/http.txt")));
 
 thread_local! {
     static SHOP: Connection = {
