@@ -1,4 +1,4 @@
-//! Every code, the requirement's fixtures, and the properties that hold for all policies.
+//! Every code, roles as organisations have them, and the properties that hold for all policies.
 
 mod model;
 mod properties;
@@ -65,7 +65,7 @@ fn constraints(decision: Decision) -> Constraints {
 }
 
 #[test]
-fn r21_a_support_role_reaches_exactly_what_it_was_granted() {
+fn a_support_role_reaches_exactly_what_it_was_granted() {
     let get = |pattern| GrantModel { hide: true, ..grant(pattern, Verb::Get) };
     let mut mysql = one(vec![
         get("_table/customers"),
@@ -114,7 +114,7 @@ fn r21_a_support_role_reaches_exactly_what_it_was_granted() {
 }
 
 #[test]
-fn r28_hidden_fields_are_invisible_and_no_oracle() {
+fn hidden_fields_are_invisible_and_no_oracle() {
     let shown = vec!["id", "first_name", "last_name", "company", "city", "state", "country"];
     let hidden = ["email", "phone", "ssn", "credit_card", "date_of_birth", "internal_notes"];
     let mut model = one(vec![GrantModel { read: shown.clone(), ..grant("a", Verb::Get) }]);
@@ -153,7 +153,7 @@ fn r28_hidden_fields_are_invisible_and_no_oracle() {
 }
 
 #[test]
-fn r28_payroll_sees_salaries_and_hr_reviews_never_the_other_way_round() {
+fn payroll_sees_salaries_and_hr_reviews_never_the_other_way_round() {
     let role = |name, read| RoleModel {
         name,
         grants: vec![GrantModel { read, ..grant("a", Verb::Get) }],
@@ -324,7 +324,7 @@ fn of_two_masks_only_what_both_would_show_is_left_whoever_has_which() {
 }
 
 #[test]
-fn r23_a_read_only_person_cannot_write_through_a_capable_agent_or_tool() {
+fn a_read_only_person_cannot_write_through_a_capable_agent_or_tool() {
     let mut model = one(vec![grant("a", Verb::Get)]);
     let all = GrantModel { verbs: vec![Verb::Get, Verb::Delete], ..grant("*", Verb::Get) };
     model.roles.push(RoleModel { name: "all", grants: vec![all], ..Default::default() });
