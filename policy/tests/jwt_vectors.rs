@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward_policy::identity::{Algorithm, KeyMaterial, VerificationKey, verify_compact, verify_signature, weakness};
 use doorward_test_support::{
     TestHost,
-    vectors::{ALL, corpus, each, fixed, hex, jwk, key, stripped},
+    vectors::{self, ALL, RSA_PKCS1, RSA_PSS, TOKENS, corpus, each, hex, jwk, key, keys},
 };
 use hmac::{Hmac, Mac};
 use p256::ecdsa::signature::Verifier;
@@ -26,20 +26,17 @@ fn judge(name: &str, test: &Value, verdicts: &[(&str, bool)]) {
     }
 }
 
+/// The key of a group, as the `rsa` crate's own verifier takes it.
+fn second_rsa(group: &Value) -> RsaPublicKey {
+    let number = |name: &str| BigUint::from_bytes_be(&hex(&group["publicKey"][name]));
+    RsaPublicKey::new(number("modulus"), number("publicExponent")).unwrap()
+}
+
 #[test]
 fn wycheproof_rsa_pkcs1() {
-    for (name, algorithm) in [
-        ("rsa_signature_2048_sha256_test.json", Algorithm::Rs256),
-        ("rsa_signature_2048_sha384_test.json", Algorithm::Rs384),
-        ("rsa_signature_2048_sha512_test.json", Algorithm::Rs512),
-        ("rsa_signature_3072_sha256_test.json", Algorithm::Rs256),
-        ("rsa_signature_4096_sha256_test.json", Algorithm::Rs256),
-    ] {
+    for (name, algorithm) in RSA_PKCS1 {
         each(name, |group, test| {
-            let (modulus, exponent) = (hex(&group["publicKey"]["modulus"]), hex(&group["publicKey"]["publicExponent"]));
-            let second =
-                RsaPublicKey::new(BigUint::from_bytes_be(&modulus), BigUint::from_bytes_be(&exponent)).unwrap();
-            let ours = key(KeyMaterial::Rsa { modulus: stripped(modulus), exponent: stripped(exponent) });
+            let (second, ours) = (second_rsa(group), vectors::rsa(group));
             let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
             let other =
                 rsa::pkcs1v15::Signature::try_from(signature.as_slice()).is_ok_and(|signature| match algorithm {
@@ -58,11 +55,9 @@ fn wycheproof_rsa_pkcs1() {
 
 #[test]
 fn wycheproof_rsa_pss() {
-    let name = "rsa_pss_2048_sha256_mgf1_32_test.json";
+    let name = RSA_PSS;
     each(name, |group, test| {
-        let (modulus, exponent) = (hex(&group["publicKey"]["modulus"]), hex(&group["publicKey"]["publicExponent"]));
-        let second = RsaPublicKey::new(BigUint::from_bytes_be(&modulus), BigUint::from_bytes_be(&exponent)).unwrap();
-        let ours = key(KeyMaterial::Rsa { modulus: stripped(modulus), exponent: stripped(exponent) });
+        let (second, ours) = (second_rsa(group), vectors::rsa(group));
         let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
         let other = rsa::pss::Signature::try_from(signature.as_slice()).is_ok_and(|signature| {
             rsa::pss::VerifyingKey::<Sha256>::new_with_salt_len(second, 32).verify(&message, &signature).is_ok()
@@ -74,11 +69,8 @@ fn wycheproof_rsa_pss() {
         ["rsa_pss_misc_test.json", "rsa_pss_2048_sha384_mgf1_48_test.json", "rsa_pss_4096_sha512_mgf1_64_test.json"]
     {
         each(name, |group, test| {
-            let ours = key(KeyMaterial::Rsa {
-                modulus: stripped(hex(&group["publicKey"]["modulus"])),
-                exponent: stripped(hex(&group["publicKey"]["publicExponent"])),
-            });
-            let verdict = verify_signature(Algorithm::Ps256, &ours, &hex(&test["msg"]), &hex(&test["sig"]));
+            let verdict =
+                verify_signature(Algorithm::Ps256, &vectors::rsa(group), &hex(&test["msg"]), &hex(&test["sig"]));
             if group["sha"] == "SHA-256" && group["mgfSha"] == "SHA-256" && group["sLen"] == 32 {
                 judge(name, test, &[("ours", verdict)]);
             } else {
@@ -92,12 +84,11 @@ fn wycheproof_rsa_pss() {
 fn wycheproof_ecdsa_p1363() {
     let name = "ecdsa_secp256r1_sha256_p1363_test.json";
     each(name, |group, test| {
-        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
         let second = p256::ecdsa::VerifyingKey::from_sec1_bytes(&hex(&group["publicKey"]["uncompressed"])).unwrap();
         let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
         let other = p256::ecdsa::Signature::from_slice(&signature)
             .is_ok_and(|signature| second.verify(&message, &signature).is_ok());
-        let ours = key(KeyMaterial::P256 { x, y });
+        let ours = vectors::p256(group);
         assert_eq!(weakness(&ours), None);
         judge(
             name,
@@ -107,12 +98,11 @@ fn wycheproof_ecdsa_p1363() {
     });
     let name = "ecdsa_secp384r1_sha384_p1363_test.json";
     each(name, |group, test| {
-        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
         let second = p384::ecdsa::VerifyingKey::from_sec1_bytes(&hex(&group["publicKey"]["uncompressed"])).unwrap();
         let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
         let other = p384::ecdsa::Signature::from_slice(&signature)
             .is_ok_and(|signature| second.verify(&message, &signature).is_ok());
-        let ours = key(KeyMaterial::P384 { x, y });
+        let ours = vectors::p384(group);
         judge(
             name,
             test,
@@ -122,15 +112,13 @@ fn wycheproof_ecdsa_p1363() {
     // The same signatures in DER are not signatures in JWS, where r‖s has a fixed width.
     let name = "ecdsa_secp256r1_sha256_test.json";
     each(name, |group, test| {
-        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
-        let ours = key(KeyMaterial::P256 { x, y });
+        let ours = vectors::p256(group);
         assert!(!verify_signature(Algorithm::Es256, &ours, &hex(&test["msg"]), &hex(&test["sig"])), "{}", test["tcId"]);
     });
     // Points of other curves are not points of ours.
     let name = "ecdsa_secp256k1_sha256_p1363_test.json";
     each(name, |group, test| {
-        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
-        let ours = key(KeyMaterial::P256 { x, y });
+        let ours = vectors::p256(group);
         assert!(weakness(&ours).is_some());
         assert!(!verify_signature(Algorithm::Es256, &ours, &hex(&test["msg"]), &hex(&test["sig"])), "{}", test["tcId"]);
     });
@@ -222,20 +210,14 @@ fn is_valid_elsewhere(group: &Value, test: &Value) -> bool {
 
 #[test]
 fn wycheproof_jws_and_jwk() {
-    for name in ["json_web_signature_test.json", "json_web_key_test.json", "json_web_crypto_test.json"] {
+    for name in TOKENS {
         let mut left_out = 0;
         each(name, |group, test| {
             let Some(token) = test.get("jws").map(|jws| jws.as_str().map_or_else(|| jws.to_string(), str::to_owned))
             else {
                 return;
             };
-            // A private JWK holds the public members too.
-            let source = group.get("public").unwrap_or(&group["private"]);
-            let keys: Vec<VerificationKey> = match source["keys"].as_array() {
-                Some(keys) => keys.iter().filter_map(jwk).collect(),
-                None => jwk(source).into_iter().collect(),
-            };
-            let accepted = verify_compact(&ALL, &keys, &TestHost::new(), &token).is_ok();
+            let accepted = verify_compact(&ALL, &keys(group), &TestHost::new(), &token).is_ok();
             let flagged =
                 |name: &str| test["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == name));
             if unsupported(&token) && test["result"] == "valid" {

@@ -12,6 +12,7 @@ use doorward_tests::{
     wait,
 };
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 const KEY: &str = "dwk_limits_0123456789abcdef0123456789abcdef";
 const PATH: &str = "/crm/notes";
@@ -29,9 +30,15 @@ spec: { grants: [{ service: crm, components: [notes], verbs: [GET, POST], unchec
 ";
 const MB: usize = 1_000_000;
 
+/// Streams that wait for the last byte of their body. They are reset when this is dropped.
+struct Held {
+    streams: Vec<h2::SendStream<Bytes>>,
+    answers: JoinSet<()>,
+}
+
 /// Opens as many streams as the connection lets through, up to `streams`, each with a body of 1 MB whose last byte does not
-/// come. Gives what keeps them open.
-async fn hold(port: u16, streams: usize) -> Vec<h2::SendStream<Bytes>> {
+/// come.
+async fn hold(port: u16, streams: usize) -> Held {
     let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     // No stream at all until Envoy's settings come: until then nothing is known of its limits.
     let (mut client, connection) =
@@ -41,7 +48,7 @@ async fn hold(port: u16, streams: usize) -> Vec<h2::SendStream<Bytes>> {
         (client.current_max_send_streams() > 0).then_some(())
     })
     .await;
-    let mut held = Vec::new();
+    let mut held = Held { streams: Vec::new(), answers: JoinSet::new() };
     for _ in 0..streams {
         let Ok(Ok(ready)) = tokio::time::timeout(Duration::from_secs(1), client.ready()).await else { break };
         client = ready;
@@ -54,7 +61,7 @@ async fn hold(port: u16, streams: usize) -> Vec<h2::SendStream<Bytes>> {
             .unwrap();
         let Ok((response, mut send)) = client.send_request(request, false) else { break };
         let (tell, told) = tokio::sync::oneshot::channel();
-        tokio::spawn(async move {
+        held.answers.spawn(async move {
             let mut left = MB - 1;
             let body = Bytes::from(vec![b' '; MB]);
             while left > 0 {
@@ -78,7 +85,7 @@ async fn hold(port: u16, streams: usize) -> Vec<h2::SendStream<Bytes>> {
             }
         });
         if let Ok(Ok(Some(send))) = tokio::time::timeout(Duration::from_secs(2), told).await {
-            held.push(send);
+            held.streams.push(send);
         } else {
             break;
         }
@@ -111,10 +118,10 @@ fn waiting_bodies_cost_no_more_than_the_templates_limits_say() {
         println!(
             "Envoy {version}: at rest {} MB; 400 bodies of 1 MB on one connection: {} at once, {} MB more",
             before / MB,
-            held.len(),
+            held.streams.len(),
             added / MB
         );
-        assert_eq!(held.len(), 100, "max_concurrent_streams");
+        assert_eq!(held.streams.len(), 100, "max_concurrent_streams");
         assert!(added < 180 * MB, "{added}");
         assert!(serves(&envoy), "another client");
         drop(held);

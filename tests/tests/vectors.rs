@@ -3,12 +3,12 @@
 
 use doorward_policy::{
     host::Verification,
-    identity::{Algorithm, KeyMaterial, VerificationKey, verify_compact, verify_signature},
+    identity::{Algorithm, VerificationKey, verify_compact, verify_signature},
 };
 use doorward_signature_probe::{Batch, Check, INVALID, UNAVAILABLE, VALID, Verdicts};
 use doorward_test_support::{
     TestHost,
-    vectors::{ALL, corpus, each, fixed, hex, jwk, key, stripped},
+    vectors::{self, ALL, RSA_PKCS1, RSA_PSS, TOKENS, corpus, each, hex, jwk, keys},
 };
 use doorward_tests::{
     http,
@@ -51,20 +51,11 @@ fn of_token(source: &str, keys: &[VerificationKey], token: &str) -> Vec<Vector> 
     found.into_inner()
 }
 
-fn vectors() -> Vec<Vector> {
+fn all() -> Vec<Vector> {
     let mut found = Vec::new();
-    for (name, algorithm) in [
-        ("rsa_signature_2048_sha256_test.json", Algorithm::Rs256),
-        ("rsa_signature_2048_sha384_test.json", Algorithm::Rs384),
-        ("rsa_signature_2048_sha512_test.json", Algorithm::Rs512),
-        ("rsa_signature_3072_sha256_test.json", Algorithm::Rs256),
-        ("rsa_signature_4096_sha256_test.json", Algorithm::Rs256),
-        ("rsa_pss_2048_sha256_mgf1_32_test.json", Algorithm::Ps256),
-    ] {
+    for (name, algorithm) in RSA_PKCS1.into_iter().chain([(RSA_PSS, Algorithm::Ps256)]) {
         each(name, |group, test| {
-            let public = &group["publicKey"];
-            let (modulus, exponent) = (stripped(hex(&public["modulus"])), stripped(hex(&public["publicExponent"])));
-            let key = key(KeyMaterial::Rsa { modulus, exponent });
+            let key = vectors::rsa(group);
             let source = format!("{name} {}", test["tcId"]);
             found.push(vector(source, algorithm, &key, &hex(&test["msg"]), &hex(&test["sig"])));
         });
@@ -77,24 +68,15 @@ fn vectors() -> Vec<Vector> {
         ("ecdsa_secp256k1_sha256_p1363_test.json", Algorithm::Es256),
     ] {
         each(name, |group, test| {
-            let (x, y) = (hex(&group["publicKey"]["wx"]), hex(&group["publicKey"]["wy"]));
-            let key = key(match algorithm {
-                Algorithm::Es384 => KeyMaterial::P384 { x: fixed(x).unwrap(), y: fixed(y).unwrap() },
-                _ => KeyMaterial::P256 { x: fixed(x).unwrap(), y: fixed(y).unwrap() },
-            });
+            let key = if algorithm == Algorithm::Es384 { vectors::p384(group) } else { vectors::p256(group) };
             let source = format!("{name} {}", test["tcId"]);
             found.push(vector(source, algorithm, &key, &hex(&test["msg"]), &hex(&test["sig"])));
         });
     }
-    for name in ["json_web_signature_test.json", "json_web_key_test.json", "json_web_crypto_test.json"] {
+    for name in TOKENS {
         each(name, |group, test| {
-            let source = group.get("public").unwrap_or(&group["private"]);
-            let keys: Vec<VerificationKey> = match source["keys"].as_array() {
-                Some(keys) => keys.iter().filter_map(jwk).collect(),
-                None => jwk(source).into_iter().collect(),
-            };
             if let Some(token) = test["jws"].as_str() {
-                found.extend(of_token(&format!("{name} {}", test["tcId"]), &keys, token));
+                found.extend(of_token(&format!("{name} {}", test["tcId"]), &keys(group), token));
             }
         });
     }
@@ -153,7 +135,7 @@ static_resources:
 
 #[test]
 fn envoys_verifier_agrees_with_pure_rust_on_every_public_vector() {
-    let vectors = vectors();
+    let vectors = all();
     if vectors.is_empty() {
         return; // No corpora; said so already.
     }

@@ -47,14 +47,12 @@ pub fn hex(value: &Value) -> Vec<u8> {
 }
 
 /// A number without leading zeros.
-#[must_use]
-pub fn stripped(bytes: Vec<u8>) -> Vec<u8> {
+fn stripped(bytes: Vec<u8>) -> Vec<u8> {
     bytes.into_iter().skip_while(|byte| *byte == 0).collect()
 }
 
 /// A number of exactly this width.
-#[must_use]
-pub fn fixed<const N: usize>(bytes: Vec<u8>) -> Option<[u8; N]> {
+fn fixed<const N: usize>(bytes: Vec<u8>) -> Option<[u8; N]> {
     let bytes = stripped(bytes);
     let mut all = [0; N];
     all.get_mut(N.checked_sub(bytes.len())?..)?.copy_from_slice(&bytes);
@@ -65,6 +63,58 @@ pub fn fixed<const N: usize>(bytes: Vec<u8>) -> Option<[u8; N]> {
 #[must_use]
 pub fn key(material: KeyMaterial) -> VerificationKey {
     VerificationKey { kid: None, algorithm: None, spki: subject_public_key_info(&material), material }
+}
+
+/// Wycheproof's files of RSASSA-PKCS1-v1_5.
+pub const RSA_PKCS1: [(&str, Algorithm); 5] = [
+    ("rsa_signature_2048_sha256_test.json", Algorithm::Rs256),
+    ("rsa_signature_2048_sha384_test.json", Algorithm::Rs384),
+    ("rsa_signature_2048_sha512_test.json", Algorithm::Rs512),
+    ("rsa_signature_3072_sha256_test.json", Algorithm::Rs256),
+    ("rsa_signature_4096_sha256_test.json", Algorithm::Rs256),
+];
+
+/// Wycheproof's file of RSASSA-PSS with the parameters of PS256.
+pub const RSA_PSS: &str = "rsa_pss_2048_sha256_mgf1_32_test.json";
+
+/// Wycheproof's files of whole tokens.
+pub const TOKENS: [&str; 3] = ["json_web_signature_test.json", "json_web_key_test.json", "json_web_crypto_test.json"];
+
+/// The RSA key of a group of Wycheproof's.
+#[must_use]
+pub fn rsa(group: &Value) -> VerificationKey {
+    let public = &group["publicKey"];
+    let (modulus, exponent) = (stripped(hex(&public["modulus"])), stripped(hex(&public["publicExponent"])));
+    key(KeyMaterial::Rsa { modulus, exponent })
+}
+
+fn point<const N: usize>(group: &Value) -> ([u8; N], [u8; N]) {
+    let coordinate = |name: &str| fixed(hex(&group["publicKey"][name])).unwrap();
+    (coordinate("wx"), coordinate("wy"))
+}
+
+/// The point of a group of Wycheproof's as a key of P-256, whatever its curve.
+#[must_use]
+pub fn p256(group: &Value) -> VerificationKey {
+    let (x, y) = point(group);
+    key(KeyMaterial::P256 { x, y })
+}
+
+/// As [`p256`], of P-384.
+#[must_use]
+pub fn p384(group: &Value) -> VerificationKey {
+    let (x, y) = point(group);
+    key(KeyMaterial::P384 { x, y })
+}
+
+/// The keys of a group of [`TOKENS`], as far as this product takes them. A private JWK holds the public members too.
+#[must_use]
+pub fn keys(group: &Value) -> Vec<VerificationKey> {
+    let source = group.get("public").unwrap_or(&group["private"]);
+    match source["keys"].as_array() {
+        Some(keys) => keys.iter().filter_map(jwk).collect(),
+        None => jwk(source).into_iter().collect(),
+    }
 }
 
 /// A public or symmetric JWK as far as signatures need it; `None` for what this product does not take.
