@@ -4,10 +4,12 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use criterion::Criterion;
 use doorward_policy::{
-    compile::{Compiled, NoKeys},
-    document::Document,
     identity::{Attribute, Principal},
     request::HttpRequest,
+};
+use doorward_policy_compiler::{
+    compile::{Compiled, NoKeys},
+    document::Document,
 };
 use doorward_test_support::{host::NOW, policy, token::Signer};
 use std::{fmt::Write as _, time::Duration};

@@ -5,9 +5,8 @@ use crate::{
     policy::{BUNDLE, Caller, TEXT},
     request, token,
 };
-use doorward_policy::{
-    bundle::Tables, compile::compile, decide::decide, dialect, document::parse_file, request::HttpRequest,
-};
+use doorward_policy::{bundle::Tables, decide::decide, dialect, request::HttpRequest};
+use doorward_policy_compiler::{compile::compile, document::parse_file};
 use doorward_proto::v1::Bundle;
 use doorward_test_support::{host::NOW, policy::Keys};
 use prost::Message;

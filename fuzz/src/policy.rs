@@ -4,9 +4,9 @@ use crate::token;
 use doorward_policy::{
     Name,
     bundle::Tables,
-    compile::Compiled,
     identity::{Agent, Attribute, Principal},
 };
+use doorward_policy_compiler::compile::Compiled;
 use doorward_test_support::policy::{self, Keys};
 use std::sync::LazyLock;
 

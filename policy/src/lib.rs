@@ -1,4 +1,4 @@
-//! Everything in Doorward that decides.
+//! What decides in a proxy.
 //!
 //! This crate is pure: it does no I/O, reads no clock and knows neither Envoy nor Kubernetes. What it needs from
 //! outside comes through the [`host::Host`] trait. The filter, `doorward explain`, `doorward test` and shadow mode all
@@ -8,40 +8,27 @@
 //!
 //! | module | turns | into |
 //! | --- | --- | --- |
-//! | [`document`], [`compile`] (feature `compile`) | what users write | a `Bundle` |
-//! | [`bundle`] | a `Bundle` (wire form) | [`bundle::Tables`]: interned, indexed, immutable |
-//! | [`authority`] | the `Host` of a request | the host that it names |
-//! | [`identity`] | credentials | a [`identity::Principal`] |
+//! | [`identity`] | credentials | a [`principal::Principal`] |
 //! | [`dialect`] | an HTTP request | a [`request::DataRequest`], and back, constrained |
-//! | [`json`] | a request's JSON | a tree whose numbers are text |
-//! | [`number`] | a number's text | an exact decimal |
-//! | [`predicate`] | a row filter's text | a typed tree, resolved and evaluated |
 //! | [`decide`] | principal × request × tables | a [`decide::Decision`] |
 //! | [`limit`] | a decision's rate limits | a yes, or when to come back |
 //! | [`transform`] | a response body | the same without hidden fields and with masks |
 //! | [`audit`] | a decision | a canonical, chained record |
 //! | [`engine`] | all of these in order | one verdict for one request |
+//!
+//! What they rest on is in `doorward_policy_core`, whose modules stand here too: [`bundle`] and [`predicate`] among them.
+//!
+//! This crate must never know what documents look like, nor how they become a bundle: that is
+//! `doorward_policy_compiler`, which only tests use here. Nor may it know who calls it: a module of Envoy, a command.
+
+pub use doorward_policy_core::{
+    Name, authority, bundle, code, host, json, key, mask, number, predicate, principal, request, value,
+};
 
 pub mod audit;
-pub mod authority;
-pub mod bundle;
-pub mod code;
-#[cfg(feature = "compile")]
-pub mod compile;
 pub mod decide;
 pub mod dialect;
-#[cfg(feature = "compile")]
-pub mod document;
 pub mod engine;
-pub mod host;
 pub mod identity;
-pub mod json;
 pub mod limit;
-pub mod number;
-pub mod predicate;
-pub mod request;
 pub mod transform;
-pub mod value;
-
-/// An interned name: cheap to clone, shared by everything that mentions it.
-pub type Name = std::sync::Arc<str>;

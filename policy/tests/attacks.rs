@@ -3,15 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 use doorward_policy::{
-    bundle::Tables,
-    code::Code,
-    compile::{NoKeys, compile},
-    dialect::Rewrite,
-    engine::Settings,
-    identity::TokenCache,
-    request::HttpRequest,
+    bundle::Tables, code::Code, dialect::Rewrite, engine::Settings, identity::TokenCache, request::HttpRequest,
     transform::Transformer,
 };
+use doorward_policy_compiler::compile::{NoKeys, compile};
 use doorward_test_support::{
     TestHost,
     engine::{headers, rewrite, verdict},

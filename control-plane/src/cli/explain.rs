@@ -5,10 +5,12 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, bail};
 use doorward_policy::{
     decide::Verdict,
-    document::common::{OneOrMany, Scalar},
-    document::policy_test::TestIdentity,
     engine::{self, Outcome},
     identity,
+};
+use doorward_policy_compiler::{
+    document::common::{OneOrMany, Scalar},
+    document::policy_test::TestIdentity,
 };
 use serde_json::{Value, json};
 

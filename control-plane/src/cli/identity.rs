@@ -10,9 +10,9 @@ use std::{
 use anyhow::{Context as _, bail};
 use doorward_policy::{
     bundle::{Provider, Tables},
-    document::Spec,
     identity::{Attribute, Examination, Examined, Principal, examine},
 };
+use doorward_policy_compiler::document::Spec;
 use serde_json::{Map, Value, json};
 
 use super::{

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-use doorward_policy::document::{self, API_VERSION, Document, Kind, Spec};
+use doorward_policy_compiler::document::{self, API_VERSION, Document, Kind, Spec};
 use rand::TryRngCore as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};

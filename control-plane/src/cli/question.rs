@@ -9,12 +9,12 @@ use doorward_policy::{
     code::{Code, Denial},
     decide::{self, Trace},
     dialect::{self, BodyNeed, Rewrite},
-    document::policy_test::TestIdentity,
     engine::{self, Outcome, Settings, Verdict},
     host::Host,
     identity::{self, Agent, Attribute, Principal, TokenCache, TokenInfo},
     request::{Header, HttpRequest},
 };
+use doorward_policy_compiler::document::policy_test::TestIdentity;
 
 /// A request with its own memory.
 #[derive(Clone, Debug, Default)]

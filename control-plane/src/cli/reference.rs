@@ -3,7 +3,7 @@
 use std::{io::Write as _, process::ExitCode};
 
 use clap::CommandFactory as _;
-use doorward_policy::document::{Kind, schema};
+use doorward_policy_compiler::document::{Kind, schema};
 use serde_json::{Map, Value};
 
 /// Print the reference of policy documents.

@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use doorward_policy::{
-    bundle::Tables,
+use doorward_policy::bundle::Tables;
+use doorward_policy_compiler::{
     compile::{self, Compiled, KeyLocation, KeySource},
     document::{self, Diagnostic, Document},
 };

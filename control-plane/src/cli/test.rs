@@ -2,13 +2,10 @@
 
 use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCode};
 
-use doorward_policy::{
-    bundle::Tables,
-    document::{
-        Spec,
-        policy_test::{ExpectedDecision, TestCase},
-    },
-    engine,
+use doorward_policy::{bundle::Tables, engine};
+use doorward_policy_compiler::document::{
+    Spec,
+    policy_test::{ExpectedDecision, TestCase},
 };
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};

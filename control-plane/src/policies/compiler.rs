@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
-use doorward_policy::{
+use doorward_policy_compiler::{
     compile::{self, KeyLocation, KeySource},
     document::{self, Kind, Spec},
 };
@@ -11,7 +11,7 @@ use prost::Message as _;
 
 use crate::jwks::{Found, KeySets, Source, Want};
 
-pub use doorward_policy::document::Document;
+pub use doorward_policy_compiler::document::Document;
 
 /// Severity of a diagnostic because of which its document is left out.
 pub const ERROR: &str = "error";
@@ -51,7 +51,7 @@ pub fn order(kind: &str) -> usize {
 /// Compiles all documents. Those with errors are left out.
 pub fn compile(documents: &[Document], keys: &KeySets, scope: &str) -> (Compiled, Vec<v1::Diagnostic>) {
     let source = Keys { documents, keys, problems: RefCell::default(), kept: RefCell::default() };
-    let compiled = doorward_policy::compile::compile(documents, &source, scope);
+    let compiled = doorward_policy_compiler::compile::compile(documents, &source, scope);
     let mut diagnostics: Vec<_> = compiled.diagnostics.iter().map(diagnostic).collect();
     // The compiler knows that keys are missing; why, only the fetcher knows.
     let problems = source.problems.into_inner();

@@ -4,7 +4,7 @@ use super::{Question, Tracer, Verdict};
 use crate::{
     bundle::{Service, Tables, subjects::Restriction},
     code::{Code, Denial},
-    identity::Principal,
+    principal::Principal,
 };
 use doorward_proto::v1::RestrictionEffect;
 
@@ -15,7 +15,7 @@ pub fn revoked(tables: &Tables, principal: &Principal, now_seconds: i64) -> Opti
     let matches = tables.restricted().anyone(principal, key);
     let mut restrictions = matches.iter().filter_map(|at| tables.restriction(*at));
     restrictions
-        .any(|each| !each.shadow && each.period.holds(now_seconds) && each.revokes(principal))
+        .any(|each| !each.shadow && each.period.holds(now_seconds) && revokes(each, principal))
         .then(revoked_denial)
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn restricted(
         .iter()
         .filter_map(|at| tables.restriction(*at))
         .filter(|each| !each.shadow && each.period.holds(now_seconds))
-        .find_map(|each| match each.denial_before_the_request(service, principal) {
+        .find_map(|each| match denial_before_the_request(each, service, principal) {
             None if !each.verbs.is_empty() || each.max_rows.is_some() => Some(restricted_denial()),
             denial => denial,
         })
@@ -48,42 +48,41 @@ fn revoked_denial() -> Denial {
     Denial::new(Code::CredentialRevoked, "This credential was revoked: sign in again, or ask for a new one.")
 }
 
-impl Restriction {
-    /// True if it revokes the principal's credential: all that match, or tokens issued before a time.
-    fn revokes(&self, principal: &Principal) -> bool {
-        self.effect == RestrictionEffect::RestrictRevoke
-            && match (self.issued_before, &principal.token) {
-                (None, _) => true,
-                (Some(before), Some(token)) => token.issued_at < before,
-                (Some(_), None) => false,
-            }
-    }
+/// True if it revokes the principal's credential: all that match, or tokens issued before a time.
+fn revokes(restriction: &Restriction, principal: &Principal) -> bool {
+    restriction.effect == RestrictionEffect::RestrictRevoke
+        && match (restriction.issued_before, &principal.token) {
+            (None, _) => true,
+            (Some(before), Some(token)) => token.issued_at < before,
+            (Some(_), None) => false,
+        }
+}
 
-    /// Why it denies, if it does.
-    fn denial(&self, question: &Question<'_>) -> Option<Denial> {
-        let open = |verb| self.verbs.is_empty() || self.verbs.contains(verb);
-        self.denial_before_the_request(question.service, question.principal).or_else(|| {
-            let only = self.effect == RestrictionEffect::RestrictAllowOnly;
-            let closed = only && !question.request.operations.iter().all(|operation| open(&operation.verb));
-            closed.then(restricted_denial)
-        })
-    }
+/// Why it denies, if it does.
+fn denial_of(restriction: &Restriction, question: &Question<'_>) -> Option<Denial> {
+    let open = |verb| restriction.verbs.is_empty() || restriction.verbs.contains(verb);
+    denial_before_the_request(restriction, question.service, question.principal).or_else(|| {
+        let only = restriction.effect == RestrictionEffect::RestrictAllowOnly;
+        let closed = only && !question.request.operations.iter().all(|operation| open(&operation.verb));
+        closed.then(restricted_denial)
+    })
+}
 
-    /// Why it denies whatever is asked of this service, if it does.
-    fn denial_before_the_request(&self, service: &Service, principal: &Principal) -> Option<Denial> {
-        let named = self.services.contains(&service.name);
-        let denied = match self.effect {
-            RestrictionEffect::RestrictRevoke => return self.revokes(principal).then(revoked_denial),
-            RestrictionEffect::RestrictDeny => named || self.services.is_empty(),
-            RestrictionEffect::RestrictAllowOnly => {
-                // One that names nothing leaves nothing open.
-                let nothing = self.services.is_empty() && self.verbs.is_empty() && self.max_rows.is_none();
-                nothing || !self.services.is_empty() && !named
-            }
-            RestrictionEffect::Unspecified => true,
-        };
-        denied.then(restricted_denial)
-    }
+/// Why it denies whatever is asked of this service, if it does.
+fn denial_before_the_request(restriction: &Restriction, service: &Service, principal: &Principal) -> Option<Denial> {
+    let named = restriction.services.contains(&service.name);
+    let denied = match restriction.effect {
+        RestrictionEffect::RestrictRevoke => return revokes(restriction, principal).then(revoked_denial),
+        RestrictionEffect::RestrictDeny => named || restriction.services.is_empty(),
+        RestrictionEffect::RestrictAllowOnly => {
+            // One that names nothing leaves nothing open.
+            let nothing =
+                restriction.services.is_empty() && restriction.verbs.is_empty() && restriction.max_rows.is_none();
+            nothing || !restriction.services.is_empty() && !named
+        }
+        RestrictionEffect::Unspecified => true,
+    };
+    denied.then(restricted_denial)
 }
 
 impl Question<'_> {
@@ -101,7 +100,7 @@ impl Question<'_> {
                     continue;
                 }
             }
-            let found = restriction.denial(self);
+            let found = denial_of(restriction, self);
             let verdict = if found.is_some() { Verdict::Deny } else { Verdict::Pass };
             tracer.step("restriction", "AccessRestriction", &restriction.name, String::new, verdict, || match &found {
                 Some(denial) => denial.detail.to_string(),

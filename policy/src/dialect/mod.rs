@@ -16,7 +16,7 @@ pub mod datasette;
 pub mod dreamfactory;
 mod escape;
 pub mod http;
-pub(crate) mod names;
+pub mod names;
 pub mod preflight;
 
 /// A parsed request: what it asks, and the dialect's own tree to re-emit it from.

@@ -9,7 +9,7 @@ const LONGEST: usize = 32;
 /// a signed AWS request. Case, and what is neither a letter nor a digit, does not count: PHP reads `api.key` and `api key`
 /// as `api_key`, and `api_key[x]` as a list of that name.
 #[must_use]
-pub(crate) fn is_credential(name: &str) -> bool {
+pub fn is_credential(name: &str) -> bool {
     let base = match name.split_once('[') {
         Some((base, rest)) if !base.is_empty() && rest.contains(']') => base,
         _ => name,
@@ -54,7 +54,7 @@ pub(in crate::dialect) const CREDENTIAL: &str = "has the name of a credential, w
 /// True if PHP gives a parameter to the application under the name that it was sent with: leading blanks are dropped, a
 /// blank, a dot and a lone bracket become underscores, and what stands in brackets makes a list (`php_register_variable_ex`).
 #[must_use]
-pub(crate) fn php_keeps(name: &str) -> bool {
+pub fn php_keeps(name: &str) -> bool {
     !name.is_empty() && !name.contains([' ', '.', '[', '\0'])
 }
 

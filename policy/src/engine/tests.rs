@@ -1,10 +1,10 @@
 //! What holds between the steps: a policy that changes while a body comes, and services in shadow mode.
 
 use super::*;
-use crate::{
+use crate::request::Header;
+use doorward_policy_compiler::{
     compile::{NoKeys, compile},
-    document::parse_file,
-    request::Header,
+    document::{Severity, parse_file},
 };
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -59,7 +59,7 @@ fn tables(text: &str) -> Tables {
     let parsed = parse_file("policy.yaml", text);
     assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
     let compiled = compile(&parsed.documents, &NoKeys, "default");
-    let error = compiled.diagnostics.iter().find(|found| found.severity == crate::document::Severity::Error);
+    let error = compiled.diagnostics.iter().find(|found| found.severity == Severity::Error);
     assert!(error.is_none(), "{error:?}");
     Tables::build(&compiled.bundle, compiled.digest, 1).unwrap()
 }

@@ -1,6 +1,6 @@
 //! Verified claims → the parts of a principal.
 
-use super::{Agent, Attribute, Principal, json::Json, jws::invalid, name::is_exact, scopes};
+use super::{Agent, Attribute, Principal, is_exact, json::Json, jws::invalid, scopes};
 use crate::{
     Name,
     bundle::{ClaimPath, Delegation, Provider, Tables},

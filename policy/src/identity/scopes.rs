@@ -1,6 +1,6 @@
 //! Scopes that narrow the user's roles.
 
-use super::{claims::MAX_VALUES, json::Json, jws::invalid, name::is_exact};
+use super::{claims::MAX_VALUES, is_exact, json::Json, jws::invalid};
 use crate::{
     Name,
     bundle::Delegation,

@@ -6,25 +6,10 @@ mod stream;
 mod tape;
 mod utf8;
 
+pub use crate::mask::{MaskKind, MaskRule};
 use crate::{Name, bundle::FieldSet};
-pub use doorward_proto::v1::MaskKind;
 use std::sync::Arc;
 pub use stream::{TransformError, Transformer};
-
-/// How one field is masked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MaskRule {
-    /// Field name.
-    pub field: Name,
-    /// Kind of mask.
-    pub kind: MaskKind,
-    /// `MASK_FIXED`: the text that replaces the value.
-    pub fixed: Name,
-    /// `MASK_LAST`: characters kept at the end. `MASK_TRUNCATE`: characters kept at the start.
-    pub length: u32,
-    /// The masked field may be filtered, sorted and grouped on all the same.
-    pub filterable: bool,
-}
 
 /// What must happen to a response. An empty plan lets it pass untouched.
 ///

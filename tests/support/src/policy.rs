@@ -1,8 +1,8 @@
 //! From a policy's text to what decides, in one call. What is wrong with the text is said in the words that its author
 //! would get, with the text.
 
-use doorward_policy::{
-    bundle::Tables,
+use doorward_policy::bundle::Tables;
+use doorward_policy_compiler::{
     compile::{Compiled, KeyLocation, KeySource, NoKeys, compile},
     document::{Diagnostic, Document, parse_file},
 };

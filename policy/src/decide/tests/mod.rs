@@ -6,7 +6,7 @@ mod properties;
 use super::{Constraints, Decision, Trace, Verdict, Would, decide, revoked};
 use crate::{
     code::Code,
-    identity::{Principal, TokenInfo},
+    principal::{Principal, TokenInfo},
     request::*,
     transform::MaskKind,
     value::{FieldType, Literal, Value},

@@ -5,8 +5,8 @@ use super::{
     model::*,
 };
 use crate::{
-    identity::{Attribute, Principal},
     predicate::{Context, Resolved, Truth, eval, parse::parse, simplify},
+    principal::{Attribute, Principal},
     request::*,
     transform::MaskKind,
     value::{Literal, Value},

@@ -158,8 +158,8 @@ pub(super) fn stored(value: &value::Literal, field_type: FieldType, size: Size) 
 }
 
 /// Why DreamFactory would compare with, or store, another value than this literal of a policy.
-#[cfg(feature = "compile")]
-pub(crate) fn refusal(value: &value::Literal, field_type: FieldType, size: Size, write: bool) -> Option<&'static str> {
+#[must_use]
+pub fn refusal(value: &value::Literal, field_type: FieldType, size: Size, write: bool) -> Option<&'static str> {
     let is_number = matches!(value, value::Literal::Integer(_) | value::Literal::Number(_));
     if is_number && number(value, field_type).is_err() {
         return Some(match field_type {

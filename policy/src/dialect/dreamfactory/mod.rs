@@ -16,7 +16,7 @@
 //! | `emit` | tree and constraints → request and response plan |
 
 pub(in crate::dialect) mod body;
-pub(crate) mod cast;
+pub mod cast;
 mod emit;
 mod filter;
 mod options;

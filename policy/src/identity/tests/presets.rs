@@ -3,9 +3,11 @@
 use super::fixture::*;
 use crate::{
     bundle::Tables,
+    identity::{Algorithm, Denied, Principal, Settings, TokenCache, authenticate, examine},
+};
+use doorward_policy_compiler::{
     compile::{NoKeys, compile},
     document::parse_file,
-    identity::{Algorithm, Denied, Principal, Settings, TokenCache, authenticate, examine},
 };
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};

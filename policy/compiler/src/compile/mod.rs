@@ -1,0 +1,224 @@
+//! Documents → one [`Bundle`]: validated across documents, interned, in canonical order.
+//!
+//! A document with an error is left out, and so is what refers to it, each with a diagnostic of its own; compilation as a
+//! whole never fails. The same documents give the same bytes, in whatever order they come.
+//!
+//! Every kind is lowered by one function that both checks and encodes, and it runs twice. The first time it checks, and
+//! collects the document's strings. The second time it runs over the accepted documents alone, with the final indexes.
+//! Once is not enough: indexes follow the order of the strings, so that sorting by index is sorting by name, and the order
+//! of all strings is not known before the last document was checked.
+
+mod access;
+mod context;
+mod grants;
+mod identity;
+mod jwk;
+mod names;
+mod roles;
+mod services;
+
+use crate::document::{Diagnostic, Document, Kind, Severity, Spec};
+use context::{Context, Interner, Out};
+use doorward_proto::v1::{self, Bundle};
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+pub use jwk::has_usable_key;
+
+/// Version of the bundle's format.
+pub const FORMAT: u32 = 1;
+
+/// Where a provider's keys are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyLocation<'a> {
+    /// `jwks.uri`
+    Uri(&'a str),
+    /// OpenID Connect discovery at this issuer.
+    Discovery(&'a str),
+    /// `jwks.file`
+    File(&'a str),
+    /// `jwks.secretRef`
+    Secret {
+        /// Name of the secret.
+        name: &'a str,
+        /// Key inside it.
+        key: &'a str,
+    },
+}
+
+/// Gives JWK sets that somebody else fetched: compilation itself does no I/O.
+pub trait KeySource {
+    /// The JWK set as JSON text; `None` while it is not there.
+    fn jwks(&self, provider: &str, location: KeyLocation<'_>) -> Option<String>;
+}
+
+/// A source without keys, for validation alone; inline keys are read all the same.
+#[derive(Clone, Copy, Debug)]
+pub struct NoKeys;
+
+impl KeySource for NoKeys {
+    fn jwks(&self, _: &str, _: KeyLocation<'_>) -> Option<String> {
+        None
+    }
+}
+
+/// A document by kind and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DocumentId {
+    /// Kind.
+    pub kind: Kind,
+    /// Name.
+    pub name: String,
+}
+
+/// What came of compilation.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// SHA-256 of `bytes`.
+    pub digest: [u8; 32],
+    /// The bundle's canonical bytes.
+    pub bytes: Vec<u8>,
+    /// Everything found, by file and line.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Documents that are part of the policy (tests too, although no bundle holds them), sorted.
+    pub accepted: Vec<DocumentId>,
+}
+
+/// Compiles the documents of one scope.
+#[must_use]
+pub fn compile(documents: &[Document], keys: &dyn KeySource, scope: &str) -> Compiled {
+    let mut sorted: Vec<&Document> = documents.iter().collect();
+    sorted.sort_by(|a, b| (a.kind, &a.name, &a.file, a.line).cmp(&(b.kind, &b.name, &b.file, b.line)));
+    let mut diagnostics = Vec::new();
+    let mut unique: Vec<&Document> = Vec::new();
+    for document in sorted {
+        match unique.last() {
+            Some(first) if first.kind == document.kind && first.name == document.name => {
+                let message =
+                    format!("the name is already taken by {}:{}; this document is left out", first.file, first.line);
+                let error = Severity::Error;
+                diagnostics.push(Diagnostic::of(document, error, "duplicate_name", "metadata.name", message));
+            }
+            _ => unique.push(document),
+        }
+    }
+
+    let Checked { context, accepted, strings } = check(&unique, keys, &mut diagnostics);
+    let bundle = encode(&context, &accepted, strings, scope);
+    let bytes = bundle.encode_to_vec();
+    diagnostics.sort();
+    diagnostics.dedup();
+    let accepted =
+        accepted.iter().map(|document| DocumentId { kind: document.kind, name: document.name.clone() }).collect();
+    Compiled { digest: Sha256::digest(&bytes).into(), bundle, bytes, diagnostics, accepted }
+}
+
+/// What the checks leave to encode.
+struct Checked<'a> {
+    context: Context<'a>,
+    /// Documents without an error, by kind and name.
+    accepted: Vec<&'a Document>,
+    /// All strings that the bundle of these documents has.
+    strings: Interner,
+}
+
+/// Checks documents that are sorted by kind and name, each once.
+fn check<'a>(unique: &[&'a Document], keys: &dyn KeySource, diagnostics: &mut Vec<Diagnostic>) -> Checked<'a> {
+    let mut context = Context::new(unique);
+    let mut accepted: Vec<&Document> = Vec::new();
+    let mut strings = Interner::collecting();
+    // In the order of the kinds: what others refer to comes first.
+    for &document in unique {
+        let mut out = Out::new(document);
+        match &document.spec {
+            Spec::IdentityProvider(spec) => {
+                let keys = jwk::load(&mut out, spec, keys);
+                identity::provider(&context, &mut out, spec, &keys);
+                if out.is_clean() {
+                    context.accept_provider(&document.name, spec, keys);
+                }
+            }
+            Spec::DataService(spec) => {
+                let (_, facts) = services::service(&context, &mut out, spec);
+                if out.is_clean() {
+                    context.accept_service(&document.name, spec, facts);
+                }
+            }
+            Spec::AccessRole(spec) => {
+                roles::role(&context, &mut out, spec);
+                if out.is_clean() {
+                    context.roles.insert(&document.name, spec);
+                }
+            }
+            Spec::AccessBinding(spec) => {
+                access::binding(&context, &mut out, spec);
+            }
+            Spec::AccessKey(spec) => {
+                access::key(&context, &mut out, spec);
+                if out.is_clean() {
+                    context.hashes.insert(spec.hash.0, &document.name);
+                }
+            }
+            Spec::AccessRestriction(spec) => {
+                access::restriction(&context, &mut out, spec);
+            }
+            Spec::PolicyTest(spec) => access::test(&context, &mut out, spec),
+        }
+        if out.is_clean() {
+            accepted.push(document);
+            strings.absorb(&mut out);
+        }
+        diagnostics.append(&mut out.diagnostics);
+    }
+    context.checked = true;
+    Checked { context, accepted, strings }
+}
+
+/// Encodes accepted documents. Their strings are known from the checks. Should one be missing all the same, they are
+/// collected anew: without an index of its own it would stand for the empty string.
+fn encode(context: &Context<'_>, documents: &[&Document], strings: Interner, scope: &str) -> Bundle {
+    let mut strings = strings.finished();
+    let bundle = lower(context, documents, &mut strings, scope);
+    if !strings.lacks_some() {
+        return bundle;
+    }
+    let mut strings = Interner::collecting();
+    lower(context, documents, &mut strings, scope);
+    lower(context, documents, &mut strings.finished(), scope)
+}
+
+/// Encodes accepted documents with the indexes that the interner gives.
+fn lower(context: &Context<'_>, documents: &[&Document], strings: &mut Interner, scope: &str) -> Bundle {
+    let mut bundle = Bundle { format: FORMAT, scope: scope.to_owned(), ..Bundle::default() };
+    for document in documents {
+        let mut out = Out::with(document, std::mem::take(strings));
+        match &document.spec {
+            Spec::IdentityProvider(spec) => {
+                let keys = context.keys_of(&document.name);
+                bundle.providers.push(identity::provider(context, &mut out, spec, keys));
+            }
+            Spec::DataService(spec) => bundle.services.push(services::service(context, &mut out, spec).0),
+            Spec::AccessRole(spec) => bundle.roles.push(roles::role(context, &mut out, spec)),
+            Spec::AccessBinding(spec) => bundle.bindings.push(access::binding(context, &mut out, spec)),
+            Spec::AccessKey(spec) => bundle.keys.push(access::key(context, &mut out, spec)),
+            Spec::AccessRestriction(spec) => bundle.restrictions.push(access::restriction(context, &mut out, spec)),
+            Spec::PolicyTest(_) => {}
+        }
+        *strings = out.into_strings();
+    }
+    bundle.providers.sort_by_key(|provider| (provider.issuer, provider.name));
+    bundle.services.sort_by_key(|service| service.name);
+    bundle.roles.sort_by_key(|role| role.name);
+    bundle.bindings.sort_by_key(|binding| (std::cmp::Reverse(binding.priority), binding.role, binding.name));
+    bundle.keys.sort_by(|a, b| a.hash.cmp(&b.hash));
+    bundle.restrictions.sort_by_key(|restriction| restriction.name);
+    bundle.claim_paths =
+        strings.claim_paths().iter().map(|path| strings.encode_path(path)).collect::<Vec<v1::ClaimPath>>();
+    bundle.strings = strings.strings();
+    bundle
+}
+
+#[cfg(test)]
+mod tests;
