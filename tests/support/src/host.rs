@@ -50,6 +50,12 @@ impl<'a> TestHost<'a> {
         Self { verify: Some(Box::new(verify)), ..self }
     }
 
+    /// With native verification that always answers so.
+    #[must_use]
+    pub fn answering(self, answer: Verification) -> Self {
+        self.verifying(move |_, _, _, _| answer)
+    }
+
     /// With state for limits, empty at first.
     #[must_use]
     pub fn keeping_limits(self) -> Self {
@@ -85,7 +91,11 @@ impl Host for TestHost<'_> {
     }
 
     fn update_limit(&self, slot: u64, update: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
-        let Some(limits) = &self.limits else { return false };
+        let Some(limits) = &self.limits else {
+            // What was asked for cannot be stored, which a host knows last.
+            let _ = update(None);
+            return false;
+        };
         let present = limits.borrow().get(&slot).copied();
         if let Some(value) = update(present) {
             limits.borrow_mut().insert(slot, value);
