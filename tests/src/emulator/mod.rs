@@ -6,7 +6,7 @@ mod casts;
 mod filter;
 
 use crate::{
-    dreamfactory::decode,
+    dreamfactory::{decode, value_of},
     upstream::{Answer, Seen, Upstream},
 };
 use casts::Kind;
@@ -209,15 +209,7 @@ impl Call {
         let mut rows = statement.query(rusqlite::params_from_iter(values)).map_err(say)?;
         let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(say)? {
-            let cell = |(at, name): (usize, &String)| {
-                let value = match row.get::<_, Sql>(at).unwrap_or(Sql::Null) {
-                    Sql::Integer(number) => json!(number),
-                    Sql::Real(number) => json!(number),
-                    Sql::Text(text) => json!(text),
-                    _ => Value::Null,
-                };
-                (name.clone(), value)
-            };
+            let cell = |(at, name): (usize, &String)| (name.clone(), value_of(row.get(at).unwrap_or(Sql::Null)));
             found.push(names.iter().enumerate().map(cell).collect());
         }
         Ok(found)

@@ -5,6 +5,7 @@
 //! | [`host`] | a host for decisions: a clock that stands still, randomness that is none, limit state in memory |
 //! | [`policy`] | a policy's text, compiled and indexed in one call; access keys; key sets |
 //! | [`engine`] | one request through the engine, body included |
+//! | [`predicate`] | fields of every type, and what comparisons mean |
 //! | [`token`] | keys of every algorithm, their JWKs, and tokens signed with them |
 //! | `certificate` (feature `certificates`) | an authority and the certificates that it issues |
 //! | [`vectors`] | the public test vectors |
@@ -18,6 +19,7 @@ pub mod certificate;
 pub mod engine;
 pub mod host;
 pub mod policy;
+pub mod predicate;
 pub mod token;
 pub mod vectors;
 pub mod wait;

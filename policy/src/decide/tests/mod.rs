@@ -295,20 +295,12 @@ fn every_agent_must_permit_and_constraints_intersect() {
 
 #[test]
 fn of_two_masks_only_what_both_would_show_is_left_whoever_has_which() {
-    let kinds = [
-        MaskKind::MaskEmail,
-        MaskKind::MaskTruncate,
-        MaskKind::MaskLast,
-        MaskKind::MaskToken,
-        MaskKind::MaskFixed,
-        MaskKind::MaskNull,
-    ];
     let role = |name, kind| {
         let grant = GrantModel { masks: vec![("f", kind, true)], ..grant("a", Verb::Get) };
         RoleModel { name, grants: vec![grant], ..Default::default() }
     };
     let bot = Principal { agents: agents(&["bot"]), ..person("eve") };
-    for (own, other) in kinds.iter().flat_map(|own| kinds.iter().map(move |other| (*own, *other))) {
+    for (own, other) in MASKS.iter().flat_map(|own| MASKS.iter().map(move |other| (*own, *other))) {
         let mut model = one(vec![]);
         model.roles = vec![role("r", own), role("bot-role", other)];
         model.bindings.push(bind("bot-role", SubjectKind::SubjectAgent, "bot"));

@@ -511,16 +511,18 @@ fn slow_role(
     Ok(out)
 }
 
+/// From the mask that shows most to the one that shows nothing.
+pub const MASKS: [MaskKind; 6] = [
+    MaskKind::MaskEmail,
+    MaskKind::MaskTruncate,
+    MaskKind::MaskLast,
+    MaskKind::MaskToken,
+    MaskKind::MaskFixed,
+    MaskKind::MaskNull,
+];
+
 pub fn strength(kind: MaskKind) -> u8 {
-    let order = [
-        MaskKind::MaskEmail,
-        MaskKind::MaskTruncate,
-        MaskKind::MaskLast,
-        MaskKind::MaskToken,
-        MaskKind::MaskFixed,
-        MaskKind::MaskNull,
-    ];
-    u8::try_from(order.iter().position(|have| *have == kind).unwrap()).unwrap() + 1
+    u8::try_from(MASKS.iter().position(|have| *have == kind).unwrap()).unwrap() + 1
 }
 
 pub fn name(text: &str) -> Name {
