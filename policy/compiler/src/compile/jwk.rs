@@ -3,7 +3,11 @@
 use super::{KeyLocation, KeySource, context::Out};
 use crate::document::{IdentityProvider, identity_provider::Algorithm};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use doorward_proto::v1::{Curve, EcKey, RsaKey, verification_key::Material};
+use doorward_policy::{
+    identity::weakness,
+    key::{KeyMaterial, VerificationKey},
+};
+use doorward_proto::v1::{self, Curve, EcKey, RsaKey, verification_key::Material};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -224,11 +228,27 @@ fn key(entry: &Value, provider: &IdentityProvider, issuers: &[String], public: b
         }
         _ => {}
     }
+    if let Some(weakness) = weakness_of(&material, algorithm) {
+        return Err(format!("it is weak. {weakness}"));
+    }
     let kid = text("kid").filter(|kid| !kid.is_empty()).map(str::to_owned);
     if kid.as_ref().is_some_and(|kid| kid.len() > 512) {
         return Err("its kid is longer than 512 bytes".into());
     }
     Ok(Some(Jwk { kid, algorithm, material }))
+}
+
+/// What the proxies' own check finds wrong with a key that is well-formed: ROCA, points of small order.
+fn weakness_of(material: &Material, algorithm: Option<Algorithm>) -> Option<&'static str> {
+    let algorithm = algorithm.map(v1::Algorithm::from);
+    let material = match material.clone() {
+        Material::Rsa(RsaKey { modulus, exponent }) => KeyMaterial::Rsa { modulus, exponent },
+        Material::Ed25519(x) => KeyMaterial::Ed25519(x.try_into().ok()?),
+        Material::Secret(secret) => KeyMaterial::Secret(secret),
+        // That a point is on its curve is checked where it is read.
+        Material::Ec(_) => return None,
+    };
+    weakness(&VerificationKey { kid: None, algorithm, material, spki: Vec::new() })
 }
 
 fn hex(bytes: &[u8]) -> String {

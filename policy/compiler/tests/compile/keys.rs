@@ -6,7 +6,7 @@ use doorward_policy_compiler::{
     compile::has_usable_key,
     document::{Spec, identity_provider::Preset},
 };
-use doorward_test_support::{policy::documents, token::RFC_7517_RSA as RSA};
+use doorward_test_support::{policy::documents, token::{RFC_7517_RSA as RSA, base64url}};
 
 #[test]
 fn keys_of_another_use_or_issuer_are_passed_over() {
@@ -38,13 +38,12 @@ fn keys_of_another_use_or_issuer_are_passed_over() {
 /// The secret is written by its bytes, so that nobody copies it from here.
 #[test]
 fn a_secret_that_is_published_is_none() {
-    use base64::Engine;
     let published = [
         104, 98, 121, 102, 73, 66, 110, 107, 89, 78, 81, 118, 51, 113, 97, 66, 89, 113, 71, 100, 50, 57, 88, 106, 98,
         82, 103, 109, 57, 112, 52, 72,
     ];
     let found = |secret: &[u8]| {
-        let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(secret);
+        let secret = base64url(secret);
         found(
             &provider(&format!(
                 "{{preset: dreamfactory, issuer: x, jwks: {{inline: {{keys: [{{kty: oct, k: {secret}}}]}}}}}}"
@@ -54,6 +53,35 @@ fn a_secret_that_is_published_is_none() {
     };
     assert!(found(&published).contains("publishes as its default"));
     assert_eq!(found(&[7; 32]), "");
+}
+
+#[test]
+fn a_key_with_a_known_weakness_is_not_used() {
+    // 65537 to the power of 130: the subgroup that ROCA keys (CVE-2017-15361) lie in, modulo every small prime.
+    let mut roca = vec![1_u8];
+    for _ in 0..130 {
+        let mut carry = 0_u32;
+        let before = roca.clone();
+        roca.extend([0, 0]);
+        for (at, byte) in roca.iter_mut().enumerate() {
+            let low = before.get(at).copied().unwrap_or(0);
+            let shifted = at.checked_sub(2).and_then(|at| before.get(at)).copied().unwrap_or(0);
+            let sum = u32::from(low) + u32::from(shifted) + carry;
+            *byte = sum.to_le_bytes()[0];
+            carry = sum >> 8;
+        }
+    }
+    roca.reverse();
+    let modulus: Vec<u8> = roca.into_iter().skip_while(|byte| *byte == 0).collect();
+    let rsa = format!("{{kty: RSA, n: {}, e: AQAB}}", base64url(&modulus));
+    let small_order = format!("{{kty: OKP, crv: Ed25519, x: {}}}", base64url([0; 32]));
+    for (key, algorithm, why) in [(rsa, "RS256", "ROCA"), (small_order, "EdDSA", "large order")] {
+        let spec = format!(
+            "{{issuer: 'https://x', audiences: [a], algorithms: [{algorithm}], jwks: {{inline: {{keys: [{key}]}}}}}}"
+        );
+        let found = found(&provider(&spec), EC);
+        assert!(found.contains("it is weak") && found.contains(why), "{found}");
+    }
 }
 
 #[test]
@@ -120,8 +148,7 @@ fn weak_wrong_or_private_keys_are_not_used_and_never_quoted() {
 #[test]
 fn secrets_are_as_long_as_their_hash() {
     let inline = |algorithm: &str, length: usize| {
-        use base64::Engine;
-        let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(vec![7; length]);
+            let secret = base64url(vec![7; length]);
         let jwks = format!("  jwks: {{inline: {{keys: [{{kty: oct, k: {secret}}}]}}}}\n  audiences");
         found(&BASE.replace("[ES256, RS256]", &format!("[{algorithm}]")).replace("  audiences", &jwks), "")
     };
