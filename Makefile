@@ -36,9 +36,13 @@ demo-check: build ## run the demo's walk unattended; fails if anything differs
 	@$(T)/python-env.sh
 	@deploy/demo/run.sh --check
 
-lint: ## check formatting, clippy, licences, sources and advisories
+lint: ## check formatting, documents, imports, clippy, rustdoc, licences, sources and advisories
 	@cargo fmt --all --check
+	@python3 $(T)/rust_version.py
+	@python3 $(T)/doc_paths.py
+	@python3 $(T)/import_circles.py
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 	@$(T)/cargo-deny.sh
 
 fmt: ## format the Rust code

@@ -1,31 +1,24 @@
 """Starts the demo's processes and walks through what Doorward does; see run.sh."""
 
-import base64
-import hashlib
 import json
 import os
-import shlex
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 
 import data
+from stand import ROOT, TOOLS, Stand, needed
 
-ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / ".demo"
-TOOLS = ROOT / ".tools"
-DOORWARD = ROOT / "target/debug/doorward"
 CHECK = "--check" in sys.argv[1:]
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
-children: dict[str, subprocess.Popen] = {}
+stand = Stand(WORK, unattended=CHECK)
+cli, everywhere, wait_for = stand.cli, stand.everywhere, stand.wait_for
+PROXY, GRPC, METRICS, ADMIN, UPSTREAM = (stand.ports[name] for name in ("proxy", "grpc", "metrics", "admin", "upstream"))
 failures: list[str] = []
 passed = 0
 
@@ -34,80 +27,9 @@ def paint(code: str, text: str) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if COLOUR else text
 
 
-def free_port(preferred: int) -> int:
-    """`preferred` if it is free and this is the demo for a person, else any free port."""
-    with socket.socket() as s:
-        if not CHECK:
-            try:
-                s.bind(("127.0.0.1", preferred))
-                return preferred
-            except OSError:
-                pass
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def start(name: str, *command: str) -> None:
-    with open(WORK / f"{name}.log", "a", encoding="utf-8") as log:
-        children[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=WORK)
-
-
-def stop(name: str, how: int = signal.SIGTERM) -> None:
-    child = children.pop(name, None)
-    if child and child.poll() is None:
-        child.send_signal(how)
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def everywhere(holds) -> bool:
-    """Whether it holds for twelve connections in a row: Envoy spreads them over its workers, and each takes a policy up by itself."""
-    return all(holds() for _ in range(12))
-
-
-def wait_for(what: str, ready, seconds: float = 30):
-    """The first true answer of `ready`, or an end with a sentence that names the logs."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for name, child in children.items():
-            if child.poll() is not None:
-                raise SystemExit(f"{name} ended with {child.returncode}; its log: {WORK / (name + '.log')}")
-        try:
-            answer = ready()
-            if answer:
-                return answer
-        except OSError:
-            pass
-        time.sleep(0.02)
-    raise SystemExit(f"{what} did not happen within {seconds:.0f} s; logs are in {WORK}")
-
-
 def fetch(path: str, token: str = "", key: str = "") -> tuple[int, object]:
-    request = urllib.request.Request(f"http://127.0.0.1:{PROXY}{path}")
-    if token:
-        request.add_header("authorization", f"Bearer {token}")
-    if key:
-        request.add_header("x-doorward-key", key)
-    try:
-        with urllib.request.urlopen(request, timeout=15) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        text = error.read().decode()
-        try:
-            return error.code, json.loads(text)
-        except ValueError:
-            return error.code, text
-
-
-def cli(*args: str, check: bool = True) -> str:
-    done = subprocess.run([str(DOORWARD), *args], cwd=WORK, capture_output=True, text=True, check=False, timeout=60)
-    if check and done.returncode != 0:
-        raise SystemExit(f"doorward {shlex.join(args)} failed:\n{done.stderr}")
-    return done.stdout
+    headers = {"authorization": f"Bearer {token}"} if token else {"x-doorward-key": key} if key else {}
+    return stand.fetch(path, headers)
 
 
 def token(user: str, *more: str) -> str:
@@ -163,16 +85,8 @@ def records() -> list[dict]:
     return [json.loads(line) for line in lines.splitlines() if line]
 
 
-def serve() -> None:
-    start("control-plane", str(DOORWARD), "serve", "--policies", "policies", "--data", "data",
-          "--listen", f"127.0.0.1:{GRPC}", "--metrics-listen", f"127.0.0.1:{METRICS}")
-    wait_for("the control plane's start", lambda: urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/readyz", timeout=2).status == 200)
-
-
 def prepare() -> None:
-    for needed, make in [(DOORWARD, "build"), (ROOT / "target-wasm/doorward_filter.wasm", "wasm"), (TOOLS / "venv/bin/datasette", "tools")]:
-        if not needed.exists():
-            raise SystemExit(f"{needed.relative_to(ROOT)} is missing: run `make {make}` first.")
+    needed((TOOLS / "venv/bin/datasette", "tools"))
     shutil.rmtree(WORK, ignore_errors=True)
     (WORK / "policies").mkdir(parents=True)
     for file in (ROOT / "deploy/demo/policies").glob("*.yaml"):
@@ -186,26 +100,6 @@ def prepare() -> None:
                  "claims": {"user": "sub", "groups": "groups", "attributes": {"region": "region"}}},
     }
     (WORK / "policies/provider.yaml").write_text(json.dumps(provider, indent=2), encoding="utf-8")
-
-
-def envoy() -> None:
-    values = {
-        "NODE_ID": "demo", "ADMIN_PORT": ADMIN, "LISTEN_ADDRESS": "127.0.0.1", "LISTEN_PORT": PROXY,
-        "UPSTREAM_HOST": "127.0.0.1", "UPSTREAM_PORT": UPSTREAM, "CONTROL_PLANE_HOST": "127.0.0.1",
-        "CONTROL_PLANE_PORT": GRPC, "WASM_FILE": ROOT / "target-wasm/doorward_filter.wasm", "SCOPE": "default",
-        "POLICY_PUBLIC_KEY": (WORK / "data/policy-signing.pub").read_text(encoding="utf-8").strip(),
-        "POLICY_KEY_ID": key_id(), "TOKENIZATION_KEY": "", "FILTER_OPTIONS": "",
-    }
-    text = (ROOT / "deploy/envoy/doorward.yaml.tmpl").read_text(encoding="utf-8")
-    for name, value in values.items():
-        text = text.replace("${%s}" % name, str(value))
-    (WORK / "envoy.yaml").write_text(text, encoding="utf-8")
-    start("envoy", str(TOOLS / "envoy/1.40.0/envoy"), "-c", "envoy.yaml", "--concurrency", "2", "--log-level", "warning")
-
-
-def key_id() -> str:
-    """First eight hex digits of the public key's SHA-256, as `doorward serve` names it."""
-    return hashlib.sha256(base64.b64decode((WORK / "data/policy-signing.pub").read_text(encoding="utf-8"))).hexdigest()[:8]
 
 
 def rows(answer: tuple[int, object]) -> list[dict]:
@@ -288,10 +182,10 @@ def walk() -> None:
     say("12. The control plane is killed: enforcement goes on, and no record is lost")
     time.sleep(1)
     before = len(records())
-    stop("control-plane", signal.SIGKILL)
+    stand.stop("control-plane", signal.SIGKILL)
     answers = [fetch(page + "&_size=1", west)[0] for _ in range(20)] + [fetch(page)[0] for _ in range(20)]
     expect("20 allowed and 20 denied without it", answers == [200] * 20 + [401] * 20)
-    serve()
+    stand.serve()
     wait_for("the records' arrival", lambda: len(records()) >= before + 40, 60)
     found = records()
     expect(f"the 40 records arrived ({len(found)} in all)", len(found) >= before + 40)
@@ -307,10 +201,9 @@ def walk() -> None:
 def main() -> int:
     prepare()
     try:
-        start("datasette", str(TOOLS / "venv/bin/datasette"), "serve", "northwind.db", "-h", "127.0.0.1", "-p", str(UPSTREAM))
-        serve()
-        envoy()
-        wait_for("Envoy's start", lambda: fetch("/")[0] in (403, 503))
+        stand.start("datasette", str(TOOLS / "venv/bin/datasette"), "serve", "northwind.db", "-h", "127.0.0.1", "-p", str(UPSTREAM))
+        stand.serve()
+        stand.envoy()
         wait_for("Datasette's start", lambda: urllib.request.urlopen(f"http://127.0.0.1:{UPSTREAM}/-/versions.json", timeout=2).status == 200)
         wait_for("the first policy", lambda: everywhere(lambda: fetch("/northwind/customers.json")[0] == 401))
         walk()
@@ -326,11 +219,9 @@ def main() -> int:
                 print()
         return 1 if failures else 0
     finally:
-        for name in list(children):
-            stop(name)
+        stand.stop_all()
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    PROXY, GRPC, METRICS, ADMIN, UPSTREAM = (free_port(p) for p in (10000, 7070, 7071, 9901, 8001))
     sys.exit(main())

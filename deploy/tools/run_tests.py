@@ -111,6 +111,11 @@ STEPS = [
         otherwise=("--exclude", "doorward-tests"),
         minutes=30,
     ),
+    Step(
+        "examples",
+        ["python3", "-m", "unittest", "discover", "-s", "examples", "-p", "test_*.py"],
+        needs=("build", "wasm", "python-env"),
+    ),
 ]
 
 

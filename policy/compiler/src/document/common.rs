@@ -119,7 +119,7 @@ impl ClaimPath {
 
 /// One value, or a list of values.
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
-#[schemars(untagged)]
+#[schemars(untagged, inline)]
 pub enum OneOrMany<T> {
     /// A list.
     Many(Vec<T>),

@@ -66,6 +66,7 @@ impl IdentityProvider {
 /// Products and services whose tokens are known. What each fills in is listed at the end of this page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(rename = "ProviderPreset")]
 pub enum Preset {
     /// Microsoft Entra ID, access tokens of version 2.0; needs `tenants` and `audiences`.
     Entra,

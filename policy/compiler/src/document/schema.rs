@@ -150,6 +150,23 @@ fn type_text(schema: &Value, definitions: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::{Kind, spec_schema};
+    use serde_json::Value;
+    use std::collections::BTreeMap;
+
+    /// The page lists parts by name, for all kinds together.
+    #[test]
+    fn parts_of_one_name_are_one_type() {
+        let mut seen: BTreeMap<String, Value> = BTreeMap::new();
+        for kind in Kind::ALL {
+            let schema = spec_schema(*kind);
+            for (name, definition) in schema.get("$defs").and_then(Value::as_object).into_iter().flatten() {
+                let first = seen.entry(name.clone()).or_insert_with(|| definition.clone());
+                assert!(first == definition, "{name} is another type in {}", kind.as_str());
+            }
+        }
+    }
+
     #[test]
     fn the_reference_page_says_what_the_types_say() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/policy-reference.md");
