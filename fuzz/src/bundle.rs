@@ -2,8 +2,8 @@
 
 use crate::{
     input::{Choices, damaged, damaged_text},
-    policy::{BUNDLE, Caller, TEXT},
-    request, token,
+    policy::{BUNDLE, Caller, TEXT, key_set},
+    request,
 };
 use doorward_policy::{bundle::Tables, decide::decide, dialect, request::HttpRequest};
 use doorward_policy_compiler::{compile::compile, document::parse_file};
@@ -89,7 +89,7 @@ pub fn documents(bytes: &[u8]) {
 
 fn compiles_or_is_refused(text: &str) {
     let mut parsed = parse_file("policy.yaml", text);
-    let compiled = |documents: &[_]| compile(documents, &Keys(token::key_set), "default");
+    let compiled = |documents: &[_]| compile(documents, &Keys(key_set), "default");
     let first = compiled(&parsed.documents);
     if let Err(error) = Tables::build(&first.bundle, first.digest, 1) {
         panic!("what was compiled cannot be put in force: {error}\n{text}");

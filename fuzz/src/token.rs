@@ -2,34 +2,15 @@
 
 use crate::{
     input::{Choices, damaged, damaged_text, lines},
-    policy::TABLES,
+    policy::{ES256, HS256, TABLES},
 };
 use doorward_policy::{
     identity::{Denied, Principal, Settings, TokenCache, authenticate},
     request::{Header, HttpRequest},
 };
-use doorward_test_support::{TestHost, token::Signer};
-use serde_json::{Value, json};
+use doorward_test_support::TestHost;
+use serde_json::Value;
 use std::sync::{Arc, LazyLock};
-
-static ES256: LazyLock<Signer> = LazyLock::new(|| Signer::es256(7));
-static HS256: LazyLock<Signer> = LazyLock::new(|| Signer::Hs256(b"0123456789abcdef0123456789abcdef".to_vec()));
-
-/// The key set of a provider of the policy, as JSON.
-#[must_use]
-pub fn key_set(provider: &str) -> Option<String> {
-    let (signer, kid) = match provider {
-        "corp" => (&ES256, Some("k1")),
-        "tools" => (&HS256, None),
-        _ => return None,
-    };
-    let mut key = signer.jwk();
-    key["alg"] = json!(signer.algorithm());
-    if let Some(kid) = kid {
-        key["kid"] = json!(kid);
-    }
-    Some(json!({"keys": [key]}).to_string())
-}
 
 /// Verifies a token twice, the second time from the cache.
 fn verified(token: &[u8]) -> Result<Arc<Principal>, Denied> {

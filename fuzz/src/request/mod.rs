@@ -21,11 +21,8 @@ use doorward_policy::{
     transform::Transformer,
 };
 use doorward_test_support::host::NOW;
-use respond::respond;
+use respond::{SECRET, respond};
 use serde_json::Value;
-
-/// What no caller but the admin may see, in the responses below.
-const SECRET: &str = "s3cret";
 
 /// A request that was let through.
 struct Passed {

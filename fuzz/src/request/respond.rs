@@ -1,11 +1,13 @@
 //! A model of what data APIs answer.
 
-use super::SECRET;
 use doorward_policy::{
     bundle::Component,
     transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite},
 };
 use serde_json::{Map, Value, json};
+
+/// What no caller but the admin may see.
+pub(super) const SECRET: &str = "s3cret";
 
 /// What the API could answer: the form that the plan expects, with every declared field in it.
 pub(super) fn respond(plan: &ResponsePlan, components: &[&Component]) -> Value {

@@ -9,7 +9,7 @@ use crate::{
     dreamfactory::{decode, value_of},
     upstream::{Answer, Seen, Upstream},
 };
-use casts::Kind;
+use casts::Column;
 use filter::Context;
 use rusqlite::{Connection, types::Value as Sql};
 use serde_json::{Map, Value, json};
@@ -29,15 +29,6 @@ const OPTIONS: [(&str, &[&str]); 9] = [
     ("count_only", &[]),
     ("include_count", &[]),
 ];
-
-/// A column of a table.
-#[derive(Clone, Debug)]
-pub struct Column {
-    /// Name.
-    pub name: String,
-    /// What DreamFactory takes it for.
-    pub kind: Kind,
-}
 
 /// Serves this SQLite file at `/api/v2/NAME`.
 #[must_use]

@@ -6,7 +6,10 @@ use doorward_policy_compiler::{
     compile::has_usable_key,
     document::{Spec, identity_provider::Preset},
 };
-use doorward_test_support::{policy::documents, token::{RFC_7517_RSA as RSA, base64url}};
+use doorward_test_support::{
+    policy::documents,
+    token::{RFC_7517_RSA as RSA, base64url},
+};
 
 #[test]
 fn keys_of_another_use_or_issuer_are_passed_over() {
@@ -148,7 +151,7 @@ fn weak_wrong_or_private_keys_are_not_used_and_never_quoted() {
 #[test]
 fn secrets_are_as_long_as_their_hash() {
     let inline = |algorithm: &str, length: usize| {
-            let secret = base64url(vec![7; length]);
+        let secret = base64url(vec![7; length]);
         let jwks = format!("  jwks: {{inline: {{keys: [{{kty: oct, k: {secret}}}]}}}}\n  audiences");
         found(&BASE.replace("[ES256, RS256]", &format!("[{algorithm}]")).replace("  audiences", &jwks), "")
     };

@@ -185,8 +185,7 @@ fn a_preflight_goes_upstream_without_anything_but_its_question_and_only_where_th
     ];
     let ask = |text: &str, method: &str, path: &str, headers: &[Header<'_>], body: Option<&[u8]>| {
         let request = HttpRequest { method, body, ..request(path, headers, None) };
-        let verdict = decided(&tables(text), &Settings::default(), &request);
-        verdict
+        decided(&tables(text), &Settings::default(), &request)
     };
     let path = "/api/v2/crm/_table/orders?filter=x&api_key=hush";
     let denied = ask(POLICY, "OPTIONS", path, &preflight, None);
