@@ -3,7 +3,6 @@
 //!
 //! Prints the mean CPU time of forty runs; the scheduler's count is too coarse for one. What others do on the machine slows
 //! them down, so run it alone.
-#![allow(missing_docs, clippy::expect_used, clippy::panic, reason = "a benchmark")]
 
 use doorward_bench::{HOST, compiled, documents, known_token};
 use doorward_policy::{

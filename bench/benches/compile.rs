@@ -1,6 +1,6 @@
 //! A big policy: 100,000 bindings of a user each, 1,000 roles, 10,000 grants. Compiled by the control plane, and decoded
 //! and indexed by every worker of every proxy. A test run takes a small one.
-#![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
+#![allow(missing_docs, reason = "what criterion's macros make")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use doorward_bench::{compiled, documents, short};

@@ -1,5 +1,5 @@
 //! The decision alone: its cost must not depend on how many bindings, roles and grants the policy has.
-#![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
+#![allow(missing_docs, reason = "what criterion's macros make")]
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use doorward_bench::{HOST, REQUESTS, compiled, documents, get, principal, short};

@@ -1,5 +1,5 @@
 //! One request through its dialect: read, and written again with the constraints of the policy inside.
-#![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
+#![allow(missing_docs, reason = "what criterion's macros make")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use doorward_bench::{HOST, REQUESTS, compiled, documents, get, principal, short};

@@ -2,7 +2,7 @@
 //! rewriting with its proof, upstream headers, and the sealed record.
 //!
 //! `REQUESTS=1000 valgrind --tool=callgrind BINARY DIALECT` counts instructions: it runs that many requests and ends.
-#![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
+#![allow(missing_docs, reason = "what criterion's macros make")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use doorward_bench::{HOST, REQUESTS, compiled, documents, known_token, short};

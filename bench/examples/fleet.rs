@@ -4,11 +4,6 @@
 //! DOORWARD is the binary; bench/run.sh builds both and calls this.
 //!
 //! The fleet runs on the same cores as the control plane, so the figures of a control plane alone are better.
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a benchmark stops at the first thing that is not as it should be"
-)]
 
 use doorward_bench::PROVIDER;
 use doorward_policy::audit::Chain;

@@ -1,5 +1,4 @@
 //! Fixtures of the micro-benchmarks: documents as users write them, compiled and indexed as a proxy holds them.
-#![allow(clippy::expect_used, clippy::panic, reason = "a fixture that does not compile must stop the benchmark")]
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use criterion::Criterion;
