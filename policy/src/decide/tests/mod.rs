@@ -2,6 +2,7 @@
 
 mod model;
 mod properties;
+mod slow;
 
 use super::{Constraints, Decision, Trace, Verdict, Would, decide, revoked};
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
 };
 use doorward_proto::v1::{RestrictionEffect, SubjectKind};
 use model::*;
+use slow::MASKS;
 
 fn read(component: &str) -> Operation {
     let mut operation = Operation::new(name(component), Verb::Get);
