@@ -5,12 +5,13 @@ use crate::{
     bundle::{Service, Tables},
     code::Denial,
     decide::{Constraints, Decision, Would},
+    dialect::Registered,
     identity::{Attribute, Principal, refuse_in_query},
     predicate::Resolved,
     request::{DataRequest, HttpRequest, verb_name},
 };
 use doorward_proto::v1::{
-    AuditRecord, Dialect, RecordAttribute, RecordDecision, RecordKind, RecordOperation, RecordPrincipal, RecordRequest,
+    AuditRecord, RecordAttribute, RecordDecision, RecordKind, RecordOperation, RecordPrincipal, RecordRequest,
 };
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -211,12 +212,8 @@ pub(crate) fn build(context: &RecordContext<'_>, request: &HttpRequest<'_>) -> A
         operations: operations(&mut cuts, context.data, constraints),
         dialect: context
             .service
-            .map(|service| match service.dialect {
-                Dialect::Datasette => "datasette",
-                Dialect::Dreamfactory => "dreamfactory",
-                Dialect::Http => "http",
-                Dialect::Unspecified => "",
-            })
+            .and_then(|service| Registered::of(service.dialect))
+            .map(Registered::name)
             .unwrap_or_default()
             .to_owned(),
         sent: context.sent.map(|sent| match sent.body {

@@ -2,42 +2,47 @@
 //!
 //! Rules for all: parse completely or deny; authorise every name; conjoin as trees; re-emit from the tree; parse the own
 //! output again and compare. Text is never spliced.
+//!
+//! A dialect is a folder with one description ([`Dialect`]) and one line in the register below. Everything else asks the
+//! register ([`Registered`]): no other code names a dialect.
 
 use crate::{
     bundle::Service,
-    code::Denial,
+    code::{Code, Denial},
     decide::Constraints,
     request::{DataRequest, Header, HttpRequest},
     transform::ResponsePlan,
 };
-use doorward_proto::v1::Dialect;
+use doorward_proto::v1;
 
 pub mod datasette;
 pub mod dreamfactory;
-mod escape;
 pub mod http;
+
+mod description;
 pub mod names;
 pub mod preflight;
+mod register;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+pub use description::{Casts, Dialect, Rules, Wrapper, as_it_is};
+use register::register;
+
+register! {
+    Datasette => datasette::Datasette,
+    Dreamfactory => dreamfactory::DreamFactory,
+    Http => http::Http,
+}
 
 /// A parsed request: what it asks, and the dialect's own tree to re-emit it from.
 #[derive(Clone, Debug)]
-pub struct Parsed {
+pub struct Parsed<S = Syntax> {
     /// What the request asks, independent of the dialect.
     pub request: DataRequest,
     /// The dialect's syntax tree.
-    pub syntax: Syntax,
-}
-
-/// The syntax tree of one dialect.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant, reason = "one per request, on the stack; a box would cost an allocation each")]
-pub enum Syntax {
-    /// Datasette's table API.
-    Datasette(datasette::Request),
-    /// DreamFactory's data API.
-    DreamFactory(dreamfactory::Request),
-    /// Plain REST.
-    Http(http::Request),
+    pub syntax: S,
 }
 
 /// What has to change in the request, and what the response needs.
@@ -90,11 +95,7 @@ pub enum BodyNeed {
 /// Tells from the head alone whether `parse` needs the body.
 #[must_use]
 pub fn body_need(service: &Service, request: &HttpRequest<'_>) -> BodyNeed {
-    match service.dialect {
-        Dialect::Dreamfactory => dreamfactory::body_need(request),
-        Dialect::Http => http::body_need(request),
-        _ => BodyNeed::None,
-    }
+    Registered::of(service.dialect).map_or(BodyNeed::None, |dialect| dialect.body_need(request))
 }
 
 /// Parses a request of this service. `request.path` still has the service's prefix.
@@ -102,24 +103,8 @@ pub fn body_need(service: &Service, request: &HttpRequest<'_>) -> BodyNeed {
 /// # Errors
 /// `unparsable`, `unsupported` or `too_large`, if any part of the request is not understood completely.
 pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
-    match service.dialect {
-        Dialect::Datasette => datasette::parse(service, prefix, request),
-        Dialect::Dreamfactory => dreamfactory::parse(service, prefix, request),
-        Dialect::Http => http::parse(service, prefix, request),
-        Dialect::Unspecified => {
-            Err(Denial::new(crate::code::Code::Unsupported, "The service's dialect is unknown to this build."))
-        }
-    }
-}
-
-/// Re-emits a parsed request with the constraints inside it, and proves it by parsing the output again.
-///
-/// # Errors
-/// `row_denied` or `unsupported`, if a constraint cannot be expressed or the output does not parse to the expected tree.
-pub fn emit(service: &Service, prefix: &str, parsed: &Parsed, constraints: &Constraints) -> Result<Rewrite, Denial> {
-    match &parsed.syntax {
-        Syntax::Datasette(syntax) => datasette::emit(service, prefix, syntax, &parsed.request, constraints),
-        Syntax::DreamFactory(syntax) => dreamfactory::emit(service, prefix, syntax, &parsed.request, constraints),
-        Syntax::Http(syntax) => http::emit(service, prefix, syntax, &parsed.request, constraints),
+    match Registered::of(service.dialect) {
+        Some(dialect) => dialect.parse(service, prefix, request),
+        None => Err(Denial::new(Code::Unsupported, "The service's dialect is unknown to this build.")),
     }
 }

@@ -5,7 +5,7 @@
 //! path without its query, a few headers without meaning for the data, no body, no identity. Of the response, only headers
 //! that belong to CORS return (see [`crate::transform::is_of_preflight`]).
 
-use super::{Rewrite, dreamfactory::path};
+use super::{Rewrite, shared::path};
 use crate::{code::Denial, request::HttpRequest, transform::ResponsePlan};
 
 /// Headers that go upstream with a preflight; all others are removed.

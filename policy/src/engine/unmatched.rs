@@ -9,8 +9,10 @@
 use super::upstream::OTHER_PATHS;
 use crate::{
     bundle::Tables,
+    dialect::Registered,
     request::{HttpRequest, same_header},
 };
+use doorward_proto::v1::Dialect;
 
 /// Encodings within encodings that are undone. Nobody knows what a path with more of them names.
 const MAX_ROUNDS: usize = 4;
@@ -19,12 +21,19 @@ const MAX_ROUNDS: usize = 4;
 pub(super) fn is_disguised(tables: &Tables, request: &HttpRequest<'_>) -> bool {
     // `OPTIONS *` names no path. Everything else that does not begin with a slash holds an authority of its own.
     let leads = |path: &str| {
-        path != "*" && plain(path).is_none_or(|plain| tables.routes_in_any_form(request.authority, &plain))
+        path != "*"
+            && plain(path)
+                .is_none_or(|plain| tables.routes_in_any_form(request.authority, &plain, &answers_any_version))
     };
     // Some frameworks take the path from a header.
     let other = |name: &str| OTHER_PATHS.iter().any(|other| same_header(name, other));
     leads(request.path)
         || request.headers.iter().any(|header| other(header.name) && str::from_utf8(header.value).map_or(true, leads))
+}
+
+/// A dialect that is unknown here is taken for one whose servers do.
+fn answers_any_version(dialect: Dialect) -> bool {
+    Registered::of(dialect).is_none_or(Registered::answers_any_version)
 }
 
 /// The path as the laxest of servers would read it, in lower case. `None`: servers differ too much. A step up takes back

@@ -5,11 +5,11 @@ use crate::{
     Name,
     bundle::{HeaderMapping, Service},
     code::{Code, Denial},
-    dialect::Rewrite,
+    dialect::{Registered, Rewrite},
     identity::{self, Attribute, Principal, is_exact},
     request::{HttpRequest, header_begins, same_header},
 };
-use doorward_proto::v1::{Dialect, HeaderSource};
+use doorward_proto::v1::HeaderSource;
 
 /// Headers that some frameworks take for the path, whatever the request line says.
 pub(super) const OTHER_PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
@@ -19,10 +19,6 @@ pub(super) const OTHER_PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 pub fn is_misleading(name: &str) -> bool {
     header_begins(name, "x-doorward-") || OTHER_PATHS.iter().any(|other| same_header(name, other))
 }
-
-/// Credentials of DreamFactory itself.
-const DREAMFACTORY: [&str; 3] =
-    ["x-dreamfactory-api-key", "x-dreamfactory-session-token", "x-dreamfactory-script-token"];
 
 /// Who is calling, as far as upstream may know.
 pub(super) struct Caller<'a> {
@@ -43,7 +39,7 @@ pub(super) fn identity_headers(
     request: &HttpRequest<'_>,
 ) -> Result<(), Denial> {
     let upstream = &caller.service.upstream;
-    let own: &[&str] = if caller.service.dialect == Dialect::Dreamfactory { &DREAMFACTORY } else { &[] };
+    let own = Registered::of(caller.service.dialect).map_or(&[][..], Registered::credential_headers);
     for header in request.headers {
         let is = |name: &str| same_header(header.name, name);
         let mapped = upstream.headers.iter().any(|mapping| is(&mapping.header));

@@ -4,7 +4,10 @@ use super::jwk::Jwk;
 use crate::document::{
     AccessKey, AccessRole, DataService, Diagnostic, Document, IdentityProvider, Kind, Severity, Spec, suggest,
 };
-use doorward_policy::value::{FieldType, Size};
+use doorward_policy::{
+    dialect::Casts,
+    value::{FieldType, Size},
+};
 use doorward_proto::v1;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -196,8 +199,8 @@ pub(super) struct ComponentFacts {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ServiceFacts {
     pub case_insensitive: bool,
-    /// The server casts values before the database sees them (dreamfactory).
-    pub casts: bool,
+    /// How the server casts values before the database sees them, if it does.
+    pub casts: Option<Casts>,
     /// By canonical name.
     pub components: BTreeMap<String, ComponentFacts>,
     /// Host and path of each match.

@@ -12,7 +12,7 @@ use crate::document::{
     suggest,
 };
 use doorward_policy::{
-    dialect::dreamfactory::cast,
+    dialect::Casts,
     predicate::{
         Operand, PlaceholderSource, Predicate, Template,
         parse::{parse, parse_literal, parse_placeholder, placeholder_fits, type_name},
@@ -261,9 +261,9 @@ impl Lowering<'_, '_> {
         match parse(text, &|name| fields.get(name).copied()) {
             Ok(template) => {
                 self.placeholders(out, &path, &template);
-                if self.casts() {
+                if let Some(casts) = self.casts() {
                     let writes = part == "check" || self.grant.check.is_none();
-                    self.cast(out, &path, target.facts, &template, writes && self.has(&WRITES));
+                    self.cast(out, casts, &path, target.facts, &template, writes && self.has(&WRITES));
                 }
                 Some(wire::encode(&template, &mut |text| out.s(text)))
             }
@@ -296,19 +296,27 @@ impl Lowering<'_, '_> {
         }
     }
 
-    /// True if the service casts values before its database sees them.
-    fn casts(&self) -> bool {
-        self.context.services.get(self.grant.service.as_str()).is_some_and(|service| service.casts)
+    /// How the service casts values before its database sees them, if it does.
+    fn casts(&self) -> Option<Casts> {
+        self.context.services.get(self.grant.service.as_str()).and_then(|service| service.casts)
     }
 
     /// Reports literals that the service would compare as others, and tests that what it stores may not pass. Recursion
     /// is bounded by the parser's depth.
-    fn cast(&self, out: &mut Out<'_>, path: &str, facts: &ComponentFacts, template: &Template, checks: bool) {
+    fn cast(
+        &self,
+        out: &mut Out<'_>,
+        casts: Casts,
+        path: &str,
+        facts: &ComponentFacts,
+        template: &Template,
+        checks: bool,
+    ) {
         let (field, field_type, values, op) = match template {
             Predicate::And(items) | Predicate::Or(items) => {
-                return items.iter().for_each(|item| self.cast(out, path, facts, item, checks));
+                return items.iter().for_each(|item| self.cast(out, casts, path, facts, item, checks));
             }
-            Predicate::Not(inner) => return self.cast(out, path, facts, inner, checks),
+            Predicate::Not(inner) => return self.cast(out, casts, path, facts, inner, checks),
             Predicate::Compare { field, field_type, op, value } => {
                 (field, *field_type, std::slice::from_ref(value), Some(*op))
             }
@@ -317,19 +325,19 @@ impl Lowering<'_, '_> {
         };
         let size = facts.sizes.get(&**field).copied().unwrap_or_default();
         for value in values {
-            changed(out, path, field, field_type, size, value, false);
+            changed(out, casts, path, field, (field_type, size), value, false);
             for held in self
                 .held(&out.document.name, value)
                 .iter()
                 .filter_map(|held| parse_literal(&held.to_string(), field_type))
             {
-                changed(out, path, field, field_type, size, &Operand::Literal(held), false);
+                changed(out, casts, path, field, (field_type, size), &Operand::Literal(held), false);
             }
         }
         // What is stored instead of another integer is 0 or 1: a test of equality with one of these holds of both or of none.
         let equal = op.is_none_or(|op| matches!(op, v1::CompareOp::Eq | v1::CompareOp::Ne));
         if checks && field_type == FieldType::Integer && size.bits == 0 && !(equal && values.iter().all(is_flag)) {
-            sizeless(out, path, field);
+            sizeless(out, casts, path, field);
         }
     }
 
@@ -435,14 +443,14 @@ impl Lowering<'_, '_> {
                 Preset::Value(value) => (value, false),
                 Preset::Full(full) => (&full.value, full.overrides),
             };
-            if self.casts() {
+            if let Some(casts) = self.casts() {
                 let size = target.facts.sizes.get(field).copied().unwrap_or_default();
                 let literal = parse_literal(&value.to_string(), *field_type).map(Operand::Literal);
                 if let Some(literal) = &literal {
-                    changed(out, &path, field, *field_type, size, literal, true);
+                    changed(out, casts, &path, field, (*field_type, size), literal, true);
                 }
                 if *field_type == FieldType::Integer && size.bits == 0 && !literal.as_ref().is_some_and(is_flag) {
-                    sizeless(out, &path, field);
+                    sizeless(out, casts, &path, field);
                 }
             }
             let value = self.operand(out, &path, value, *field_type, false);
@@ -488,18 +496,18 @@ impl Lowering<'_, '_> {
 
 const WRITES: [Verb; 3] = [Verb::Post, Verb::Put, Verb::Patch];
 
-/// Reports a literal that DreamFactory's casts would change.
+/// Reports a literal that the server's casts would change.
 fn changed(
     out: &mut Out<'_>,
+    casts: Casts,
     path: &str,
     field: &str,
-    field_type: FieldType,
-    size: Size,
+    (field_type, size): (FieldType, Size),
     operand: &Operand,
     write: bool,
 ) {
     let Operand::Literal(literal) = operand else { return };
-    if let Some(why) = cast::refusal(literal, field_type, size, write) {
+    if let Some(why) = (casts.refusal)(literal, field_type, size, write) {
         let message = format!("{literal} would become another value of \"{field}\": {why}");
         out.error("value_cast", path, message);
     }
@@ -510,11 +518,12 @@ fn is_flag(operand: &Operand) -> bool {
     matches!(operand, Operand::Literal(Literal::Integer(0 | 1)))
 }
 
-/// DreamFactory stores 0 or 1 for any number that is written to such a column, whatever the check saw.
-fn sizeless(out: &mut Out<'_>, path: &str, field: &str) {
+/// The column may be narrower than the field's type says, so that another number is stored than the check saw.
+fn sizeless(out: &mut Out<'_>, casts: Casts, path: &str, field: &str) {
     let message = format!(
-        "if the column of \"{field}\" has size 1 (TINYINT(1), NUMBER(1), BIT), DreamFactory stores 0 or 1 for any number that \
-         is written; declare the field as boolean, or say the width of its column, such as {{type: integer, bits: 32}}"
+        "if the column of \"{field}\" {}; declare the field as boolean, or say the width of its column, such as {{type: \
+         integer, bits: 32}}",
+        casts.narrow_integer
     );
     out.warn("integer_size", path, message);
 }

@@ -221,4 +221,6 @@ fn lower(context: &Context<'_>, documents: &[&Document], strings: &mut Interner,
 }
 
 #[cfg(test)]
+mod dialect_tests;
+#[cfg(test)]
 mod tests;

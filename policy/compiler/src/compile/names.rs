@@ -1,61 +1,28 @@
 //! Names in a `DataService` that its server takes for something else than what they are declared as.
 
-use super::context::Out;
-use crate::document::{
-    DataService,
-    data_service::{Dialect, Parameter},
-};
-use doorward_policy::dialect::names::{is_credential, php_keeps};
+use super::{context::Out, services};
+use crate::document::{DataService, data_service::Parameter};
+use doorward_policy::dialect::{Rules, names::is_credential};
 use std::collections::BTreeMap;
-
-/// Names of PHP frameworks' and DreamFactory's own, which cannot wrap records.
-const NO_WRAPPERS: [&str; 24] = [
-    "fields",
-    "select",
-    "ids",
-    "filter",
-    "where",
-    "limit",
-    "top",
-    "offset",
-    "skip",
-    "order",
-    "sort",
-    "order_by",
-    "group",
-    "group_by",
-    "having",
-    "count_only",
-    "params",
-    "continue",
-    "rollback",
-    "related",
-    "error",
-    "meta",
-    "file",
-    "wrap",
-];
 
 /// Reports every name of the service that would not be read as it is declared.
 pub(super) fn check(out: &mut Out<'_>, spec: &DataService) {
-    wrapper(out, spec);
+    let rules = spec.dialect.0.rules();
+    wrapper(out, rules, spec);
     for (name, component) in &spec.components {
         let at = format!("spec.components.{name}");
-        for field in component.fields.keys().filter(|field| spec.dialect != Dialect::Datasette && is_credential(field))
-        {
+        for field in component.fields.keys().filter(|field| rules.writes && is_credential(field)) {
             let message = "servers take a credential under this name from any part of a request: the field can be read, and requests that write it are refused";
             out.warn("credential_name", format!("{at}.fields.{field}"), message);
         }
-        if spec.dialect == Dialect::Dreamfactory {
-            for relation in component.relations.keys().filter(|relation| !php_keeps(relation)) {
-                let message =
-                    "DreamFactory (PHP) reads a parameter with a blank, a dot or a bracket under another name";
-                out.error("invalid_name", format!("{at}.relations.{relation}"), message);
+        for relation in component.relations.keys() {
+            if let Some(why) = (rules.renames)(relation) {
+                out.error("invalid_name", format!("{at}.relations.{relation}"), why);
             }
         }
-        parameters(out, spec, &format!("{at}.parameters"), &component.parameters);
+        parameters(out, rules, &format!("{at}.parameters"), &component.parameters);
         for (index, operation) in component.operations.iter().enumerate() {
-            parameters(out, spec, &format!("{at}.operations[{index}].parameters"), &operation.parameters);
+            parameters(out, rules, &format!("{at}.operations[{index}].parameters"), &operation.parameters);
         }
     }
 }
@@ -71,40 +38,41 @@ pub(super) fn not_a_credential(out: &mut Out<'_>, at: &str, name: &str) {
     }
 }
 
-fn wrapper(out: &mut Out<'_>, spec: &DataService) {
+fn wrapper(out: &mut Out<'_>, rules: &Rules, spec: &DataService) {
     let Some(wrapper) = &spec.resources_wrapper else { return };
     let at = "spec.resourcesWrapper";
-    if spec.dialect != Dialect::Dreamfactory {
-        out.error("wrong_dialect", at, "only the dialect dreamfactory wraps records");
-    }
+    let Some(permitted) = rules.wrapper else {
+        let message = services::only(|rules| rules.wrapper.is_some(), "wraps records", "wrap records");
+        return out.error("wrong_dialect", at, message);
+    };
     let plain = wrapper.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     if wrapper.is_empty() || wrapper.len() > 64 || !plain {
         out.error("invalid_value", at, "the wrapper is a name of letters, digits, - and _, such as resource or data");
     }
-    if NO_WRAPPERS.contains(&wrapper.as_str()) || is_credential(wrapper) {
-        out.error("invalid_value", at, "DreamFactory takes a member of this name for something else");
+    if permitted.reserved.contains(&wrapper.as_str()) || is_credential(wrapper) {
+        out.error("invalid_value", at, permitted.why);
     }
 }
 
-fn parameters(out: &mut Out<'_>, spec: &DataService, at: &str, all: &BTreeMap<String, Parameter>) {
+fn parameters(out: &mut Out<'_>, rules: &Rules, at: &str, all: &BTreeMap<String, Parameter>) {
     let mut read: BTreeMap<String, &str> = BTreeMap::new();
     for (name, parameter) in all {
         let path = format!("{at}.{name}");
         let body = matches!(parameter, Parameter::Full(full) if full.body);
-        let named = |is: &dyn Fn(&str) -> bool| if body { name.split('/').any(is) } else { is(name) };
-        if named(&is_credential) {
+        // A body parameter is a JSON pointer, each part of which names a member.
+        let parts: Vec<&str> = if body { name.split('/').collect() } else { vec![name] };
+        if parts.iter().any(|part| is_credential(part)) {
             let message = "servers take a credential under this name, which would be the caller's to choose: declare no parameter of it";
             out.error("credential_name", &path, message);
         }
-        if spec.dialect == Dialect::Http && named(&|name| name == "_method") {
-            out.error("invalid_name", &path, "frameworks take a parameter of this name for another method");
+        if let Some(why) = parts.iter().find_map(|part| (rules.takes)(part)) {
+            out.error("invalid_name", &path, why);
         }
         if body {
             continue;
         }
-        if spec.dialect == Dialect::Dreamfactory && !php_keeps(name) {
-            let message = "DreamFactory (PHP) reads a parameter with a blank, a dot or a bracket under another name";
-            out.error("invalid_name", &path, message);
+        if let Some(why) = (rules.renames)(name) {
+            out.error("invalid_name", &path, why);
         }
         if let Some(other) = read.insert(name.trim_start().replace([' ', '.', '['], "_"), name) {
             let message = format!("some servers (PHP) read this parameter and \"{other}\" under one name");

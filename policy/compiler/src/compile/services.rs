@@ -12,6 +12,7 @@ use crate::document::{
 };
 use doorward_policy::{
     authority,
+    dialect::{Casts, Registered, Rules},
     engine::is_foreign_identity,
     predicate::parse::{parse_literal, type_name},
     value::{FieldType, Size},
@@ -36,15 +37,16 @@ const RESERVED: [&str; 12] = [
 ];
 
 pub(super) fn service(context: &Context<'_>, out: &mut Out<'_>, spec: &DataService) -> (v1::Service, ServiceFacts) {
-    let case_insensitive = spec.dialect == Dialect::Dreamfactory;
-    let mut facts = ServiceFacts { case_insensitive, casts: case_insensitive, ..ServiceFacts::default() };
-    facts.matches = matches(context, out, spec);
-    if spec.files && !case_insensitive {
-        out.error("wrong_dialect", "spec.files", "only the dialect dreamfactory has file services");
-    }
+    let Dialect(dialect) = spec.dialect;
+    let rules = dialect.rules();
     // File paths keep their case: files of other case are other files.
-    let canonical = |name: &str| if case_insensitive && !spec.files { name.to_lowercase() } else { name.to_owned() };
-    facts.case_insensitive = case_insensitive && !spec.files;
+    let case_insensitive = rules.folds_components && !spec.files;
+    let mut facts = ServiceFacts { case_insensitive, casts: rules.casts, ..ServiceFacts::default() };
+    facts.matches = matches(context, out, spec);
+    if spec.files && !rules.files {
+        out.error("wrong_dialect", "spec.files", only(|rules| rules.files, "has file services", "have file services"));
+    }
+    let canonical = |name: &str| if case_insensitive { name.to_lowercase() } else { name.to_owned() };
     for (name, component) in &spec.components {
         let path = format!("spec.components.{name}");
         let star = name.strip_suffix("/*").unwrap_or(if name == "*" { "x" } else { name });
@@ -79,7 +81,7 @@ pub(super) fn service(context: &Context<'_>, out: &mut Out<'_>, spec: &DataServi
     let upstream = upstream(context, out, spec);
     let service = v1::Service {
         name: out.s(&out.document.name.clone()),
-        dialect: v1::Dialect::from(spec.dialect).into(),
+        dialect: dialect.wire().into(),
         matches,
         on_hidden_field: v1::HiddenField::from(spec.on_hidden_field.unwrap_or(OnHiddenField::Deny)).into(),
         max_rows: spec.max_rows.map_or(0, Into::into),
@@ -91,7 +93,7 @@ pub(super) fn service(context: &Context<'_>, out: &mut Out<'_>, spec: &DataServi
         max_body_values: spec.max_body_values.map_or(0, Into::into),
         options: Some(v1::ServiceOptions {
             record_request_text: spec.record_request_text,
-            case_insensitive: facts.case_insensitive,
+            case_insensitive,
             files: spec.files,
             resources_wrapper: out.optional(spec.resources_wrapper.as_deref()),
             preflights: spec.cors == Some(Cors::Pass),
@@ -243,8 +245,8 @@ fn one(
     for (index, field) in component.key.iter().enumerate() {
         declared(out, format!("{at}.key[{index}]"), field);
     }
-    // SQLite compares column names without case too.
-    let folds = facts.case_insensitive || spec.dialect == Dialect::Datasette;
+    let rules = spec.dialect.0.rules();
+    let folds = rules.folds_fields && !spec.files;
     let mut folded = BTreeSet::new();
     for field in component.fields.keys() {
         if field.is_empty() || (folds && !folded.insert(field.to_lowercase())) {
@@ -284,10 +286,11 @@ fn one(
             foreign: foreign.iter().map(|field| out.name(format!("{at}.foreign"), field)).collect(),
         });
     }
-    if spec.dialect != Dialect::Http && !component.operations.is_empty() {
-        out.error("wrong_dialect", format!("{at}.operations"), "only the dialect http has operations");
+    if !rules.operations && !component.operations.is_empty() {
+        let message = only(|rules| rules.operations, "has operations", "have operations");
+        out.error("wrong_dialect", format!("{at}.operations"), message);
     }
-    if spec.dialect == Dialect::Http && component.operations.is_empty() {
+    if rules.operations && component.operations.is_empty() {
         out.warn("never_matches", &at, "the component has no operations, so no request can mean it");
     }
     let parameters = parameters(out, &format!("{at}.parameters"), name, component, &component.parameters);
@@ -302,7 +305,7 @@ fn one(
             Field::Full(full) => (full.class.as_deref(), full.nullable.unwrap_or(true)),
         };
         let field_type = FieldType::from(field.field_type());
-        let Size { bits, digits, scale } = sized(out, &format!("{at}.fields.{name}"), field, spec.dialect);
+        let Size { bits, digits, scale } = sized(out, &format!("{at}.fields.{name}"), field, rules.casts);
         v1::Field {
             name: out.s(name),
             r#type: field_type.into(),
@@ -324,8 +327,19 @@ fn one(
     }
 }
 
+/// Which dialects permit a part of a document, as a sentence: `one` says it of one dialect, `several` of more.
+pub(super) fn only(permits: impl Fn(&Rules) -> bool, one: &str, several: &str) -> String {
+    let names: Vec<&str> =
+        Registered::ALL.iter().filter(|dialect| permits(dialect.rules())).map(|dialect| dialect.name()).collect();
+    match names.as_slice() {
+        [] => format!("no dialect {one}"),
+        [name] => format!("only the dialect {name} {one}"),
+        names => format!("only the dialects {} {several}", names.join(" and ")),
+    }
+}
+
 /// A field's size, which must be one that its type has.
-fn sized(out: &mut Out<'_>, at: &str, field: &Field, dialect: Dialect) -> Size {
+fn sized(out: &mut Out<'_>, at: &str, field: &Field, casts: Option<Casts>) -> Size {
     let (size, field_type) = (field.size(), FieldType::from(field.field_type()));
     let given = |value: Option<u32>| value.is_some();
     let Field::Full(full) = field else { return size };
@@ -336,10 +350,8 @@ fn sized(out: &mut Out<'_>, at: &str, field: &Field, dialect: Dialect) -> Size {
     if (given(full.digits) || given(full.scale)) && !decimal {
         let message = "digits and scale are of a decimal: 1 to 65 digits in all, and no more of them behind the point";
         out.error("invalid_value", format!("{at}.digits"), message);
-    } else if dialect == Dialect::Dreamfactory && size.scale > 6 {
-        let message =
-            "DreamFactory keeps six places of a decimal: values with more can be neither written nor compared";
-        out.warn("value_cast", format!("{at}.scale"), message);
+    } else if let Some(casts) = casts.filter(|casts| size.scale > casts.places) {
+        out.warn("value_cast", format!("{at}.scale"), casts.more_places);
     }
     size
 }

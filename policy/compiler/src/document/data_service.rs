@@ -1,11 +1,10 @@
 //! `DataService`: a data API behind the proxy.
 
 use super::common::{Audit, Enforcement, FieldType, OnHiddenField, Scalar, Verb};
-use doorward_policy::value::Size;
-use doorward_proto::v1;
-use schemars::JsonSchema;
-use serde::Deserialize;
-use std::{collections::BTreeMap, num::NonZeroU32};
+use doorward_policy::{dialect::Registered, value::Size};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use std::{borrow::Cow, collections::BTreeMap, num::NonZeroU32};
 
 /// A data API behind the proxy: where it is, how its requests are written, and what it holds. What is not declared here
 /// is never exposed.
@@ -47,16 +46,27 @@ pub struct DataService {
     pub components: BTreeMap<String, Component>,
 }
 
-/// How requests of a service are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Dialect {
-    /// Datasette's table API.
-    Datasette,
-    /// DreamFactory's data API; component names compare without case.
-    Dreamfactory,
-    /// Plain REST, described by path templates.
-    Http,
+/// How requests of a service are written: the name of a registered dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialect(pub Registered);
+
+impl<'de> Deserialize<'de> for Dialect {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let dialect = Registered::ALL.iter().find(|dialect| dialect.name() == name);
+        dialect.copied().map(Dialect).ok_or_else(|| D::Error::unknown_variant(&name, Registered::NAMES))
+    }
+}
+
+impl JsonSchema for Dialect {
+    fn schema_name() -> Cow<'static, str> {
+        "Dialect".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let one = |dialect: &Registered| json_schema!({"type": "string", "const": dialect.name(), "description": dialect.rules().about});
+        let all: Vec<Schema> = Registered::ALL.iter().map(one).collect();
+        json_schema!({"description": "How requests of a service are written.", "oneOf": all})
+    }
 }
 
 /// What becomes of CORS preflights.
@@ -68,16 +78,6 @@ pub enum Cors {
     /// They go to the data API without query, body, credential or identity, and are recorded; of the answer only headers that
     /// belong to CORS return.
     Pass,
-}
-
-impl From<Dialect> for v1::Dialect {
-    fn from(dialect: Dialect) -> Self {
-        match dialect {
-            Dialect::Datasette => v1::Dialect::Datasette,
-            Dialect::Dreamfactory => v1::Dialect::Dreamfactory,
-            Dialect::Http => v1::Dialect::Http,
-        }
-    }
 }
 
 /// Requests that are for a service.

@@ -96,9 +96,7 @@ fn build<B: AsBinding>(
             if !tables.router.insert(&host, &prefix, at) {
                 return Err(duplicate(&path, "a match is taken by another service, or is no host and path prefix"));
             }
-            if decoded.dialect == v1::Dialect::Dreamfactory {
-                tables.router.insert_dreamfactory(&host, &prefix);
-            }
+            tables.router.insert_unversioned(decoded.dialect, &host, &prefix);
         }
         tables.services.push(decoded);
     }

@@ -2,6 +2,7 @@
 
 use super::Map;
 use crate::{Name, authority};
+use doorward_proto::v1::Dialect;
 
 /// Host patterns with their path prefixes.
 #[derive(Debug, Default)]
@@ -12,8 +13,8 @@ pub(super) struct Router {
     any: Prefixes,
     /// The matches whose path has upper-case letters, with that path in lower case.
     folded: Option<Box<Router>>,
-    /// The matches of DreamFactory services, by what all of their paths have in common; see [`unversioned`].
-    unversioned: Option<Box<Router>>,
+    /// For each dialect the matches of its services, by their paths without a version; see [`unversioned`].
+    unversioned: Vec<(Dialect, Router)>,
 }
 
 #[derive(Debug, Default)]
@@ -47,21 +48,36 @@ impl Router {
         free
     }
 
-    /// Adds a match under which DreamFactory serves, for [`Router::has_in_any_form`].
-    pub(super) fn insert_dreamfactory(&mut self, host: &Name, path: &Name) {
+    /// Adds a match of a service of this dialect, for [`Router::has_in_any_form`].
+    pub(super) fn insert_unversioned(&mut self, dialect: Dialect, host: &Name, path: &Name) {
         let path = unversioned(&path.to_ascii_lowercase());
         // Without a name in it, it would stand for the whole host.
-        if !path.is_empty() {
+        if path.is_empty() {
+            return;
+        }
+        let at = self.unversioned.iter().position(|(have, _)| *have == dialect).unwrap_or_else(|| {
+            self.unversioned.push((dialect, Router::default()));
+            self.unversioned.len() - 1
+        });
+        if let Some((_, paths)) = self.unversioned.get_mut(at) {
             // Two services with the same path are one entry there: it says no more than that there is one.
-            self.unversioned.get_or_insert_with(Box::default).insert(host, &path.into(), 0);
+            paths.insert(host, &path.into(), 0);
         }
     }
 
-    /// True if the path, which is in lower case, is a service's in some case, or another one under which DreamFactory serves it.
-    pub(super) fn has_in_any_form(&self, authority: &str, path: &str) -> bool {
+    /// True if the path, which is in lower case, is a service's in some case; or without a version that of a service whose
+    /// dialect `answers_any_version`.
+    pub(super) fn has_in_any_form(
+        &self,
+        authority: &str,
+        path: &str,
+        answers_any_version: &dyn Fn(Dialect) -> bool,
+    ) -> bool {
         self.find(authority, path).is_some()
             || self.folded.as_ref().is_some_and(|folded| folded.find(authority, path).is_some())
-            || self.unversioned.as_ref().is_some_and(|paths| paths.find(authority, &unversioned(path)).is_some())
+            || self.unversioned.iter().any(|(dialect, paths)| {
+                answers_any_version(*dialect) && paths.find(authority, &unversioned(path)).is_some()
+            })
     }
 
     /// The service of this authority and path, and the prefix: the exact host before suffixes (longest first) before any
@@ -85,8 +101,9 @@ impl Router {
     }
 }
 
-/// A path without what DreamFactory can do without: `/api/v2/NAME` is `/api/NAME`, `/api/v1/NAME` and `/index.php/api/v2/NAME`
-/// to it too (`routes.php` of df-core: `v[0-9.]+`; its framework takes the name of its script off any path).
+/// A path without what some servers can do without. `/api/v2/NAME` is `/api/NAME`, `/api/v1/NAME` and
+/// `/index.php/api/v2/NAME` to DreamFactory too (`routes.php` of df-core: `v[0-9.]+`; its framework takes the name of its
+/// script off any path). Which dialects' servers do so is theirs to say.
 fn unversioned(path: &str) -> String {
     let is_version = |name: &str| {
         name.strip_prefix('v').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
@@ -195,7 +212,7 @@ mod tests {
             ("h", "/datax", false),
             ("h", "/api/v2", false),
         ] {
-            assert_eq!(router.has_in_any_form(authority, path), there, "{authority}{path}");
+            assert_eq!(router.has_in_any_form(authority, path, &|_| false), there, "{authority}{path}");
         }
     }
 

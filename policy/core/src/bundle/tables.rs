@@ -10,7 +10,7 @@ use super::{
     subjects::{Binding, Restriction, Subjects},
 };
 use crate::Name;
-use doorward_proto::v1::Bundle;
+use doorward_proto::v1::{Bundle, Dialect};
 use hashbrown::HashMap;
 
 /// A compiled policy, ready for evaluation. Look-ups cost the same for ten bindings and a hundred thousand.
@@ -101,9 +101,16 @@ impl Tables {
         Some((self.services.get(service)?, prefix))
     }
 
-    /// True if a service's path is this one, which is in lower case, but for upper and lower case, or is served under it too.
-    pub fn routes_in_any_form(&self, authority: &str, path: &str) -> bool {
-        self.router.has_in_any_form(authority, path)
+    /// True if a service's path is this one, which is in lower case, but for upper and lower case; or but for the version in
+    /// it too, if the service's dialect is one that `answers_any_version`.
+    #[must_use]
+    pub fn routes_in_any_form(
+        &self,
+        authority: &str,
+        path: &str,
+        answers_any_version: &dyn Fn(Dialect) -> bool,
+    ) -> bool {
+        self.router.has_in_any_form(authority, path, answers_any_version)
     }
 
     /// The provider of this issuer.

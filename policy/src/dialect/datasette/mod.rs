@@ -23,7 +23,10 @@ use crate::{
     bundle::{Component, FieldSet, Service},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{BodyNeed, Parsed, Rewrite, Syntax},
+    dialect::{
+        BodyNeed, Dialect, Parsed, Rewrite, Rules, as_it_is,
+        shared::{member, unparsable, unsupported},
+    },
     request::{Capabilities, DataRequest, HttpRequest, Operation, Projection, Verb},
     transform::{PathStep, Plain, ResponsePlan, RowShape, RowSite},
 };
@@ -35,21 +38,56 @@ use std::sync::Arc;
 const PAGE_SIZE: u32 = 100;
 /// Values that Datasette shows in a facet by default.
 const FACET_SIZE: u32 = 30;
-fn unsupported(detail: &'static str) -> Denial {
-    Denial::new(Code::Unsupported, detail)
-}
 
-/// Datasette's table API has no bodies.
-#[must_use]
-pub fn body_need(_: &HttpRequest<'_>) -> BodyNeed {
-    BodyNeed::None
+/// Datasette's table API.
+#[derive(Clone, Copy, Debug)]
+pub struct Datasette;
+
+impl Dialect for Datasette {
+    const NAME: &'static str = "datasette";
+    const CREDENTIAL_HEADERS: &'static [&'static str] = &[];
+    const ANSWERS_ANY_VERSION: bool = false;
+    const RULES: Rules = Rules {
+        about: "Datasette's table API.",
+        folds_components: false,
+        // SQLite compares column names without case.
+        folds_fields: true,
+        files: false,
+        wrapper: None,
+        operations: false,
+        writes: false,
+        casts: None,
+        renames: as_it_is,
+        takes: as_it_is,
+    };
+
+    type Syntax = Request;
+
+    /// Datasette's table API has no bodies.
+    fn body_need(_: &HttpRequest<'_>) -> BodyNeed {
+        BodyNeed::None
+    }
+
+    fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed<Request>, Denial> {
+        parse(service, prefix, request)
+    }
+
+    fn emit(
+        service: &Service,
+        prefix: &str,
+        syntax: &Request,
+        _: &DataRequest,
+        constraints: &Constraints,
+    ) -> Result<Rewrite, Denial> {
+        emit(service, prefix, syntax, constraints)
+    }
 }
 
 /// Parses a request for a table or a row.
 ///
 /// # Errors
 /// `unparsable` or `unsupported`, if any part of it is not understood completely.
-pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
+fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed<Request>, Denial> {
     if !matches!(request.method, "GET" | "HEAD") {
         return Err(unsupported("Datasette's tables can only be read, with GET or HEAD."));
     }
@@ -58,7 +96,7 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
         || !matches!(length, Ok(None | Some(b"0")))
         || request.has_header("transfer-encoding")
     {
-        return Err(Denial::new(Code::Unparsable, "A read of a table has no body."));
+        return Err(unparsable("A read of a table has no body."));
     }
     let (target, query) = query::target(request.path, prefix)?;
     let component = service.component(&target.table).map(Arc::as_ref);
@@ -74,20 +112,14 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
     };
     operation.capabilities =
         Capabilities { rows: true, project: true, mask: true, cap: true, check: false, set: false };
-    Ok(Parsed { request: DataRequest { operations: vec![operation] }, syntax: Syntax::Datasette(syntax) })
+    Ok(Parsed { request: DataRequest { operations: vec![operation] }, syntax })
 }
 
 /// Re-emits the request as a table query with the constraints inside it.
 ///
 /// # Errors
 /// `field_denied` or `unsupported`, if a constraint cannot be expressed or the output does not parse to the expected tree.
-pub fn emit(
-    service: &Service,
-    prefix: &str,
-    syntax: &Request,
-    _: &DataRequest,
-    constraints: &Constraints,
-) -> Result<Rewrite, Denial> {
+fn emit(service: &Service, prefix: &str, syntax: &Request, constraints: &Constraints) -> Result<Rewrite, Denial> {
     let component = service.component(&syntax.table).ok_or_else(|| unsupported("The table is not declared."))?;
     let [limits] = constraints.operations.as_slice() else {
         return Err(unsupported("The decision does not fit the request."));
@@ -216,10 +248,6 @@ fn order(key: &[Name], columns: &[Name], limits: &OperationConstraints, expected
         _ => {}
     }
     Ok(())
-}
-
-fn member(name: &str) -> PathStep {
-    PathStep::Member(name.into())
 }
 
 /// What goes on of the response: the rows, and what is known of a table's page beside them. All else goes: what echoes the

@@ -7,8 +7,11 @@ use super::{
 use crate::{
     Name,
     bundle::Component,
-    code::{Code, Denial},
-    dialect::names,
+    code::Denial,
+    dialect::{
+        names,
+        shared::{unparsable, unsupported},
+    },
     request::{Clause, FieldUse},
 };
 use std::collections::BTreeSet;
@@ -112,14 +115,6 @@ const LOOKUPS: [(&str, bool); 19] = [
 
 /// Beginnings of parameters that Datasette gives a meaning of its own, also with `__` inside.
 const RESERVED: [&str; 6] = ["_search", "_facet", "_filter", "_fts", "_where", "_through"];
-
-fn unparsable(detail: impl Into<std::borrow::Cow<'static, str>>) -> Denial {
-    Denial::new(Code::Unparsable, detail)
-}
-
-fn unsupported(detail: impl Into<std::borrow::Cow<'static, str>>) -> Denial {
-    Denial::new(Code::Unsupported, detail)
-}
 
 /// What the path names: the table, and the row's key if it is a row page.
 pub(super) struct Target {

@@ -1,6 +1,6 @@
 //! The two encodings of Datasette's addresses: percent encoding in queries, tilde encoding in paths and cursors.
 
-use crate::dialect::escape::{encode, escape};
+use crate::dialect::shared::escape::{encode, escape};
 
 /// Decodes one key or value of a query, once: `+` is a space, every `%` starts two hexadecimal digits. `None`: malformed,
 /// not UTF-8, or a NUL inside.

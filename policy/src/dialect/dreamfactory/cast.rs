@@ -158,8 +158,7 @@ pub(super) fn stored(value: &value::Literal, field_type: FieldType, size: Size) 
 }
 
 /// Why DreamFactory would compare with, or store, another value than this literal of a policy.
-#[must_use]
-pub fn refusal(value: &value::Literal, field_type: FieldType, size: Size, write: bool) -> Option<&'static str> {
+pub(super) fn refusal(value: &value::Literal, field_type: FieldType, size: Size, write: bool) -> Option<&'static str> {
     let is_number = matches!(value, value::Literal::Integer(_) | value::Literal::Number(_));
     if is_number && number(value, field_type).is_err() {
         return Some(match field_type {

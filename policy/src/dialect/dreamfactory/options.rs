@@ -1,7 +1,8 @@
 //! Options of a request, from the query and the body, under their canonical names; lists of fields and orders.
 
 use super::{
-    filter::{self, Literal},
+    filter::Literal,
+    token::is_field,
     tree::{Column, Order},
     unparsable, unsupported,
 };
@@ -9,7 +10,7 @@ use crate::{
     Name,
     bundle::Component,
     code::Denial,
-    dialect::names,
+    dialect::{names, shared::shown},
     json::{Limits, Map, Value},
 };
 
@@ -73,11 +74,6 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
 
 pub(super) fn is_alias(name: &str) -> bool {
     ALIASES.iter().any(|(alias, _)| *alias == name)
-}
-
-/// A name that the caller sent, cut to a length that fits into an answer.
-pub(super) fn shown(name: &str) -> String {
-    name.chars().take(64).collect()
 }
 
 /// The options of a request under their canonical names, from the query and the body.
@@ -242,7 +238,7 @@ impl Options {
 }
 
 pub(super) fn resolve(component: Option<&Component>, name: &str) -> Result<Name, Denial> {
-    if !filter::is_field(name) {
+    if !is_field(name) {
         return Err(unparsable("A field's name has characters that are not allowed there."));
     }
     Ok(match component.and_then(|component| component.field_ignoring_case(name)) {

@@ -1,10 +1,11 @@
 //! Request → syntax tree and `DataRequest`.
 
 use super::{
-    body, filter,
-    options::{self, shown},
-    path,
+    body,
+    lookup::has_lookup,
+    options, path,
     table::table,
+    token::is_field,
     tree,
     tree::{Call, File, Target},
     unparsable, unsupported,
@@ -13,16 +14,16 @@ use crate::{
     Name,
     bundle::Service,
     code::Denial,
-    dialect::{BodyNeed, Parsed, Syntax, names},
+    dialect::{
+        BodyNeed, Parsed, names,
+        shared::{OVERRIDES, announces_body, shown},
+    },
     json::Value,
     request::{
         Capabilities, Clause, DataRequest, FieldUse, HttpRequest, Operation, Projection, Verb, WriteKind, same_header,
     },
     value::Value as Typed,
 };
-
-/// Headers that make a `POST` mean another method.
-pub(super) const OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
 
 /// Headers that name another file than the path does.
 const FILE_HEADERS: [&str; 2] = ["x-file-name", "x-folder-name"];
@@ -33,18 +34,19 @@ fn reads(method: &str) -> bool {
 }
 
 /// DreamFactory takes a body with every method but `GET`; a `GET` that announces one is read too, to be refused.
-#[must_use]
-pub fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
-    let announced = request.has_header("transfer-encoding")
-        || request.headers.iter().any(|header| header.name == "content-length" && header.value != b"0");
-    if reads(request.method) && !announced { BodyNeed::None } else { BodyNeed::Whole }
+pub(super) fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
+    if reads(request.method) && !announces_body(request) { BodyNeed::None } else { BodyNeed::Whole }
 }
 
 /// Parses a request of a DreamFactory service.
 ///
 /// # Errors
 /// `unparsable`, `unsupported` or `too_large`, if any part of the request is not understood completely.
-pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
+pub(super) fn parse(
+    service: &Service,
+    prefix: &str,
+    request: &HttpRequest<'_>,
+) -> Result<Parsed<tree::Request>, Denial> {
     let mut target = path::split(prefix, request.path)?;
     target.query.retain(|(name, value)| !names::is_cache_buster(name, value));
     let (verb, tunnelled) = verb(request, &mut target.query)?;
@@ -55,7 +57,7 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
         if service.files { file(service, verb, target, request)? } else { resource(service, verb, target, request)? };
     Ok(Parsed {
         request: DataRequest { operations },
-        syntax: Syntax::DreamFactory(tree::Request { verb, tunnelled, head: request.method == "HEAD", target: parsed }),
+        syntax: tree::Request { verb, tunnelled, head: request.method == "HEAD", target: parsed },
     })
 }
 
@@ -173,7 +175,7 @@ fn schema(service: &Service, verb: Verb, name: String, part: &[&str]) -> Result<
         // The second is DreamFactory's older form of the first.
         ["_field", name] => tree::Part::Field(field(name)?),
         [name] => tree::Part::Field(field(name)?),
-        ["_related", name] if filter::is_field(name) => tree::Part::Relation((*name).to_owned()),
+        ["_related", name] if is_field(name) => tree::Part::Relation((*name).to_owned()),
         _ => return Err(unparsable("The path is none that a table's schema has.")),
     };
     let mut table = Operation::new(component.clone(), Verb::Get);
@@ -294,7 +296,7 @@ fn call(
         if arguments.iter().any(|(have, _)| *have == parameter.name) {
             return Err(unparsable(format!("The parameter {} is given twice.", parameter.name)));
         }
-        if body::has_lookup(&value) {
+        if has_lookup(&value) {
             return Err(unsupported("An argument has braces, in which DreamFactory would look values up."));
         }
         let Some(Some(typed)) = body::typed(&value, parameter.field_type) else {

@@ -3,9 +3,12 @@
 use super::{
     body, cast, filter,
     filter::Literal,
-    options::{BODY_OPTIONS, Options, QUERY_OPTIONS, columns, is_alias, orders, resolve, shown},
+    grammar,
+    lookup::has_lookup,
+    options::{BODY_OPTIONS, Options, QUERY_OPTIONS, columns, is_alias, orders, resolve},
     parse::Understood,
     path,
+    token::is_field,
     tree::{Column, Related, Rows, Table, Target},
     unparsable, unsupported,
 };
@@ -13,7 +16,7 @@ use crate::{
     Name,
     bundle::{Component, Relation, Service},
     code::Denial,
-    dialect::names,
+    dialect::{names, shared::shown},
     json::{Map, Value},
     request::{Capabilities, Clause, FieldUse, Operation, Projection, Verb, WriteKind, WrittenRow},
     value::{self, FieldType, Value as Typed},
@@ -31,7 +34,7 @@ fn related(service: &Service, component: Option<&Component>, options: &mut Optio
         let relation = component.and_then(|component| {
             component.relations.iter().find(|relation| relation.name.eq_ignore_ascii_case(&name))
         });
-        let Some(relation) = relation.filter(|relation| filter::is_field(&relation.name)) else {
+        let Some(relation) = relation.filter(|relation| is_field(&relation.name)) else {
             return Err(unparsable(format!("The relation {} is not declared.", shown(&name))));
         };
         if all.iter().any(|have| have.name == relation.name) {
@@ -127,7 +130,7 @@ pub(super) fn table(
     };
     table.rows = match (id, ids, text) {
         (None, None, None) => Rows::All,
-        (None, None, Some(text)) => Rows::Filter(filter::parse(&text, &options.parameters, component)?),
+        (None, None, Some(text)) => Rows::Filter(grammar::parse(&text, &options.parameters, component)?),
         (None, Some(ids), None) => {
             let literal = |value: &Value| match value {
                 Value::Number(number) if number.as_i64().is_some() => Ok(Literal::Number(number.to_string())),
@@ -340,7 +343,7 @@ fn record(fields: &mut body::Fields<'_>, row: Value, bare: Option<&str>) -> Resu
                 "The record has a member {name}, which DreamFactory would take for an option: send {{\"{wrapper}\": [record]}}."
             )));
         }
-        if value.get("expression").is_some() || body::has_lookup(&value) {
+        if value.get("expression").is_some() || has_lookup(&value) {
             return Err(unsupported(
                 "A record has an expression or a lookup in braces, which DreamFactory would evaluate.",
             ));

@@ -1,7 +1,7 @@
 //! Tokens of a filter. Where a value stands, text without quotes is one literal up to the end of its test, as DreamFactory
 //! reads it: `city = New York`, `name = O'Neil`.
 
-use super::{filter::is_word, unparsable};
+use super::unparsable;
 use crate::code::Denial;
 
 #[derive(Debug, PartialEq)]
@@ -157,3 +157,23 @@ fn bare(text: &str, list: bool, symbol: bool) -> Result<&str, Denial> {
     }
     Ok(literal)
 }
+
+/// True for a plain identifier that cannot be taken for a word of the grammar.
+pub(super) fn is_field(name: &str) -> bool {
+    name.len() <= 128
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit())
+        && (!is_word(name) || NAMES.iter().any(|word| word.eq_ignore_ascii_case(name)))
+}
+
+/// True for a word of the grammar.
+pub(super) fn is_word(text: &str) -> bool {
+    WORDS.iter().any(|word| word.eq_ignore_ascii_case(text))
+}
+
+const WORDS: [&str; 20] = [
+    "AND", "OR", "NOR", "XOR", "NOT", "IN", "ALL", "LIKE", "CONTAINS", "EQ", "NE", "GT", "GTE", "LT", "LTE", "WITH",
+    "STARTS", "ENDS", "IS", "NULL",
+];
+/// Words that stand behind a field only, so that a field may have their name.
+const NAMES: [&str; 4] = ["STARTS", "ENDS", "IS", "NULL"];

@@ -1,19 +1,18 @@
 //! Parameters and constraints → request and response plan.
 
-use super::parse::{Request, is_limit, parse, placeholder, text_of, unsupported};
+use super::parse::{Request, is_limit, parse, placeholder, text_of};
 use crate::{
     Name,
     bundle::{Operation as Template, Service},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
     dialect::{
-        CONDITIONAL, Rewrite, Syntax,
-        dreamfactory::{body, path},
-        names,
+        CONDITIONAL, Rewrite, names,
+        shared::{body, path, unsupported},
     },
     json::{Map, Value},
     predicate::{CompareOp, Predicate, Resolved, Truth, eval, parse::parse_literal},
-    request::{DataRequest, Verb, verb_name},
+    request::{Verb, verb_name},
     transform::{PathStep, Plain, RowShape, RowSite},
     value::{Literal, Value as Typed},
 };
@@ -26,11 +25,10 @@ const ERRORS: [&str; 7] = ["type", "title", "status", "detail", "code", "message
 ///
 /// # Errors
 /// `row_denied` or `unsupported`, if a constraint cannot be expressed or the output does not parse back.
-pub fn emit(
+pub(super) fn emit(
     service: &Service,
     prefix: &str,
     syntax: &Request,
-    _request: &DataRequest,
     constraints: &Constraints,
 ) -> Result<Rewrite, Denial> {
     let [own] = constraints.operations.as_slice() else {
@@ -281,8 +279,5 @@ fn prove(
         text = body.to_string();
         request.body = Some(text.as_bytes());
     }
-    match parse(service, prefix, &request)?.syntax {
-        Syntax::Http(found) if found == expected => Ok(()),
-        _ => Err(wrong()),
-    }
+    if parse(service, prefix, &request)?.syntax == expected { Ok(()) } else { Err(wrong()) }
 }

@@ -13,10 +13,57 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-pub use emit::emit;
-pub use parse::{Request, body_need, parse};
+pub use parse::Request;
+
+use crate::{
+    bundle::Service,
+    code::Denial,
+    decide::Constraints,
+    dialect::{BodyNeed, Dialect, Parsed, Rewrite, Rules, as_it_is},
+    request::{DataRequest, HttpRequest},
+};
+
+/// Plain REST.
+#[derive(Clone, Copy, Debug)]
+pub struct Http;
+
+impl Dialect for Http {
+    const NAME: &'static str = "http";
+    const CREDENTIAL_HEADERS: &'static [&'static str] = &[];
+    const ANSWERS_ANY_VERSION: bool = false;
+    const RULES: Rules = Rules {
+        about: "Plain REST, described by path templates.",
+        folds_components: false,
+        folds_fields: false,
+        files: false,
+        wrapper: None,
+        operations: true,
+        writes: true,
+        casts: None,
+        renames: as_it_is,
+        takes: |name| (name == "_method").then_some("frameworks take a parameter of this name for another method"),
+    };
+
+    type Syntax = Request;
+
+    fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
+        parse::body_need(request)
+    }
+
+    fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed<Request>, Denial> {
+        parse::parse(service, prefix, request)
+    }
+
+    fn emit(
+        service: &Service,
+        prefix: &str,
+        syntax: &Request,
+        _: &DataRequest,
+        constraints: &Constraints,
+    ) -> Result<Rewrite, Denial> {
+        emit::emit(service, prefix, syntax, constraints)
+    }
+}
 
 /// Query parameters that are understood to limit the number of rows.
 const LIMITS: [&str; 3] = ["limit", "per_page", "page_size"];
-/// Headers that frameworks take for another method.
-const OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];

@@ -1,14 +1,13 @@
 //! Request → path template, parameters, rows.
 
-use super::{LIMITS, OVERRIDES};
+use super::LIMITS;
 use crate::{
     Name,
     bundle::{Component, Operation as Template, Parameter, Service},
-    code::{Code, Denial},
+    code::Denial,
     dialect::{
-        BodyNeed, Parsed, Syntax,
-        dreamfactory::{body, path},
-        names,
+        BodyNeed, Parsed, names,
+        shared::{OVERRIDES, announces_body, body, path, shown, unparsable, unsupported},
     },
     json::Value,
     predicate::parse::parse_literal,
@@ -49,19 +48,12 @@ impl Request {
 }
 
 /// Bodies are read with every method but `GET` and `DELETE`; where these announce one it is read too, to be refused.
-#[must_use]
-pub fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
-    let announced = request.has_header("transfer-encoding")
-        || request.headers.iter().any(|header| header.name == "content-length" && header.value != b"0");
-    if matches!(request.method, "GET" | "HEAD" | "DELETE") && !announced { BodyNeed::None } else { BodyNeed::Whole }
-}
-
-pub(super) fn unparsable(detail: impl Into<String>) -> Denial {
-    Denial::new(Code::Unparsable, detail.into())
-}
-
-pub(super) fn unsupported(detail: &'static str) -> Denial {
-    Denial::new(Code::Unsupported, detail)
+pub(super) fn body_need(request: &HttpRequest<'_>) -> BodyNeed {
+    if matches!(request.method, "GET" | "HEAD" | "DELETE") && !announces_body(request) {
+        BodyNeed::None
+    } else {
+        BodyNeed::Whole
+    }
 }
 
 /// The name in `{name}`.
@@ -83,7 +75,7 @@ pub(super) fn text_of(literal: &Literal) -> String {
 ///
 /// # Errors
 /// `unparsable`, `unsupported` or `too_large`, if any part of the request is not understood completely.
-pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
+pub(super) fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed<Request>, Denial> {
     let verb = match request.method {
         // `HEAD` asks what `GET` asks, without the body of the answer.
         "GET" | "HEAD" => Verb::Get,
@@ -155,7 +147,7 @@ pub fn parse(service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Resu
         query,
         body: body.map(Arc::new),
     };
-    Ok(Parsed { request: DataRequest { operations: vec![operation] }, syntax: Syntax::Http(syntax) })
+    Ok(Parsed { request: DataRequest { operations: vec![operation] }, syntax })
 }
 
 pub(super) fn is_limit(parameter: &Parameter) -> bool {
@@ -185,10 +177,6 @@ fn finish(operation: &mut Operation, component: &Component, template: &Template,
         check: !has_body_parameters,
         set: !has_body_parameters,
     };
-}
-
-fn shown(name: &str) -> String {
-    name.chars().take(64).collect()
 }
 
 type Routed<'a> = (&'a Arc<Component>, &'a Template, Vec<(Name, String)>);

@@ -1,10 +1,9 @@
-use super::{emit, parse};
 use crate::{
     Name,
     bundle::{Component, Field, FieldSet, Operation, Parameter, Service, Upstream},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{Parsed, Rewrite, Syntax},
+    dialect::{Parsed, Rewrite, emit, parse},
     predicate::{CompareOp, Predicate, Resolved},
     request::{Clause, Header, HttpRequest, Projection, Verb, WriteKind},
     transform::PathStep,
@@ -118,8 +117,7 @@ fn constraints(rows: Option<Resolved>) -> OperationConstraints {
 }
 
 fn run(parsed: &Parsed, own: OperationConstraints) -> Result<Rewrite, Denial> {
-    let Syntax::Http(syntax) = &parsed.syntax else { panic!("another dialect") };
-    emit(&service(), PREFIX, syntax, &parsed.request, &Constraints { operations: vec![own] })
+    emit(&service(), PREFIX, parsed, &Constraints { operations: vec![own] })
 }
 
 fn equals(field: &str, value: Literal) -> Resolved {
@@ -297,7 +295,7 @@ proptest! {
         let Ok(parsed) = ask("GET", &format!("/orders?{query}"), "") else { return Ok(()) };
         let rows = equals("region", Literal::String(value.as_str().into()));
         let Ok(rewrite) = run(&parsed, constraints(Some(rows))) else { return Ok(()) };
-        let target = crate::dialect::dreamfactory::path::split(PREFIX, &rewrite.path.unwrap()).unwrap();
+        let target = crate::dialect::shared::path::split(PREFIX, &rewrite.path.unwrap()).unwrap();
         let regions: Vec<&str> =
             target.query.iter().filter(|(name, _)| name == "region").map(|(_, value)| value.as_str()).collect();
         prop_assert_eq!(regions, [value.as_str()]);

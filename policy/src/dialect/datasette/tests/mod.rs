@@ -5,6 +5,7 @@ mod sqlite;
 use super::*;
 use crate::{
     bundle::{Field, Upstream},
+    dialect::{emit, parse},
     predicate::{self, Operand, Predicate, Resolved},
     request::Clause,
     transform::MaskRule,
@@ -92,8 +93,7 @@ fn limits(visible: &[&str], rows: Option<Resolved>) -> OperationConstraints {
 
 fn write_to(service: &Service, path: &str, limits: OperationConstraints) -> Result<Rewrite, Denial> {
     let parsed = read(service, path)?;
-    let Syntax::Datasette(syntax) = &parsed.syntax else { panic!("another dialect") };
-    emit(service, "/db", syntax, &parsed.request, &Constraints { operations: vec![limits] })
+    emit(service, "/db", &parsed, &Constraints { operations: vec![limits] })
 }
 
 fn write(path: &str, limits: OperationConstraints) -> Result<Rewrite, Denial> {

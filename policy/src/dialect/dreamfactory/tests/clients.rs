@@ -236,8 +236,7 @@ fn the_schema_of_a_field_is_shown_to_who_sees_that_field_unmasked() {
 fn records_are_wrapped_as_the_service_says() {
     let service = Service { resources_wrapper: "data".into(), ..service() };
     let write = |parsed: &Parsed, own: OperationConstraints| {
-        let Syntax::DreamFactory(syntax) = &parsed.syntax else { panic!("another dialect") };
-        emit(&service, PREFIX, syntax, &parsed.request, &Constraints { operations: vec![own] }).unwrap()
+        emit(&service, PREFIX, parsed, &Constraints { operations: vec![own] }).unwrap()
     };
     for body in
         [r#"{"data":[{"status":"a"}]}"#, r#"{"data":{"status":"a"}}"#, r#"[{"status":"a"}]"#, r#"{"status":"a"}"#]

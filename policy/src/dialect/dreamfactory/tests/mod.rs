@@ -10,13 +10,12 @@ mod upstream;
 mod words;
 mod writes;
 
-use super::{emit, parse};
 use crate::{
     Name,
     bundle::{Component, Field, FieldSet, Parameter, Relation, Service, Upstream},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{Parsed, Rewrite, Syntax},
+    dialect::{Parsed, Rewrite, emit, parse},
     predicate::{CompareOp, Predicate, Resolved},
     request::{Clause, Header, HttpRequest, Verb, WriteKind},
     transform::{PathStep, RowShape},
@@ -178,8 +177,7 @@ fn limited(rows: Option<Resolved>, visible: &[&str]) -> OperationConstraints {
 }
 
 fn run(parsed: &Parsed, operations: Vec<OperationConstraints>) -> Result<Rewrite, Denial> {
-    let Syntax::DreamFactory(syntax) = &parsed.syntax else { panic!("another dialect") };
-    emit(&service(), PREFIX, syntax, &parsed.request, &Constraints { operations })
+    emit(&service(), PREFIX, parsed, &Constraints { operations })
 }
 
 fn equals(field: &str, value: &str) -> Resolved {

@@ -68,9 +68,8 @@ fn a_declared_field_of_such_a_name_can_be_read_and_not_written() {
     let parsed = ask(&service, "PATCH", "/_table/keys/1", &[], r#"{"id":2}"#).unwrap();
     let mut constraints = open(&service, "_table/keys");
     constraints.set = vec![("api_key".into(), Literal::String("x".into()), true)];
-    let Syntax::DreamFactory(syntax) = &parsed.syntax else { panic!("another dialect") };
     let constraints = Constraints { operations: vec![constraints] };
-    assert!(emit(&service, PREFIX, syntax, &parsed.request, &constraints).is_err());
+    assert!(emit(&service, PREFIX, &parsed, &constraints).is_err());
 }
 
 #[test]

@@ -82,9 +82,8 @@ fn file_services_know_paths_only() {
     let rewrite = run(&parsed, vec![open(&files, "reports/2024/Q1.pdf")]);
     // `run` proves against the table service, so only the parse is checked against the file service.
     assert!(rewrite.is_err());
-    let Syntax::DreamFactory(syntax) = &parsed.syntax else { panic!("another dialect") };
     let constraints = Constraints { operations: vec![open(&files, "reports/2024/Q1.pdf")] };
-    let rewrite = emit(&files, PREFIX, syntax, &parsed.request, &constraints).unwrap();
+    let rewrite = emit(&files, PREFIX, &parsed, &constraints).unwrap();
     assert_eq!(rewrite.path.as_deref(), Some("/api/v2/mysql_production/reports/2024/Q1.pdf"));
     for path in [
         "/reports/../secret",

@@ -1,8 +1,8 @@
 //! Request targets: split, decoded once and strictly, and encoded again.
 
+pub(in crate::dialect) use super::escape::encode;
 use super::unparsable;
 use crate::code::Denial;
-pub(in crate::dialect) use crate::dialect::escape::encode;
 
 /// Longest request target that is read or written.
 pub(in crate::dialect) const MAX_TARGET: usize = 32 * 1024;
@@ -71,7 +71,7 @@ fn segment(raw: &str) -> Result<String, Denial> {
 }
 
 /// True if this may be the name of a table, procedure or file: nothing that a server could cut off or read otherwise.
-pub(super) fn plain_name(name: &str) -> bool {
+pub(in crate::dialect) fn plain_name(name: &str) -> bool {
     !name.chars().any(|c| matches!(c, '(' | ')' | '\'' | '"' | '`' | '*' | '{' | '}' | '+') || c.is_whitespace())
 }
 

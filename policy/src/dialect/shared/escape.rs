@@ -1,12 +1,12 @@
 //! Percent encoding as requests are written: everything but RFC 3986's unreserved characters is escaped.
 
 /// Appends `text`, percent-encoded.
-pub(super) fn encode(out: &mut String, text: &str) {
+pub(in crate::dialect) fn encode(out: &mut String, text: &str) {
     escape(out, text, '%', |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'));
 }
 
 /// Appends `text`; every byte that is not plain becomes the mark and two digits. Only ASCII may be plain.
-pub(super) fn escape(out: &mut String, text: &str, mark: char, plain: impl Fn(u8) -> bool) {
+pub(in crate::dialect) fn escape(out: &mut String, text: &str, mark: char, plain: impl Fn(u8) -> bool) {
     let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'A' + (half - 10) });
     out.reserve(text.len());
     let mut from = 0;

@@ -19,7 +19,7 @@ const MAX_NAMES: usize = 2000;
 pub(in crate::dialect) const DEFAULT_VALUES: u32 = 16_384;
 
 /// What the JSON of a request to this service may cost.
-pub(super) fn limits(service: &Service) -> Limits {
+pub(in crate::dialect) fn limits(service: &Service) -> Limits {
     let values = service.max_body_values.unwrap_or(DEFAULT_VALUES);
     Limits { values: usize::try_from(values).unwrap_or(usize::MAX), depth: MAX_DEPTH }
 }
@@ -68,7 +68,7 @@ fn media(text: &str) -> Result<(), Denial> {
 }
 
 /// A fault of a body as a denial that says what to change.
-pub(super) fn refused(fault: Fault, limits: Limits) -> Denial {
+pub(in crate::dialect) fn refused(fault: Fault, limits: Limits) -> Denial {
     match fault {
         Fault::Syntax => unparsable("The body is not JSON in UTF-8."),
         Fault::Duplicate => unparsable("An object in the body has the same name twice."),
@@ -79,16 +79,6 @@ pub(super) fn refused(fault: Fault, limits: Limits) -> Denial {
             Code::TooLarge,
             format!("The body has more than {} values: send it in several requests.", limits.values),
         ),
-    }
-}
-
-/// True if a string anywhere in the value has braces, in which DreamFactory looks up `{user.*}`, `{session.token}` and more.
-pub(super) fn has_lookup(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.find('{').is_some_and(|at| text.get(at..).is_some_and(|rest| rest.contains('}'))),
-        Value::Array(all) => all.iter().any(has_lookup),
-        Value::Object(all) => all.iter().any(|(_, value)| has_lookup(value)),
-        _ => false,
     }
 }
 
