@@ -20,6 +20,8 @@ pub mod dreamfactory;
 pub mod http;
 
 mod description;
+#[cfg(test)]
+mod fixture;
 pub mod names;
 pub mod preflight;
 mod register;

@@ -6,6 +6,7 @@
 //! | [`policy`] | a policy's text, compiled and indexed in one call; access keys; key sets |
 //! | [`engine`] | one request through the engine, body included |
 //! | [`predicate`] | fields of every type, and what comparisons mean |
+//! | [`schema`] | services and components as tables hold them |
 //! | [`token`] | keys of every algorithm, their JWKs, and tokens signed with them |
 //! | `certificate` (feature `certificates`) | an authority and the certificates that it issues |
 //! | [`vectors`] | the public test vectors |
@@ -20,6 +21,7 @@ pub mod engine;
 pub mod host;
 pub mod policy;
 pub mod predicate;
+pub mod schema;
 pub mod token;
 pub mod vectors;
 pub mod wait;
