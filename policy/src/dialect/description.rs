@@ -1,6 +1,6 @@
 //! What a dialect is: one description, from which everything outside its folder learns what is special about it.
 
-use super::{BodyNeed, Parsed, Rewrite};
+use super::rewrite::{BodyNeed, Parsed, Rewrite};
 use crate::{
     bundle::Service,
     code::Denial,

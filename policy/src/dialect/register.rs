@@ -71,7 +71,7 @@ macro_rules! register {
             fn parse(self, service: &Service, prefix: &str, request: &HttpRequest<'_>) -> Result<Parsed, Denial> {
                 match self {
                     $(Registered::$name => {
-                        let Parsed { request, syntax } = <$described as Dialect>::parse(service, prefix, request)?;
+                        let rewrite::Parsed { request, syntax } = <$described as Dialect>::parse(service, prefix, request)?;
                         Ok(Parsed { request, syntax: Syntax::$name(syntax) })
                     })+
                 }

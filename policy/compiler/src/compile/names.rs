@@ -1,8 +1,8 @@
 //! Names in a `DataService` that its server takes for something else than what they are declared as.
 
-use super::{context::Out, services};
+use super::context::Out;
 use crate::document::{DataService, data_service::Parameter};
-use doorward_policy::dialect::{Rules, names::is_credential};
+use doorward_policy::dialect::{Registered, Rules, names::is_credential};
 use std::collections::BTreeMap;
 
 /// Reports every name of the service that would not be read as it is declared.
@@ -38,11 +38,22 @@ pub(super) fn not_a_credential(out: &mut Out<'_>, at: &str, name: &str) {
     }
 }
 
+/// Which dialects permit a part of a document, as a sentence: `one` says it of one dialect, `several` of more.
+pub(super) fn only(permits: impl Fn(&Rules) -> bool, one: &str, several: &str) -> String {
+    let names: Vec<&str> =
+        Registered::ALL.iter().filter(|dialect| permits(dialect.rules())).map(|dialect| dialect.name()).collect();
+    match names.as_slice() {
+        [] => format!("no dialect {one}"),
+        [name] => format!("only the dialect {name} {one}"),
+        names => format!("only the dialects {} {several}", names.join(" and ")),
+    }
+}
+
 fn wrapper(out: &mut Out<'_>, rules: &Rules, spec: &DataService) {
     let Some(wrapper) = &spec.resources_wrapper else { return };
     let at = "spec.resourcesWrapper";
     let Some(permitted) = rules.wrapper else {
-        let message = services::only(|rules| rules.wrapper.is_some(), "wraps records", "wrap records");
+        let message = only(|rules| rules.wrapper.is_some(), "wraps records", "wrap records");
         return out.error("wrong_dialect", at, message);
     };
     let plain = wrapper.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));

@@ -12,7 +12,7 @@ use crate::document::{
 };
 use doorward_policy::{
     authority,
-    dialect::{Casts, Registered, Rules},
+    dialect::Casts,
     engine::is_foreign_identity,
     predicate::parse::{parse_literal, type_name},
     value::{FieldType, Size},
@@ -44,7 +44,11 @@ pub(super) fn service(context: &Context<'_>, out: &mut Out<'_>, spec: &DataServi
     let mut facts = ServiceFacts { case_insensitive, casts: rules.casts, ..ServiceFacts::default() };
     facts.matches = matches(context, out, spec);
     if spec.files && !rules.files {
-        out.error("wrong_dialect", "spec.files", only(|rules| rules.files, "has file services", "have file services"));
+        out.error(
+            "wrong_dialect",
+            "spec.files",
+            names::only(|rules| rules.files, "has file services", "have file services"),
+        );
     }
     let canonical = |name: &str| if case_insensitive { name.to_lowercase() } else { name.to_owned() };
     for (name, component) in &spec.components {
@@ -287,7 +291,7 @@ fn one(
         });
     }
     if !rules.operations && !component.operations.is_empty() {
-        let message = only(|rules| rules.operations, "has operations", "have operations");
+        let message = names::only(|rules| rules.operations, "has operations", "have operations");
         out.error("wrong_dialect", format!("{at}.operations"), message);
     }
     if rules.operations && component.operations.is_empty() {
@@ -324,17 +328,6 @@ fn one(
         relations,
         parameters,
         operations,
-    }
-}
-
-/// Which dialects permit a part of a document, as a sentence: `one` says it of one dialect, `several` of more.
-pub(super) fn only(permits: impl Fn(&Rules) -> bool, one: &str, several: &str) -> String {
-    let names: Vec<&str> =
-        Registered::ALL.iter().filter(|dialect| permits(dialect.rules())).map(|dialect| dialect.name()).collect();
-    match names.as_slice() {
-        [] => format!("no dialect {one}"),
-        [name] => format!("only the dialect {name} {one}"),
-        names => format!("only the dialects {} {several}", names.join(" and ")),
     }
 }
 

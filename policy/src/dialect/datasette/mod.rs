@@ -24,7 +24,8 @@ use crate::{
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
     dialect::{
-        BodyNeed, Dialect, Parsed, Rewrite, Rules, as_it_is,
+        BodyNeed, Dialect, Rewrite, Rules, as_it_is,
+        rewrite::Parsed,
         shared::{member, unparsable, unsupported},
     },
     request::{Capabilities, DataRequest, HttpRequest, Operation, Projection, Verb},

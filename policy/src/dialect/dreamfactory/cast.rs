@@ -13,7 +13,7 @@
 //!
 //! 0 and 1 come out of every cast as they went in. A value in a filter that is a number in parentheses is not cast.
 
-use super::{filter::Literal, unsupported};
+use super::{literal::Literal, unsupported};
 use crate::{
     code::Denial,
     number::Decimal,

@@ -13,7 +13,7 @@ use crate::{
     bundle::{Component, Service},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{CONDITIONAL, Rewrite, names, shared::OVERRIDES},
+    dialect::{Rewrite, names, rewrite::CONDITIONAL, shared::OVERRIDES},
     request::{DataRequest, Verb},
     transform::{PathStep, ResponsePlan},
     value::{FieldType, Literal},
@@ -143,7 +143,7 @@ fn one_as_filter(
     };
     let key_type =
         component.and_then(|component| component.field(&key)).map_or(FieldType::Unspecified, |key| key.field_type);
-    let value = cast::literal(super::filter::Literal::key(id)?, key_type)?;
+    let value = cast::literal(super::literal::Literal::key(id)?, key_type)?;
     let test = super::filter::Test::In { negated: false, values: vec![value] };
     table.rows = Rows::Filter(Filter::of(key, test));
     table.limit = Some(2);

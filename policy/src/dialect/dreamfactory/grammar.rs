@@ -2,7 +2,8 @@
 
 use super::{
     cast,
-    filter::{Filter, Literal, MAX_NODES, Test, join},
+    filter::{Filter, MAX_NODES, Test, join},
+    literal::Literal,
     token::{self, Token, is_field},
     unparsable, unsupported,
 };

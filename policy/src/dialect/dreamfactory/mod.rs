@@ -10,6 +10,7 @@
 //! | `grammar`, `token` | client text → filter |
 //! | `filter` | the filter as a tree; policy predicate → tree, tree → text |
 //! | `search` | what DreamFactory's own search for operators finds in such text |
+//! | `literal` | a literal of a filter, and what of it DreamFactory takes as it is |
 //! | `lookup` | the lookups that DreamFactory would resolve in a value |
 //! | `cast` | what DreamFactory's casts make of a value |
 //! | `options`, `table`, `parse` | request → tree and `DataRequest` |
@@ -21,6 +22,7 @@ mod cast;
 mod emit;
 mod filter;
 mod grammar;
+mod literal;
 mod lookup;
 mod options;
 mod parse;
@@ -40,7 +42,7 @@ use crate::{
     bundle::Service,
     code::Denial,
     decide::Constraints,
-    dialect::{BodyNeed, Casts, Dialect, Parsed, Rewrite, Rules, Wrapper, as_it_is, names::php_keeps},
+    dialect::{BodyNeed, Casts, Dialect, Rewrite, Rules, Wrapper, as_it_is, names::php_keeps, rewrite::Parsed},
     request::{DataRequest, HttpRequest},
 };
 

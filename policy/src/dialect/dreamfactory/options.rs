@@ -1,7 +1,7 @@
 //! Options of a request, from the query and the body, under their canonical names; lists of fields and orders.
 
 use super::{
-    filter::Literal,
+    literal::Literal,
     token::is_field,
     tree::{Column, Order},
     unparsable, unsupported,

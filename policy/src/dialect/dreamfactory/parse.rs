@@ -7,7 +7,7 @@ use super::{
     table::table,
     token::is_field,
     tree,
-    tree::{Call, File, Target},
+    tree::{Call, File, Target, Understood},
     unparsable, unsupported,
 };
 use crate::{
@@ -15,7 +15,8 @@ use crate::{
     bundle::Service,
     code::Denial,
     dialect::{
-        BodyNeed, Parsed, names,
+        BodyNeed, names,
+        rewrite::Parsed,
         shared::{OVERRIDES, announces_body, shown},
     },
     json::Value,
@@ -60,9 +61,6 @@ pub(super) fn parse(
         syntax: tree::Request { verb, tunnelled, head: request.method == "HEAD", target: parsed },
     })
 }
-
-/// What was understood, and what it asks.
-pub(super) type Understood = (Target, Vec<Operation>);
 
 /// The verb as meant; overrides are taken out of the query.
 fn verb(request: &HttpRequest<'_>, query: &mut Vec<(String, String)>) -> Result<(Verb, bool), Denial> {

@@ -1,15 +1,13 @@
 //! Requests of tables: which rows, what of them, and what is written.
 
 use super::{
-    body, cast, filter,
-    filter::Literal,
-    grammar,
+    body, cast, grammar,
+    literal::{Literal, carries},
     lookup::has_lookup,
     options::{BODY_OPTIONS, Options, QUERY_OPTIONS, columns, is_alias, orders, resolve},
-    parse::Understood,
     path,
     token::is_field,
-    tree::{Column, Related, Rows, Table, Target},
+    tree::{Column, Related, Rows, Table, Target, Understood},
     unparsable, unsupported,
 };
 use crate::{
@@ -144,7 +142,7 @@ pub(super) fn table(
             Rows::Ids(ids.iter().map(typed).collect::<Result<_, _>>()?)
         }
         (Some(id), None, None) => {
-            if !path::plain_name(id) || id.contains(',') || !filter::carries(id) {
+            if !path::plain_name(id) || id.contains(',') || !carries(id) {
                 return Err(unsupported("The key in the path has characters that are not allowed there."));
             }
             Rows::One(id.to_owned())

@@ -1,12 +1,16 @@
 //! The syntax tree of a request, in the one form in which it is written again.
 
-use super::filter::{Filter, Literal};
+use super::{filter::Filter, literal::Literal};
 use crate::{
     Name,
     json::{Map, Value},
+    request::Operation,
 };
 use doorward_proto::v1::Verb;
 use std::sync::Arc;
+
+/// What was understood, and what it asks.
+pub(super) type Understood = (Target, Vec<Operation>);
 
 /// Syntax tree of one DreamFactory request.
 #[derive(Clone, Debug, PartialEq)]

@@ -129,10 +129,10 @@ fn query(target: &mut String, table: &Table) -> Result<(), Denial> {
     match &table.rows {
         Rows::All | Rows::One(_) => {}
         Rows::Ids(ids) => {
-            let text = |literal: &super::filter::Literal| match literal {
-                super::filter::Literal::Text(text)
-                | super::filter::Literal::Number(text)
-                | super::filter::Literal::Exact(text) => text.clone(),
+            let text = |literal: &super::literal::Literal| match literal {
+                super::literal::Literal::Text(text)
+                | super::literal::Literal::Number(text)
+                | super::literal::Literal::Exact(text) => text.clone(),
             };
             push("ids", &ids.iter().map(text).collect::<Vec<_>>().join(","));
         }

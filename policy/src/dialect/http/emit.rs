@@ -7,7 +7,8 @@ use crate::{
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
     dialect::{
-        CONDITIONAL, Rewrite, names,
+        Rewrite, names,
+        rewrite::CONDITIONAL,
         shared::{body, path, unsupported},
     },
     json::{Map, Value},

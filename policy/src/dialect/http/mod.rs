@@ -19,7 +19,7 @@ use crate::{
     bundle::Service,
     code::Denial,
     decide::Constraints,
-    dialect::{BodyNeed, Dialect, Parsed, Rewrite, Rules, as_it_is},
+    dialect::{BodyNeed, Dialect, Rewrite, Rules, as_it_is, rewrite::Parsed},
     request::{DataRequest, HttpRequest},
 };
 
@@ -64,6 +64,3 @@ impl Dialect for Http {
         emit::emit(service, prefix, syntax, constraints)
     }
 }
-
-/// Query parameters that are understood to limit the number of rows.
-const LIMITS: [&str; 3] = ["limit", "per_page", "page_size"];

@@ -1,12 +1,12 @@
 //! Request → path template, parameters, rows.
 
-use super::LIMITS;
 use crate::{
     Name,
     bundle::{Component, Operation as Template, Parameter, Service},
     code::Denial,
     dialect::{
-        BodyNeed, Parsed, names,
+        BodyNeed, names,
+        rewrite::Parsed,
         shared::{OVERRIDES, announces_body, body, path, shown, unparsable, unsupported},
     },
     json::Value,
@@ -18,6 +18,8 @@ use crate::{
 };
 use std::sync::Arc;
 
+/// Query parameters that are understood to limit the number of rows.
+const LIMITS: [&str; 3] = ["limit", "per_page", "page_size"];
 const MAX_ROWS: usize = 1000;
 
 /// Syntax tree of one REST request.

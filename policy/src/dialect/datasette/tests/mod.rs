@@ -4,7 +4,7 @@ mod sqlite;
 
 use super::*;
 use crate::{
-    dialect::{emit, fixture::limits, parse},
+    dialect::{Parsed, emit, fixture::limits, parse},
     predicate::{self, Operand, Predicate, Resolved},
     request::Clause,
     transform::MaskRule,

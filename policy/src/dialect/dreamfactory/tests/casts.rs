@@ -63,17 +63,20 @@ fn a_number_passes_exactly_where_the_published_cast_of_its_type_keeps_it() {
             };
             assert_eq!(cast::number(&literal, field_type).is_ok(), kept, "{text} as {field_type:?}: {result}");
             // Clients write no exponents.
-            let client = cast::literal(super::super::filter::Literal::Text(text.into()), field_type);
+            let client = cast::literal(super::super::literal::Literal::Text(text.into()), field_type);
             assert_eq!(client.is_ok(), kept && !text.contains('e'), "{text} as {field_type:?}");
         }
     }
     for (text, truth) in [("true", "1"), ("YES", "1"), ("on", "1"), ("1", "1"), ("false", "0"), ("no", "0"), ("0", "0")]
     {
-        let found = cast::literal(super::super::filter::Literal::Text(text.into()), FieldType::Boolean);
-        assert_eq!(found, Ok(super::super::filter::Literal::Number(truth.into())), "{text}");
+        let found = cast::literal(super::super::literal::Literal::Text(text.into()), FieldType::Boolean);
+        assert_eq!(found, Ok(super::super::literal::Literal::Number(truth.into())), "{text}");
     }
     for text in ["2", "", "maybe", "-1", "t", "y", "1.0"] {
-        assert!(cast::literal(super::super::filter::Literal::Text(text.into()), FieldType::Boolean).is_err(), "{text}");
+        assert!(
+            cast::literal(super::super::literal::Literal::Text(text.into()), FieldType::Boolean).is_err(),
+            "{text}"
+        );
     }
 }
 

@@ -155,9 +155,9 @@ fn sql(filter: &Filter, values: &mut Vec<String>) -> String {
             all.iter().map(|one| format!("({})", sql(one, values))).collect::<Vec<_>>().join(word)
         }
         Filter::Test(field, test) => {
-            let mut bind = |literal: &super::super::filter::Literal| match literal {
-                super::super::filter::Literal::Exact(text) => format!("({text})"),
-                super::super::filter::Literal::Text(text) | super::super::filter::Literal::Number(text) => {
+            let mut bind = |literal: &super::super::literal::Literal| match literal {
+                super::super::literal::Literal::Exact(text) => format!("({text})"),
+                super::super::literal::Literal::Text(text) | super::super::literal::Literal::Number(text) => {
                     values.push(text.clone());
                     "?".into()
                 }
