@@ -3,33 +3,20 @@
 //!
 //! Prints the mean CPU time of forty runs; the scheduler's count is too coarse for one. What others do on the machine slows
 //! them down, so run it alone.
-#![allow(missing_docs, clippy::expect_used, clippy::panic, reason = "a benchmark")]
 
-use doorward_bench::{HOST, NOW, compiled, documents, known_token, tables};
+use doorward_bench::{HOST, compiled, documents, known_token};
 use doorward_policy::{
     bundle::Tables,
-    engine::{Begin, Outcome, Settings, begin, finish},
-    host::Host,
+    engine::{Outcome, Settings},
     identity::TokenCache,
-    request::{Header, HttpRequest},
+    request::HttpRequest,
 };
-use doorward_policy_compiler::document::parse_file;
+use doorward_test_support::{
+    TestHost,
+    engine::{headers, verdict},
+    policy,
+};
 use std::{fmt::Write as _, hint::black_box, time::Duration};
-
-struct Still;
-
-impl Host for Still {
-    fn now_millis(&self) -> u64 {
-        u64::try_from(NOW).unwrap_or(0) * 1000
-    }
-    fn random(&self, buffer: &mut [u8]) -> bool {
-        buffer.fill(7);
-        true
-    }
-    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
-        false
-    }
-}
 
 /// Time of this thread on a processor.
 fn on_cpu() -> Duration {
@@ -40,7 +27,7 @@ fn on_cpu() -> Duration {
 
 const MEGABYTE: usize = 1_000_000;
 
-fn policy() -> Tables {
+fn tables() -> Tables {
     let mut fields = "id: integer, region: string, price: number, doc: json, note: string".to_owned();
     for at in 0..90 {
         let _ = write!(fields, ", f{at}: string");
@@ -77,10 +64,8 @@ spec: {{ role: writer, subjects: [{{ user: alice@example.com }}] }}
 "
     );
     let mut all = documents(1, 0, 0);
-    let parsed = parse_file("body.yaml", &text);
-    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
-    all.extend(parsed.documents);
-    tables(&compiled(&all))
+    all.extend(policy::documents(&text));
+    policy::indexed(&compiled(&all))
 }
 
 /// `[unit,unit,…]` of so many values, filled up with a string to a megabyte.
@@ -134,11 +119,10 @@ fn shapes() -> Vec<(String, String)> {
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let tables = policy();
+    let (tables, host) = (tables(), TestHost::new());
     let authorization = format!("Bearer {}", known_token());
     let settings = Settings { bodies: true, ..Settings::default() };
-    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")]
-        .map(|(name, value)| Header { name, value: value.as_bytes() });
+    let headers = headers(&[("authorization", &authorization), ("content-type", "application/json")]);
     for (dialect, path) in [("http", "/shop/items"), ("dreamfactory", "/api/v2/write/_table/items")] {
         let mut cache = TokenCache::default();
         for (name, body) in shapes() {
@@ -157,12 +141,7 @@ fn main() {
             const RUNS: u32 = 40;
             let from = on_cpu();
             for _ in 0..RUNS {
-                let verdict = match begin(&tables, &Still, &settings, &mut cache, &request) {
-                    Begin::Body { pending, .. } => {
-                        finish(&tables, &Still, &settings, &mut cache, pending, black_box(&request))
-                    }
-                    Begin::Done(verdict) => *verdict,
-                };
+                let verdict = verdict(&tables, &host, &settings, &mut cache, black_box(&request));
                 match (&verdict.outcome, name.contains("accepted")) {
                     (Outcome::Allow(_), true) | (Outcome::Deny(_), false) => {}
                     (Outcome::Deny(denial), _) => panic!("{name}: {}", denial.detail),

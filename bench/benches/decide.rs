@@ -1,9 +1,10 @@
 //! The decision alone: its cost must not depend on how many bindings, roles and grants the policy has.
-#![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
+#![allow(missing_docs, reason = "what criterion's macros make")]
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use doorward_bench::{HOST, NOW, REQUESTS, compiled, documents, get, principal, short, tables};
+use doorward_bench::{HOST, REQUESTS, compiled, documents, get, principal, short};
 use doorward_policy::{decide::decide, dialect::parse};
+use doorward_test_support::{host::NOW, policy::indexed};
 use std::hint::black_box;
 
 fn decisions(criterion: &mut Criterion) {
@@ -15,7 +16,7 @@ fn decisions(criterion: &mut Criterion) {
     for (dialect, path) in REQUESTS {
         let mut group = criterion.benchmark_group(format!("decide/{dialect}"));
         for (bindings, roles, grants) in sizes.clone().copied() {
-            let tables = tables(&compiled(&documents(bindings, roles, grants)));
+            let tables = indexed(&compiled(&documents(bindings, roles, grants)));
             let (service, prefix) = tables.route(HOST, path).expect("a service");
             let parsed = parse(service, prefix, &get(path)).expect("a request that can be read");
             let decision = decide(&tables, service, &principal, &parsed.request, None, NOW, None);

@@ -1,16 +1,17 @@
 //! One request through its dialect: read, and written again with the constraints of the policy inside.
-#![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
+#![allow(missing_docs, reason = "what criterion's macros make")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use doorward_bench::{HOST, NOW, REQUESTS, compiled, documents, get, principal, short, tables};
+use doorward_bench::{HOST, REQUESTS, compiled, documents, get, principal, short};
 use doorward_policy::{
     decide::decide,
     dialect::{emit, parse},
 };
+use doorward_test_support::{host::NOW, policy::indexed};
 use std::hint::black_box;
 
 fn dialects(criterion: &mut Criterion) {
-    let tables = tables(&compiled(&documents(10, 0, 0)));
+    let tables = indexed(&compiled(&documents(10, 0, 0)));
     for (dialect, path) in REQUESTS {
         let (service, prefix) = tables.route(HOST, path).expect("a service");
         let request = get(path);

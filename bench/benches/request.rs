@@ -2,38 +2,24 @@
 //! rewriting with its proof, upstream headers, and the sealed record.
 //!
 //! `REQUESTS=1000 valgrind --tool=callgrind BINARY DIALECT` counts instructions: it runs that many requests and ends.
-#![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
+#![allow(missing_docs, reason = "what criterion's macros make")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use doorward_bench::{HOST, NOW, REQUESTS, compiled, documents, known_token, short, tables};
+use doorward_bench::{HOST, REQUESTS, compiled, documents, known_token, short};
 use doorward_policy::{
     audit::Chain,
     bundle::Tables,
     engine::{Begin, Outcome, Settings, begin},
-    host::Host,
     identity::TokenCache,
     request::{Header, HttpRequest},
 };
+use doorward_test_support::{TestHost, policy::indexed};
 use std::hint::black_box;
-
-struct Still;
-
-impl Host for Still {
-    fn now_millis(&self) -> u64 {
-        u64::try_from(NOW).unwrap_or(0) * 1000
-    }
-    fn random(&self, buffer: &mut [u8]) -> bool {
-        buffer.fill(7);
-        true
-    }
-    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
-        false
-    }
-}
 
 /// What a worker keeps between requests.
 struct Worker<'a> {
     tables: &'a Tables,
+    host: TestHost<'a>,
     settings: Settings,
     cache: TokenCache,
     chain: Chain,
@@ -60,7 +46,7 @@ impl Worker<'_> {
             body: None,
             source_address: "10.0.0.7",
         };
-        match begin(self.tables, &Still, &self.settings, &mut self.cache, black_box(&request)) {
+        match begin(self.tables, &self.host, &self.settings, &mut self.cache, black_box(&request)) {
             Begin::Done(verdict) if matches!(verdict.outcome, Outcome::Allow(_)) => {
                 self.chain.seal(verdict.record).bytes.len()
             }
@@ -70,12 +56,13 @@ impl Worker<'_> {
 }
 
 fn requests(criterion: &mut Criterion) {
-    let tables = tables(&compiled(&documents(1_000, 10, 1)));
+    let tables = indexed(&compiled(&documents(1_000, 10, 1)));
     let authorization = format!("Bearer {}", known_token());
     let mut group = criterion.benchmark_group("request, token known");
     for (dialect, path) in REQUESTS {
         let mut worker = Worker {
             tables: &tables,
+            host: TestHost::new(),
             settings: Settings::default(),
             cache: TokenCache::default(),
             chain: Chain::new("node/1/boot".to_owned()),

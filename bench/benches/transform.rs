@@ -1,6 +1,6 @@
 //! Response filtering: two of nine fields of every record masked, at the chunk sizes in which bodies arrive; and records of
 //! 256 members whose order changes from record to record, of which nothing can be recognised by what came before.
-#![allow(missing_docs, clippy::expect_used, reason = "a benchmark")]
+#![allow(missing_docs, reason = "what criterion's macros make")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use doorward_bench::short;

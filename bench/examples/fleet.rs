@@ -4,12 +4,8 @@
 //! DOORWARD is the binary; bench/run.sh builds both and calls this.
 //!
 //! The fleet runs on the same cores as the control plane, so the figures of a control plane alone are better.
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a benchmark stops at the first thing that is not as it should be"
-)]
 
+use doorward_bench::PROVIDER;
 use doorward_policy::audit::Chain;
 use doorward_proto::v1::{
     AuditBatch, AuditRecord, Filter, Hello, Outcome, PolicyEnvelope, ProxyIdentity, QueryRequest, RecordDecision,
@@ -45,17 +41,8 @@ const BATCH: usize = 256;
 const IN_FLIGHT: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const POLICY: &str = "
-apiVersion: doorward.dev/v1alpha1
-kind: IdentityProvider
-metadata: { name: corp }
-spec:
-  issuer: https://idp.example.com/
-  audiences: [data-api]
-  algorithms: [EdDSA]
-  jwks: { inline: { keys: [{ kty: OKP, crv: Ed25519, kid: a, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo }] } }
----
-kind: DataService
+/// After the provider.
+const POLICY: &str = "kind: DataService
 metadata: { name: people }
 spec:
   dialect: datasette
@@ -108,7 +95,7 @@ impl ControlPlane {
     async fn start_in(binary: &Path, folder: tempfile::TempDir, arguments: &[&str]) -> ControlPlane {
         let policies = folder.path().join("policies");
         std::fs::create_dir_all(&policies).expect("a folder for policies");
-        std::fs::write(policies.join("policy.yaml"), POLICY).expect("the policy is written");
+        std::fs::write(policies.join("policy.yaml"), PROVIDER.to_owned() + POLICY).expect("the policy is written");
         let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let (listen, metrics) = (free().expect("a free port"), free().expect("a free port"));
         let log = std::fs::File::create(folder.path().join("log")).expect("a log file");

@@ -1,10 +1,10 @@
 //! Writes what `bench/vm.mjs` feeds the filter with into a folder: `policy.bin` (signed, as it lies in Envoy's shared
 //! data) and `vm.json` (the key that signed it, a token, and requests by name).
-#![allow(clippy::expect_used, reason = "a fixture that cannot be made must stop the benchmark")]
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use doorward_bench::{HOST, NOW, REQUESTS, compiled, documents, known_token};
+use doorward_bench::{HOST, REQUESTS, compiled, documents, known_token};
 use doorward_proto::v1::{Kind, PolicyEnvelope, StoredPolicy};
+use doorward_test_support::host::NOW;
 use prost::Message as _;
 
 fn main() {

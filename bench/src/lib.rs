@@ -1,27 +1,23 @@
 //! Fixtures of the micro-benchmarks: documents as users write them, compiled and indexed as a proxy holds them.
-#![allow(clippy::expect_used, clippy::panic, reason = "a fixture that does not compile must stop the benchmark")]
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use criterion::Criterion;
 use doorward_policy::{
-    bundle::Tables,
     identity::{Attribute, Principal},
     request::HttpRequest,
 };
 use doorward_policy_compiler::{
-    compile::{Compiled, NoKeys, compile},
-    document::{Document, Severity, parse_file},
+    compile::{Compiled, NoKeys},
+    document::Document,
 };
+use doorward_test_support::{host::NOW, policy, token::Signer};
 use std::{fmt::Write as _, time::Duration};
 
 /// The authority of all requests.
 pub const HOST: &str = "data.example.com";
 
-/// Moment of all decisions, Unix seconds.
-pub const NOW: i64 = 1_800_000_000;
-
-/// An identity provider, and two services with a table of people, one a dialect.
-const SERVICES: &str = "
+/// The identity provider of [`known_token`], with the key of RFC 8037, appendix A.
+pub const PROVIDER: &str = "
 apiVersion: doorward.dev/v1alpha1
 kind: IdentityProvider
 metadata: { name: corp }
@@ -32,7 +28,10 @@ spec:
   jwks: { inline: { keys: [{ kty: OKP, crv: Ed25519, kid: a, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo }] } }
   claims: { user: email, groups: groups, attributes: { region: region } }
 ---
-kind: DataService
+";
+
+/// Two services with a table of people, one a dialect.
+const SERVICES: &str = "kind: DataService
 metadata: { name: datasette }
 spec:
   dialect: datasette
@@ -54,11 +53,11 @@ spec:
 /// `support` may do, and `bindings` bindings of a user each. The last binding gives `support` to [`principal`].
 #[must_use]
 pub fn documents(bindings: usize, roles: usize, grants: usize) -> Vec<Document> {
-    let mut services = SERVICES.trim_end().trim_end_matches("---").to_owned();
+    let mut services = PROVIDER.to_owned() + SERVICES.trim_end().trim_end_matches("---");
     for at in 0..grants {
         let _ = writeln!(services, "    _table/t{at}: {{ fields: {{ id: integer, name: string }} }}");
     }
-    let mut files = vec![("services.yaml".to_owned(), services)];
+    let mut files = vec![services];
     let role = |name: &str, more: &str| {
         format!(
             "---\nkind: AccessRole\nmetadata: {{ name: {name} }}\nspec:\n  grants:\n{more}\
@@ -72,8 +71,7 @@ pub fn documents(bindings: usize, roles: usize, grants: usize) -> Vec<Document> 
     let mut text = version.to_owned() + role("support", "").trim_start_matches("---\n");
     let mut flush = |text: &mut String, force: bool| {
         if force || text.len() > 200_000 {
-            let number = files.len();
-            files.push((format!("{number}.yaml"), std::mem::replace(text, version.to_owned())));
+            files.push(std::mem::replace(text, version.to_owned()));
         }
     };
     for at in 0..roles {
@@ -105,31 +103,13 @@ pub fn documents(bindings: usize, roles: usize, grants: usize) -> Vec<Document> 
         flush(&mut text, false);
     }
     flush(&mut text, true);
-    let mut documents = Vec::new();
-    for (name, text) in files {
-        let parsed = parse_file(&name, &text);
-        if let Some(error) = parsed.diagnostics.iter().find(|found| found.severity == Severity::Error) {
-            panic!("{error:?}");
-        }
-        documents.extend(parsed.documents);
-    }
-    documents
+    files.iter().flat_map(|text| policy::documents(text)).collect()
 }
 
 /// Compiles documents that must all be right.
 #[must_use]
 pub fn compiled(documents: &[Document]) -> Compiled {
-    let compiled = compile(documents, &NoKeys, "default");
-    if let Some(error) = compiled.diagnostics.iter().find(|found| found.severity == Severity::Error) {
-        panic!("{error:?}");
-    }
-    compiled
-}
-
-/// The tables of a compiled policy.
-#[must_use]
-pub fn tables(compiled: &Compiled) -> Tables {
-    Tables::build(&compiled.bundle, compiled.digest, 1).expect("what the compiler gives can be indexed")
+    policy::compiled(documents, &NoKeys)
 }
 
 /// The caller of all requests: holds `support`, and lives in region EU.
@@ -148,15 +128,12 @@ pub fn principal() -> Principal {
 #[must_use]
 pub fn known_token() -> String {
     let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").expect("a key of the RFC");
-    let seed = ed25519_compact::Seed::from_slice(&seed).expect("32 bytes");
+    let signer = Signer::eddsa(seed.try_into().expect("32 bytes"));
     let (issued, expires) = (NOW - 60, NOW + 600);
     let claims = format!(
         r#"{{"iss":"https://idp.example.com/","aud":"data-api","sub":"alice","email":"alice@example.com","region":"EU","iat":{issued},"exp":{expires},"jti":"t000001","groups":["support","staff"]}}"#
     );
-    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","kid":"a","typ":"JWT"}"#);
-    let text = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
-    let signature = ed25519_compact::KeyPair::from_seed(seed).sk.sign(&text, None);
-    format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    signer.sign(r#"{"alg":"EdDSA","kid":"a","typ":"JWT"}"#, claims)
 }
 
 /// A GET of this path.

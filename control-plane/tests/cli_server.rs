@@ -11,7 +11,10 @@ use std::{
 
 use common::{Emitter, Proxy, Report, Server};
 use doorward_proto::v1::Outcome;
+use doorward_test_support::wait_async;
 use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(10);
 
 fn doorward(server: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
@@ -41,18 +44,14 @@ async fn proxies_shows_what_keeps_a_policy_from_being_published_and_its_files_ar
         "cut.yaml",
         "apiVersion: doorward.dev/v1alpha1\nkind: AccessRestriction\nmetadata: { name: cut }\nspec: { subjcts: [] }\n",
     );
-    let mut last = String::new();
-    for _ in 0..50 {
-        last = run(&server, &["proxies"]).await.1;
-        if last.contains("AccessRestriction/cut") {
-            assert!(last.contains("cut.yaml:") && last.contains("not_published"), "{last}");
-            let json: Value = serde_json::from_str(&run(&server, &["proxies", "--format", "json"]).await.1).unwrap();
-            assert_eq!(json["diagnostics"][0]["severity"], "error");
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("the mistake does not show: {last}");
+    let shown = wait_async("the mistake to be shown", SOON, async || {
+        let shown = run(&server, &["proxies"]).await.1;
+        shown.contains("AccessRestriction/cut").then_some(shown)
+    })
+    .await;
+    assert!(shown.contains("cut.yaml:") && shown.contains("not_published"), "{shown}");
+    let json: Value = serde_json::from_str(&run(&server, &["proxies", "--format", "json"]).await.1).unwrap();
+    assert_eq!(json["diagnostics"][0]["severity"], "error");
 }
 
 struct Guard(Child);
@@ -73,18 +72,13 @@ async fn proxies_shows_what_a_proxy_rejected_and_why() {
     let mut proxy = Proxy::connect(&server, "edge-1", Vec::new(), 0).await;
     let (update, envelope) = proxy.policy(Duration::from_secs(10)).await.unwrap();
     proxy.answer(&update.nonce, &envelope, Outcome::Rejected, "malformed").await;
-    let mut last = String::new();
-    for _ in 0..50 {
-        last = run(&server, &["proxies", "--format", "json"]).await.1;
-        let json: Value = serde_json::from_str(&last).unwrap();
-        if json["proxies"][0]["lastRejection"]["code"] == "malformed" {
-            let table = run(&server, &["proxies"]).await.1;
-            assert!(table.contains("edge-1") && table.contains("malformed"), "{table}");
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("the rejection does not show: {last}");
+    wait_async("the rejection to be shown", SOON, async || {
+        let json: Value = serde_json::from_str(&run(&server, &["proxies", "--format", "json"]).await.1).unwrap();
+        (json["proxies"][0]["lastRejection"]["code"] == "malformed").then_some(())
+    })
+    .await;
+    let table = run(&server, &["proxies"]).await.1;
+    assert!(table.contains("edge-1") && table.contains("malformed"), "{table}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{Proxy, Server, role};
 use doorward_proto::v1::{GetPolicyStatusRequest, ListProxiesRequest, Outcome};
+use doorward_test_support::wait_async;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -28,9 +29,11 @@ async fn an_edit_reaches_a_proxy_within_a_second_and_its_answer_is_known() {
     assert!(second.epoch > first.epoch);
     assert_ne!(first.digest, second.digest);
     proxy.answer(&update.nonce, &second, Outcome::Rejected, "malformed").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-
-    let list = server.admin().await.list_proxies(ListProxiesRequest::default()).await.unwrap().into_inner();
+    let list = wait_async("the rejection to be listed", SOON, async || {
+        let list = server.admin().await.list_proxies(ListProxiesRequest::default()).await.unwrap().into_inner();
+        list.proxies[0].last_rejection.is_some().then_some(list)
+    })
+    .await;
     let status = &list.proxies[0];
     assert_eq!((list.current_epoch, list.current_digest), (second.epoch, second.digest));
     assert!(status.connected && status.last_rejection.as_ref().is_some_and(|r| r.code == "malformed"));
@@ -56,7 +59,11 @@ async fn a_broken_document_keeps_its_last_good_version_and_takes_no_other_down()
         &(role("a", "x")
             + "---\napiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadata: { name: b }\nspec: { grants: [ }\n"),
     );
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    wait_async("the broken file to be read", SOON, async || {
+        let status = server.admin().await.get_policy_status(GetPolicyStatusRequest::default()).await.unwrap();
+        status.into_inner().diagnostics.iter().any(|found| found.severity == "error").then_some(())
+    })
+    .await;
     server.write("c.yaml", &role("zebra", "x"));
     let (update, next) = proxy.policy(SOON).await.unwrap();
     assert!(next.epoch > both.epoch);

@@ -29,7 +29,7 @@ const ADMIN: &str = "a.ops.corp";
 const NOBODY: &str = "spiffe://corp/ns/web/sa/shop";
 
 fn start(root: &Path, authority: &Authority, roles: bool) -> Server {
-    authority.write(root, "server", "localhost");
+    authority.write(root, "server", &["localhost"]);
     std::fs::write(root.join("ca.crt"), &authority.pem).unwrap();
     std::fs::write(root.join("clients"), "# people\nauditor=audit.corp\nadmin=*.ops.corp\n").unwrap();
     let path = |name: &str| root.join(name).to_str().unwrap().to_owned();
@@ -92,16 +92,16 @@ async fn each_client_may_do_what_its_role_says_and_nothing_else() {
         (NOBODY, &[][..]),
         ("ops.corp", &[][..]),
     ] {
-        let channel = connect(&server, &authority, Some(authority.issue(who))).await.unwrap();
+        let channel = connect(&server, &authority, Some(authority.issue(&[who]))).await.unwrap();
         for (call, code) in calls(channel).await {
             let expected = (!allowed.contains(&call)).then_some(Code::PermissionDenied);
             assert_eq!(code, expected, "{who} {call}");
         }
     }
     // A certificate that names nobody.
-    let channel = connect(&server, &authority, Some(authority.issue("*.ops.corp"))).await.unwrap();
+    let channel = connect(&server, &authority, Some(authority.issue(&["*.ops.corp"]))).await.unwrap();
     assert!(calls(channel).await.iter().all(|(_, code)| *code == Some(Code::Unauthenticated)));
-    let channel = connect(&server, &authority, Some(authority.issue(NOBODY))).await.unwrap();
+    let channel = connect(&server, &authority, Some(authority.issue(&[NOBODY]))).await.unwrap();
     let refused = AdminClient::new(channel).list_proxies(ListProxiesRequest::default()).await.unwrap_err();
     assert!(refused.message().contains(NOBODY) && refused.message().contains("role admin"), "{refused:?}");
 }
@@ -111,7 +111,7 @@ async fn a_cursor_is_moved_by_the_client_that_moved_it_first_and_by_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let server = start(dir.path(), &authority, true);
-    let log = async |who| AuditLogClient::new(connect(&server, &authority, Some(authority.issue(who))).await.unwrap());
+    let log = async |who| AuditLogClient::new(connect(&server, &authority, Some(authority.issue(&[who]))).await.unwrap());
     let (mut admin, mut auditor) = (log(ADMIN).await, log(AUDITOR).await);
     let advance = || AdvanceCursorRequest { name: "siem".into(), ..Default::default() };
     admin.create_cursor(CreateCursorRequest { name: "siem".into(), ..Default::default() }).await.unwrap();
@@ -130,14 +130,14 @@ async fn without_a_certificate_of_the_right_authority_there_is_no_connection() {
     let dir = tempfile::tempdir().unwrap();
     let (authority, foreign) = (Authority::new(), Authority::new());
     let server = start(dir.path(), &authority, true);
-    for identity in [None, Some(foreign.issue(PROXY)), Some(foreign.issue(ADMIN))] {
+    for identity in [None, Some(foreign.issue(&[PROXY])), Some(foreign.issue(&[ADMIN]))] {
         // With TLS 1.3 the client may learn of it only with its first call.
         if let Ok(channel) = connect(&server, &authority, identity).await {
             assert!(calls(channel).await.iter().all(|(_, code)| code.is_some()));
         }
     }
     // The client checks the server as well, and plain text is not understood.
-    assert!(connect(&server, &foreign, Some(authority.issue(ADMIN))).await.is_err());
+    assert!(connect(&server, &foreign, Some(authority.issue(&[ADMIN]))).await.is_err());
     let plain = Endpoint::from_shared(format!("http://127.0.0.1:{}", server.grpc)).unwrap().connect().await;
     if let Ok(channel) = plain {
         assert!(calls(channel).await.iter().all(|(_, code)| code.is_some()));
@@ -160,7 +160,7 @@ async fn an_emitter_belongs_to_the_client_that_began_it() {
     let server = start(dir.path(), &authority, true);
     let mut emitter = Emitter::new("envoy-1/1/boot");
     for (who, expected) in [(PROXY, (2, "")), (OTHER_PROXY, (0, "foreign_emitter")), (PROXY, (6, ""))] {
-        let channel = connect(&server, &authority, Some(authority.issue(who))).await.unwrap();
+        let channel = connect(&server, &authority, Some(authority.issue(&[who]))).await.unwrap();
         let batch = emitter.batch(2, 0);
         let mut acks =
             AuditIngestClient::new(channel).report(tokio_stream::iter([batch.clone()])).await.unwrap().into_inner();
@@ -168,7 +168,7 @@ async fn an_emitter_belongs_to_the_client_that_began_it() {
         assert_eq!((ack.sequence, ack.error.as_str()), (expected.0.min(emitter.sequence), expected.1), "{who}");
         if !ack.error.is_empty() {
             // Its owner sends what the other could not.
-            let channel = connect(&server, &authority, Some(authority.issue(PROXY))).await.unwrap();
+            let channel = connect(&server, &authority, Some(authority.issue(&[PROXY]))).await.unwrap();
             let mut acks =
                 AuditIngestClient::new(channel).report(tokio_stream::iter([batch])).await.unwrap().into_inner();
             assert_eq!(acks.next().await.unwrap().unwrap().sequence, 4);
@@ -181,8 +181,8 @@ async fn the_command_line_connects_with_certificates_and_says_what_is_missing() 
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let server = start(dir.path(), &authority, true);
-    authority.write(dir.path(), "admin", ADMIN);
-    authority.write(dir.path(), "auditor", AUDITOR);
+    authority.write(dir.path(), "admin", &[ADMIN]);
+    authority.write(dir.path(), "auditor", &[AUDITOR]);
     let run = |who: Option<&str>, args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
         command.args(args).args(["--server", &format!("https://localhost:{}", server.grpc)]);
@@ -211,7 +211,7 @@ fn an_open_port_has_to_be_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     std::fs::create_dir_all(dir.path().join("policies")).unwrap();
-    authority.write(dir.path(), "server", "localhost");
+    authority.write(dir.path(), "server", &["localhost"]);
     std::fs::write(dir.path().join("ca.crt"), &authority.pem).unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let tls = [path("server.crt"), path("server.key"), path("ca.crt")];

@@ -2,12 +2,13 @@
 
 use crate::{
     input::{Choices, damaged, damaged_text},
-    policy::{BUNDLE, Caller, NOW, TEXT, compiled},
+    policy::{BUNDLE, Caller, TEXT, key_set},
     request,
 };
 use doorward_policy::{bundle::Tables, decide::decide, dialect, request::HttpRequest};
-use doorward_policy_compiler::document::parse_file;
+use doorward_policy_compiler::{compile::compile, document::parse_file};
 use doorward_proto::v1::Bundle;
+use doorward_test_support::{host::NOW, policy::Keys};
 use prost::Message;
 
 const REQUESTS: [&str; 4] = [
@@ -88,6 +89,7 @@ pub fn documents(bytes: &[u8]) {
 
 fn compiles_or_is_refused(text: &str) {
     let mut parsed = parse_file("policy.yaml", text);
+    let compiled = |documents: &[_]| compile(documents, &Keys(key_set), "default");
     let first = compiled(&parsed.documents);
     if let Err(error) = Tables::build(&first.bundle, first.digest, 1) {
         panic!("what was compiled cannot be put in force: {error}\n{text}");

@@ -14,14 +14,6 @@
 //! | [`bundle::bytes`] | a damaged bundle is refused, or decides without a panic |
 //! | [`bundle::documents`] | whatever compiles can be put in force, and compiles to the same bytes in any order |
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a panic is how a target fails"
-)]
-
 pub mod bundle;
 pub mod input;
 pub mod policy;

@@ -1,50 +1,47 @@
 //! One policy with a service of each dialect, compiled, and the people who ask.
 
-use crate::token;
 use doorward_policy::{
     Name,
     bundle::Tables,
     identity::{Agent, Attribute, Principal},
 };
-use doorward_policy_compiler::{
-    compile::{Compiled, KeyLocation, KeySource, compile},
-    document::{Document, parse_file},
+use doorward_policy_compiler::compile::Compiled;
+use doorward_test_support::{
+    policy::{self, Keys},
+    token::Signer,
 };
+use serde_json::json;
 use std::sync::LazyLock;
 
 /// The documents.
 pub const TEXT: &str = include_str!("policy.yaml");
-/// The moment of every decision, Unix seconds.
-pub const NOW: i64 = 1_800_000_000;
 
-/// The key sets of the policy's providers.
-#[derive(Clone, Copy, Debug)]
-pub struct Keys;
+/// The key of the provider `corp`.
+pub static ES256: LazyLock<Signer> = LazyLock::new(|| Signer::es256(7));
+/// The key of the provider `tools`.
+pub static HS256: LazyLock<Signer> = LazyLock::new(|| Signer::Hs256(b"0123456789abcdef0123456789abcdef".to_vec()));
 
-impl KeySource for Keys {
-    fn jwks(&self, provider: &str, _: KeyLocation<'_>) -> Option<String> {
-        token::key_set(provider)
-    }
-}
-
-/// Compiles documents.
+/// The key set of a provider of the policy, as JSON.
 #[must_use]
-pub fn compiled(documents: &[Document]) -> Compiled {
-    compile(documents, &Keys, "default")
+pub fn key_set(provider: &str) -> Option<String> {
+    let (signer, kid) = match provider {
+        "corp" => (&ES256, Some("k1")),
+        "tools" => (&HS256, None),
+        _ => return None,
+    };
+    let mut key = signer.jwk();
+    key["alg"] = json!(signer.algorithm());
+    if let Some(kid) = kid {
+        key["kid"] = json!(kid);
+    }
+    Some(json!({"keys": [key]}).to_string())
 }
 
 /// The policy as a bundle.
-pub static BUNDLE: LazyLock<Compiled> = LazyLock::new(|| {
-    let parsed = parse_file("policy.yaml", TEXT);
-    let compiled = compiled(&parsed.documents);
-    let errors: Vec<_> = parsed.diagnostics.iter().chain(&compiled.diagnostics).filter(|d| d.is_error()).collect();
-    assert!(errors.is_empty(), "{errors:?}");
-    compiled
-});
+pub static BUNDLE: LazyLock<Compiled> = LazyLock::new(|| policy::compiled(&policy::documents(TEXT), &Keys(key_set)));
 
 /// The policy in force.
-pub static TABLES: LazyLock<Tables> =
-    LazyLock::new(|| Tables::build(&BUNDLE.bundle, BUNDLE.digest, 1).expect("the policy can be put in force"));
+pub static TABLES: LazyLock<Tables> = LazyLock::new(|| policy::indexed(&BUNDLE));
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,31 +2,24 @@
 
 use crate::{
     input::{Choices, damaged_text, lines},
-    policy::{Caller, NOW},
+    policy::Caller,
 };
 use doorward_policy::{
     Name,
     number::Decimal,
     predicate::{
-        CompareOp, Context, MAX_DEPTH, Predicate, Resolved, Truth, eval,
+        Context, MAX_DEPTH, Predicate, Resolved, Truth, eval,
         parse::{MAX_LENGTH, parse},
         simplify, wire,
     },
     value::{FieldType, Literal, Value},
 };
+use doorward_test_support::{
+    host::NOW,
+    predicate::{FIELDS, holds},
+};
 use num_bigint::BigInt;
 use std::{cmp::Ordering, sync::LazyLock};
-
-const FIELDS: [(&str, FieldType); 8] = [
-    ("i", FieldType::Integer),
-    ("n", FieldType::Number),
-    ("s", FieldType::String),
-    ("order", FieldType::String),
-    ("b", FieldType::Boolean),
-    ("t", FieldType::Timestamp),
-    ("d", FieldType::Date),
-    ("j", FieldType::Json),
-];
 
 const WORDS: [&str; 62] = [
     " AND ",
@@ -208,14 +201,7 @@ fn slow(predicate: &Resolved, get: &dyn Fn(&str) -> Option<Value>) -> Option<u8>
         Predicate::Not(inner) => 2 - slow(inner, get)?,
         Predicate::Compare { field, field_type, op, value } => test(match get(field)? {
             Value::Null => None,
-            Value::Literal(have) => order(*field_type, &have, value)?.map(|order| match op {
-                CompareOp::Eq => order.is_eq(),
-                CompareOp::Ne => order.is_ne(),
-                CompareOp::Lt => order.is_lt(),
-                CompareOp::Le => order.is_le(),
-                CompareOp::Gt => order.is_gt(),
-                _ => order.is_ge(),
-            }),
+            Value::Literal(have) => order(*field_type, &have, value)?.map(|order| holds(*op, order)),
         }),
         Predicate::In { values, .. } if values.is_empty() => 0,
         Predicate::In { field, field_type, negated, values } => match get(field)? {

@@ -1,5 +1,4 @@
 //! Runs every target for a bounded time; see ../README.md.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use arbtest::arbtest;
 use std::{

@@ -89,32 +89,16 @@ fn denial(micros: u64) -> Denial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use doorward_test_support::TestHost;
     use proptest::prelude::*;
-    use std::{cell::RefCell, collections::HashMap};
 
-    struct Memory(RefCell<HashMap<u64, u64>>, bool);
-    impl Host for Memory {
-        fn now_millis(&self) -> u64 {
-            0
-        }
-        fn random(&self, _: &mut [u8]) -> bool {
-            false
-        }
-        fn update_limit(&self, slot: u64, update: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
-            let state = self.0.borrow().get(&slot).copied();
-            if let Some(value) = update(state) {
-                self.0.borrow_mut().insert(slot, value);
-            }
-            self.1
-        }
-    }
     fn rule(slot: u64, requests: u32, per_milliseconds: u64, burst: u32) -> LimitRule {
         LimitRule { slot, requests, per_milliseconds, burst, role: "r".into() }
     }
 
     #[test]
     fn a_burst_passes_and_the_next_request_waits_its_turn() {
-        let host = Memory(RefCell::default(), true);
+        let host = TestHost::new().keeping_limits();
         let rules = [rule(1, 60, 60_000, 3)];
         for _ in 0..3 {
             take(&host, &rules, 1_000_000).unwrap();
@@ -127,23 +111,23 @@ mod tests {
 
     #[test]
     fn a_full_rule_charges_no_other() {
-        let host = Memory(RefCell::default(), true);
+        let host = TestHost::new().keeping_limits();
         let rules = [rule(1, 10, 1000, 5), rule(2, 1, 60_000, 1)];
         take(&host, &rules, 5_000).unwrap();
-        let before = host.0.borrow().clone();
+        let before = host.limits();
         take(&host, &rules, 5_000).unwrap_err();
-        assert_eq!(*host.0.borrow(), before);
+        assert_eq!(host.limits(), before);
     }
 
     #[test]
     fn zero_requests_and_a_host_without_state_deny() {
-        take(&Memory(RefCell::default(), true), &[rule(1, 0, 1000, 5)], 9).unwrap_err();
-        take(&Memory(RefCell::default(), false), &[rule(1, 5, 1000, 5)], 9).unwrap_err();
+        take(&TestHost::new().keeping_limits(), &[rule(1, 0, 1000, 5)], 9).unwrap_err();
+        take(&TestHost::new(), &[rule(1, 5, 1000, 5)], 9).unwrap_err();
     }
 
     #[test]
     fn a_clock_that_jumps_back_does_not_lock_anyone_out() {
-        let host = Memory(RefCell::default(), true);
+        let host = TestHost::new().keeping_limits();
         let rules = [rule(1, 1, 1000, 1)];
         take(&host, &rules, 9_000_000_000).unwrap();
         assert_eq!(take(&host, &rules, 1_000).unwrap_err().retry_after, Some(1));
@@ -154,7 +138,7 @@ mod tests {
         fn never_more_than_the_burst_and_the_rate_in_any_span(
             requests in 1u32..20, per in 100u64..5_000, burst in 1u32..10, gaps in prop::collection::vec(0u64..400, 1..200),
         ) {
-            let host = Memory(RefCell::default(), true);
+            let host = TestHost::new().keeping_limits();
             let rules = [rule(7, requests, per, burst)];
             let (mut now, mut passed) = (1_000_000u64, Vec::new());
             for gap in gaps {

@@ -3,58 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
 use doorward_policy::{
-    bundle::Tables,
-    code::Code,
-    dialect::Rewrite,
-    engine::{Begin, Outcome, Settings, begin, finish},
-    host::Host,
-    identity::TokenCache,
-    request::{Header, HttpRequest},
+    bundle::Tables, code::Code, dialect::Rewrite, engine::Settings, identity::TokenCache, request::HttpRequest,
     transform::Transformer,
 };
-use doorward_policy_compiler::{
-    compile::{NoKeys, compile},
-    document::parse_file,
+use doorward_policy_compiler::compile::{NoKeys, compile};
+use doorward_test_support::{
+    TestHost,
+    engine::{headers, rewrite, verdict},
+    policy::{self, access_key},
 };
-use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
-
-struct Now;
-
-impl Host for Now {
-    fn now_millis(&self) -> u64 {
-        1_800_000_000_000
-    }
-    fn random(&self, buffer: &mut [u8]) -> bool {
-        buffer.fill(7);
-        true
-    }
-    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
-        false
-    }
-}
 
 /// The policy, with an API key `NAME` of the role `app-NAME` for every name.
-fn tables(policy: &str, keys: &[&str]) -> Tables {
-    let mut text = policy.to_owned();
-    for key in keys {
-        let hash = Sha256::digest(key).iter().fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").unwrap();
-            text
-        });
-        write!(
-            text,
-            "---\nkind: AccessKey\nmetadata: {{ name: {key} }}\nspec: {{ hash: \"sha256:{hash}\", role: app-{key} }}\n"
-        )
-        .unwrap();
-    }
-    let parsed = parse_file("policy.yaml", &text);
-    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
-    let compiled = compile(&parsed.documents, &NoKeys, "default");
-    let error =
-        compiled.diagnostics.iter().find(|found| found.severity == doorward_policy_compiler::document::Severity::Error);
-    assert!(error.is_none(), "{error:?}");
-    Tables::build(&compiled.bundle, compiled.digest, 1).unwrap()
+fn tables(text: &str, keys: &[&str]) -> Tables {
+    let keys = keys.iter().map(|key| access_key(key, key, &format!("app-{key}"), ""));
+    policy::tables(&(text.to_owned() + &keys.collect::<String>()))
 }
 
 /// What a request becomes.
@@ -63,37 +25,19 @@ fn ask(
     key: &str,
     method: &str,
     path: &str,
-    headers: &[(&str, &str)],
+    more: &[(&str, &str)],
     body: Option<&str>,
 ) -> Result<Rewrite, Code> {
     let length = body.map_or(0, str::len).to_string();
-    let mut all = vec![Header { name: "x-doorward-key", value: key.as_bytes() }];
-    all.extend(headers.iter().map(|(name, value)| Header { name, value: value.as_bytes() }));
+    let mut pairs = vec![("x-doorward-key", key)];
+    pairs.extend(more);
     if body.is_some() {
-        all.push(Header { name: "content-length", value: length.as_bytes() });
+        pairs.push(("content-length", &length));
     }
-    let request = HttpRequest {
-        method,
-        authority: "h",
-        path,
-        headers: &all,
-        body: body.map(str::as_bytes),
-        source_address: "192.0.2.1",
-    };
+    let (headers, body) = (headers(&pairs), body.map(str::as_bytes));
+    let request = HttpRequest { method, authority: "h", path, headers: &headers, body, source_address: "192.0.2.1" };
     let (settings, mut cache) = (Settings::default(), TokenCache::default());
-    let head = HttpRequest { body: None, ..request };
-    let verdict = match begin(tables, &Now, &settings, &mut cache, &head) {
-        Begin::Done(verdict) => *verdict,
-        Begin::Body { pending, .. } => {
-            let whole = HttpRequest { body: Some(request.body.unwrap_or_default()), ..request };
-            finish(tables, &Now, &settings, &mut cache, pending, &whole)
-        }
-    };
-    match verdict.outcome {
-        Outcome::Allow(rewrite) => Ok(*rewrite),
-        Outcome::Deny(denial) => Err(denial.code),
-        Outcome::Pass => panic!("{path} passes"),
-    }
+    rewrite(verdict(tables, &TestHost::new(), &settings, &mut cache, &request)).map_err(|denial| denial.code)
 }
 
 /// What the client gets of this response.
@@ -332,7 +276,6 @@ fn a_facet_lists_no_more_values_than_the_cap_allows_rows() {
 #[test]
 fn two_columns_that_sqlite_takes_for_one_cannot_be_declared() {
     let text = LIBRARY.replace("author: string }", "author: string, Author: string }");
-    let parsed = parse_file("policy.yaml", &text);
-    let compiled = compile(&parsed.documents, &NoKeys, "default");
+    let compiled = compile(&policy::documents(&text), &NoKeys, "default");
     assert!(compiled.diagnostics.iter().any(|found| found.code == "duplicate_field"), "{:?}", compiled.diagnostics);
 }

@@ -10,7 +10,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use doorward_policy::transform::{ResponsePlan, Transformer};
-use serde_json::Value;
+use doorward_test_support::vectors::corpus;
 
 fn accepted(bytes: &[u8], chunk: usize) -> bool {
     // A plan that changes nothing but makes the transformer read.
@@ -21,12 +21,7 @@ fn accepted(bytes: &[u8], chunk: usize) -> bool {
 
 #[test]
 fn transformer_accepts_and_refuses_as_the_json_test_suite_says() {
-    let Some(folder) = std::env::var_os("DOORWARD_CORPORA") else {
-        println!("skipped: DOORWARD_CORPORA is not set");
-        return;
-    };
-    let path = std::path::Path::new(&folder).join("json/jsontestsuite.json");
-    let suite: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let Some(suite) = corpus("json/jsontestsuite.json") else { return };
     let (mut seen, mut wrong) = (0, Vec::new());
     for item in suite["items"].as_array().unwrap() {
         let decode = |key: &str| STANDARD.decode(item[key].as_str().unwrap_or_default()).unwrap();

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-mod corpus;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use corpus::{ALL, corpus, each, fixed, hex, jwk, key, stripped};
-use doorward_policy::{
-    host::Host,
-    identity::{Algorithm, KeyMaterial, VerificationKey, verify_compact, verify_signature, weakness},
+use doorward_policy::identity::{Algorithm, KeyMaterial, VerificationKey, verify_compact, verify_signature, weakness};
+use doorward_test_support::{
+    TestHost,
+    vectors::{self, ALL, RSA_PKCS1, RSA_PSS, TOKENS, corpus, each, hex, jwk, key, keys},
 };
 use hmac::{Hmac, Mac};
 use p256::ecdsa::signature::Verifier;
@@ -28,20 +26,17 @@ fn judge(name: &str, test: &Value, verdicts: &[(&str, bool)]) {
     }
 }
 
+/// The key of a group, as the `rsa` crate's own verifier takes it.
+fn second_rsa(group: &Value) -> RsaPublicKey {
+    let number = |name: &str| BigUint::from_bytes_be(&hex(&group["publicKey"][name]));
+    RsaPublicKey::new(number("modulus"), number("publicExponent")).unwrap()
+}
+
 #[test]
 fn wycheproof_rsa_pkcs1() {
-    for (name, algorithm) in [
-        ("rsa_signature_2048_sha256_test.json", Algorithm::Rs256),
-        ("rsa_signature_2048_sha384_test.json", Algorithm::Rs384),
-        ("rsa_signature_2048_sha512_test.json", Algorithm::Rs512),
-        ("rsa_signature_3072_sha256_test.json", Algorithm::Rs256),
-        ("rsa_signature_4096_sha256_test.json", Algorithm::Rs256),
-    ] {
-        each(&format!("wycheproof/{name}"), |group, test| {
-            let (modulus, exponent) = (hex(&group["publicKey"]["modulus"]), hex(&group["publicKey"]["publicExponent"]));
-            let second =
-                RsaPublicKey::new(BigUint::from_bytes_be(&modulus), BigUint::from_bytes_be(&exponent)).unwrap();
-            let ours = key(KeyMaterial::Rsa { modulus: stripped(modulus), exponent: stripped(exponent) });
+    for (name, algorithm) in RSA_PKCS1 {
+        each(name, |group, test| {
+            let (second, ours) = (second_rsa(group), vectors::rsa(group));
             let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
             let other =
                 rsa::pkcs1v15::Signature::try_from(signature.as_slice()).is_ok_and(|signature| match algorithm {
@@ -60,11 +55,9 @@ fn wycheproof_rsa_pkcs1() {
 
 #[test]
 fn wycheproof_rsa_pss() {
-    let name = "rsa_pss_2048_sha256_mgf1_32_test.json";
-    each(&format!("wycheproof/{name}"), |group, test| {
-        let (modulus, exponent) = (hex(&group["publicKey"]["modulus"]), hex(&group["publicKey"]["publicExponent"]));
-        let second = RsaPublicKey::new(BigUint::from_bytes_be(&modulus), BigUint::from_bytes_be(&exponent)).unwrap();
-        let ours = key(KeyMaterial::Rsa { modulus: stripped(modulus), exponent: stripped(exponent) });
+    let name = RSA_PSS;
+    each(name, |group, test| {
+        let (second, ours) = (second_rsa(group), vectors::rsa(group));
         let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
         let other = rsa::pss::Signature::try_from(signature.as_slice()).is_ok_and(|signature| {
             rsa::pss::VerifyingKey::<Sha256>::new_with_salt_len(second, 32).verify(&message, &signature).is_ok()
@@ -75,12 +68,9 @@ fn wycheproof_rsa_pss() {
     for name in
         ["rsa_pss_misc_test.json", "rsa_pss_2048_sha384_mgf1_48_test.json", "rsa_pss_4096_sha512_mgf1_64_test.json"]
     {
-        each(&format!("wycheproof/{name}"), |group, test| {
-            let ours = key(KeyMaterial::Rsa {
-                modulus: stripped(hex(&group["publicKey"]["modulus"])),
-                exponent: stripped(hex(&group["publicKey"]["publicExponent"])),
-            });
-            let verdict = verify_signature(Algorithm::Ps256, &ours, &hex(&test["msg"]), &hex(&test["sig"]));
+        each(name, |group, test| {
+            let verdict =
+                verify_signature(Algorithm::Ps256, &vectors::rsa(group), &hex(&test["msg"]), &hex(&test["sig"]));
             if group["sha"] == "SHA-256" && group["mgfSha"] == "SHA-256" && group["sLen"] == 32 {
                 judge(name, test, &[("ours", verdict)]);
             } else {
@@ -93,13 +83,12 @@ fn wycheproof_rsa_pss() {
 #[test]
 fn wycheproof_ecdsa_p1363() {
     let name = "ecdsa_secp256r1_sha256_p1363_test.json";
-    each(&format!("wycheproof/{name}"), |group, test| {
-        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
+    each(name, |group, test| {
         let second = p256::ecdsa::VerifyingKey::from_sec1_bytes(&hex(&group["publicKey"]["uncompressed"])).unwrap();
         let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
         let other = p256::ecdsa::Signature::from_slice(&signature)
             .is_ok_and(|signature| second.verify(&message, &signature).is_ok());
-        let ours = key(KeyMaterial::P256 { x, y });
+        let ours = vectors::p256(group);
         assert_eq!(weakness(&ours), None);
         judge(
             name,
@@ -108,13 +97,12 @@ fn wycheproof_ecdsa_p1363() {
         );
     });
     let name = "ecdsa_secp384r1_sha384_p1363_test.json";
-    each(&format!("wycheproof/{name}"), |group, test| {
-        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
+    each(name, |group, test| {
         let second = p384::ecdsa::VerifyingKey::from_sec1_bytes(&hex(&group["publicKey"]["uncompressed"])).unwrap();
         let (message, signature) = (hex(&test["msg"]), hex(&test["sig"]));
         let other = p384::ecdsa::Signature::from_slice(&signature)
             .is_ok_and(|signature| second.verify(&message, &signature).is_ok());
-        let ours = key(KeyMaterial::P384 { x, y });
+        let ours = vectors::p384(group);
         judge(
             name,
             test,
@@ -123,16 +111,14 @@ fn wycheproof_ecdsa_p1363() {
     });
     // The same signatures in DER are not signatures in JWS, where r‖s has a fixed width.
     let name = "ecdsa_secp256r1_sha256_test.json";
-    each(&format!("wycheproof/{name}"), |group, test| {
-        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
-        let ours = key(KeyMaterial::P256 { x, y });
+    each(name, |group, test| {
+        let ours = vectors::p256(group);
         assert!(!verify_signature(Algorithm::Es256, &ours, &hex(&test["msg"]), &hex(&test["sig"])), "{}", test["tcId"]);
     });
     // Points of other curves are not points of ours.
     let name = "ecdsa_secp256k1_sha256_p1363_test.json";
-    each(&format!("wycheproof/{name}"), |group, test| {
-        let (x, y) = (fixed(hex(&group["publicKey"]["wx"])).unwrap(), fixed(hex(&group["publicKey"]["wy"])).unwrap());
-        let ours = key(KeyMaterial::P256 { x, y });
+    each(name, |group, test| {
+        let ours = vectors::p256(group);
         assert!(weakness(&ours).is_some());
         assert!(!verify_signature(Algorithm::Es256, &ours, &hex(&test["msg"]), &hex(&test["sig"])), "{}", test["tcId"]);
     });
@@ -141,7 +127,7 @@ fn wycheproof_ecdsa_p1363() {
 #[test]
 fn wycheproof_ed25519() {
     let name = "ed25519_test.json";
-    each(&format!("wycheproof/{name}"), |group, test| {
+    each(name, |group, test| {
         let bytes: [u8; 32] = hex(&group["publicKey"]["pk"]).try_into().unwrap();
         judge(name, test, &ed25519(bytes, &hex(&test["msg"]), &hex(&test["sig"])));
     });
@@ -164,7 +150,7 @@ fn ed25519(bytes: [u8; 32], message: &[u8], signature: &[u8]) -> [(&'static str,
 
 #[test]
 fn cctv_ed25519_edge_cases_follow_the_documented_rule() {
-    let Some(file) = corpus("cctv_ed25519vectors.json") else { return };
+    let Some(file) = corpus("jwt/cctv_ed25519vectors.json") else { return };
     let vectors = file.as_array().unwrap();
     assert_eq!(vectors.len(), 914);
     for vector in vectors {
@@ -188,7 +174,7 @@ fn wycheproof_hmac() {
         ("hmac_sha384_test.json", Algorithm::Hs384, 48),
         ("hmac_sha512_test.json", Algorithm::Hs512, 64),
     ] {
-        each(&format!("wycheproof/{name}"), |_, test| {
+        each(name, |_, test| {
             let (secret, message, tag) = (hex(&test["key"]), hex(&test["msg"]), hex(&test["tag"]));
             let ours = verify_signature(algorithm, &key(KeyMaterial::Secret(secret.clone())), &message, &tag);
             // JWS has neither truncated tags nor keys shorter than the hash, so those are refused though good HMACs.
@@ -210,21 +196,6 @@ fn wycheproof_hmac() {
     }
 }
 
-/// A host without native verification.
-struct Bare;
-
-impl Host for Bare {
-    fn now_millis(&self) -> u64 {
-        0
-    }
-    fn random(&self, _: &mut [u8]) -> bool {
-        false
-    }
-    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
-        false
-    }
-}
-
 /// True if the token's own header names an algorithm that exists and is not offered.
 fn unsupported(token: &str) -> bool {
     let header = token.split('.').next().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok()).unwrap_or_default();
@@ -239,20 +210,14 @@ fn is_valid_elsewhere(group: &Value, test: &Value) -> bool {
 
 #[test]
 fn wycheproof_jws_and_jwk() {
-    for name in ["json_web_signature_test.json", "json_web_key_test.json", "json_web_crypto_test.json"] {
+    for name in TOKENS {
         let mut left_out = 0;
-        each(&format!("wycheproof/{name}"), |group, test| {
+        each(name, |group, test| {
             let Some(token) = test.get("jws").map(|jws| jws.as_str().map_or_else(|| jws.to_string(), str::to_owned))
             else {
                 return;
             };
-            // A private JWK holds the public members too.
-            let source = group.get("public").unwrap_or(&group["private"]);
-            let keys: Vec<VerificationKey> = match source["keys"].as_array() {
-                Some(keys) => keys.iter().filter_map(jwk).collect(),
-                None => jwk(source).into_iter().collect(),
-            };
-            let accepted = verify_compact(&ALL, &keys, &Bare, &token).is_ok();
+            let accepted = verify_compact(&ALL, &keys(group), &TestHost::new(), &token).is_ok();
             let flagged =
                 |name: &str| test["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == name));
             if unsupported(&token) && test["result"] == "valid" {
@@ -287,22 +252,22 @@ fn cookbook_examples_verify_and_their_variants_that_we_refuse_do_not() {
         ("curve25519_jws.json", true),
         ("rfc7797_hmac-sha2_b64_false.json", false), // b64
     ] {
-        let Some(file) = corpus(&format!("cookbook/{name}")) else { return };
+        let Some(file) = corpus(&format!("jwt/cookbook/{name}")) else { return };
         let keys: Vec<VerificationKey> = jwk(&file["input"]["key"]).into_iter().collect();
         let Some(token) = file["output"]["compact"].as_str() else {
             assert!(!good, "{name} has no compact form");
             continue;
         };
-        let payload = verify_compact(&ALL, &keys, &Bare, token);
+        let payload = verify_compact(&ALL, &keys, &TestHost::new(), token);
         assert_eq!(payload.is_ok(), good, "{name}: {payload:?}");
         if let Ok(payload) = payload {
             assert_eq!(std::str::from_utf8(&payload).ok(), file["input"]["payload"].as_str());
         }
         // Detached, JSON and multi-signature forms are not tokens.
         for form in ["json", "json_flat"] {
-            assert!(verify_compact(&ALL, &keys, &Bare, &file["output"][form].to_string()).is_err());
+            assert!(verify_compact(&ALL, &keys, &TestHost::new(), &file["output"][form].to_string()).is_err());
         }
         let signed = token.rsplit_once('.').unwrap().0;
-        assert!(verify_compact(&ALL, &keys, &Bare, &format!("{signed}.")).is_err());
+        assert!(verify_compact(&ALL, &keys, &TestHost::new(), &format!("{signed}.")).is_err());
     }
 }

@@ -2,44 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
-use doorward_policy::{
-    bundle::Tables,
-    code::Code,
-    engine::{Begin, Outcome, Settings, begin, finish},
-    host::Host,
-    identity::TokenCache,
-    request::{Header, HttpRequest},
-};
-use doorward_policy_compiler::{
-    compile::{NoKeys, compile},
-    document::{Severity, parse_file},
+use doorward_policy::{bundle::Tables, code::Code, engine::Settings, identity::TokenCache, request::HttpRequest};
+use doorward_test_support::{
+    TestHost,
+    engine::{headers, rewrite, verdict},
+    policy::{self, access_key},
 };
 use proptest::prelude::*;
-use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
-
-struct Now;
-
-impl Host for Now {
-    fn now_millis(&self) -> u64 {
-        1_800_000_000_000
-    }
-    fn random(&self, buffer: &mut [u8]) -> bool {
-        buffer.fill(7);
-        true
-    }
-    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
-        false
-    }
-}
 
 const FIELDS: &str = "{ key: integer, i: integer, n: number, s: string, b: boolean, j: json }";
 
 fn tables(check: &str, more: &str) -> Tables {
-    let hash = Sha256::digest("tool").iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    });
     let grant = |service: &str, component: &str, more: &str| {
         format!(
             "    - {{ service: {service}, components: ['{component}'], verbs: [GET, POST], fields: {{ read: ['*'], write: ['*'] }}{more} }}\n"
@@ -73,47 +46,27 @@ kind: AccessRole
 metadata: {{ name: app }}
 spec:
   grants:
-{}{}{}{}---
-kind: AccessKey
-metadata: {{ name: tool }}
-spec: {{ hash: \"sha256:{hash}\", role: app }}
-",
+{}{}{}{}{}",
         grant("shop", "rows", check),
         grant("shop", "calls", ""),
         grant("crm", "_table/rows", check),
         grant("crm", "_proc/calls", ""),
+        access_key("tool", "tool", "app", ""),
     );
-    let parsed = parse_file("policy.yaml", &text);
-    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
-    let compiled = compile(&parsed.documents, &NoKeys, "default");
-    let error = compiled.diagnostics.iter().find(|found| found.severity == Severity::Error);
-    assert!(error.is_none(), "{error:?}");
-    Tables::build(&compiled.bundle, compiled.digest, 1).unwrap()
+    policy::tables(&text)
 }
 
 /// Path and body as sent upstream, or why not.
 fn ask(tables: &Tables, method: &str, path: &str, body: &str) -> Result<(String, String), (Code, String)> {
-    let headers = [("x-doorward-key", "tool"), ("content-type", "application/json")]
-        .map(|(name, value)| Header { name, value: value.as_bytes() });
+    let headers = headers(&[("x-doorward-key", "tool"), ("content-type", "application/json")]);
+    let body = (!body.is_empty()).then_some(body.as_bytes());
+    let request = HttpRequest { method, authority: "h", path, headers: &headers, body, source_address: "192.0.2.1" };
     let (settings, mut cache) = (Settings::default(), TokenCache::default());
-    let whole = HttpRequest {
-        method,
-        authority: "h",
-        path,
-        headers: &headers,
-        body: (!body.is_empty()).then_some(body.as_bytes()),
-        source_address: "192.0.2.1",
-    };
-    let verdict = match begin(tables, &Now, &settings, &mut cache, &HttpRequest { body: None, ..whole }) {
-        Begin::Done(verdict) => *verdict,
-        Begin::Body { pending, .. } => finish(tables, &Now, &settings, &mut cache, pending, &whole),
-    };
-    match verdict.outcome {
-        Outcome::Allow(rewrite) => {
-            Ok((rewrite.path.unwrap(), rewrite.body.map(|body| String::from_utf8(body).unwrap()).unwrap_or_default()))
+    match rewrite(verdict(tables, &TestHost::new(), &settings, &mut cache, &request)) {
+        Ok(sent) => {
+            Ok((sent.path.unwrap(), sent.body.map(|body| String::from_utf8(body).unwrap()).unwrap_or_default()))
         }
-        Outcome::Deny(denial) => Err((denial.code, denial.detail.into_owned())),
-        Outcome::Pass => panic!("{path} passes"),
+        Err(denial) => Err((denial.code, denial.detail.into_owned())),
     }
 }
 

@@ -14,6 +14,16 @@ pub fn start(file: &Path) -> Upstream {
     Upstream::start(move |seen| answer(seen, &file))
 }
 
+/// What SQLite holds in a cell, as JSON; null for bytes.
+pub(crate) fn value_of(cell: Sql) -> Value {
+    match cell {
+        Sql::Integer(number) => json!(number),
+        Sql::Real(number) => json!(number),
+        Sql::Text(text) => json!(text),
+        Sql::Null | Sql::Blob(_) => Value::Null,
+    }
+}
+
 /// Undoes percent-encoding and `+`.
 #[must_use]
 pub fn decode(text: &str) -> String {
@@ -91,15 +101,8 @@ fn respond(seen: &Seen, file: &Path) -> Result<Value, String> {
         let names: Vec<String> = statement.column_names().iter().map(|name| (*name).to_owned()).collect();
         let (mut rows, mut found) = (statement.raw_query(), Vec::new());
         while let Some(row) = rows.next().map_err(say)? {
-            let cells = names.iter().enumerate().map(|(at, name)| {
-                let value = match row.get::<_, Sql>(at).unwrap_or(Sql::Null) {
-                    Sql::Integer(number) => json!(number),
-                    Sql::Real(number) => json!(number),
-                    Sql::Text(text) => json!(text),
-                    _ => Value::Null,
-                };
-                (name.clone(), value)
-            });
+            let cells =
+                names.iter().enumerate().map(|(at, name)| (name.clone(), value_of(row.get(at).unwrap_or(Sql::Null))));
             found.push(Value::Object(cells.collect()));
         }
         Ok(found)

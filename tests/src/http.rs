@@ -178,6 +178,7 @@ pub fn exchange(port: u16, segments: &[&[u8]]) -> Response {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     for (at, segment) in segments.iter().enumerate() {
         if at > 0 {
+            // So that the kernel sends each as a segment of its own; it does not say when it has.
             std::thread::sleep(Duration::from_millis(1));
         }
         if stream.write_all(segment).is_err() {

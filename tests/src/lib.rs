@@ -2,13 +2,6 @@
 //! generated database, and clients that can send what no well-behaved client would.
 //!
 //! Everything is started on free ports of the loopback and ends with the test process, however that ends.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
 
 pub mod control;
 pub mod crash;
@@ -22,19 +15,7 @@ pub mod stack;
 pub mod token;
 pub mod upstream;
 
-use std::time::{Duration, Instant};
-
-/// Waits until `probe` gives something, and fails with `what` after `limit`.
-pub fn wait<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + limit;
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited {limit:?} in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+pub use doorward_test_support::wait;
 
 /// A small deterministic generator (splitmix64): equal seeds give equal tests on every machine.
 #[derive(Clone, Debug)]

@@ -107,6 +107,13 @@ impl ControlPlane {
         (digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect(), public)
     }
 
+    /// What an Envoy of today's version is started with, to follow this control plane with no option of its own.
+    #[must_use]
+    pub fn options<'a>(&self, node: &'a str, upstream: u16) -> EnvoyOptions<'a> {
+        let key = self.policy_key();
+        EnvoyOptions { version: ENVOY, node, upstream, control_plane: self.grpc, key, options: "" }
+    }
+
     /// Replaces the policies without waiting.
     pub fn write(&self, policies: &str) {
         let target = self.folder.join("policies/policy.yaml");
@@ -213,6 +220,18 @@ impl Envoy {
     }
 }
 
+/// Lets every worker take up the policy that the leading one has acknowledged. It does so at its tick, every 100 ms, and
+/// nothing that can be seen from outside tells when the other worker did: so there is nothing to await but the tick.
+pub fn workers_tick() {
+    std::thread::sleep(Duration::from_millis(200));
+}
+
+/// Waits until this holds twelve times in a row. Every request comes over a connection of its own, which goes to either of
+/// the two workers by chance: so then it holds in both.
+pub fn in_both_workers(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    wait(&format!("in both workers: {what}"), limit, || (0..12).all(|_| holds()).then_some(()));
+}
+
 /// Datasette over one database.
 pub struct Datasette {
     _process: Process,
@@ -272,14 +291,7 @@ impl Stack {
         let issuer = Issuer::es256("https://idp.test", 7);
         let mut control = ControlPlane::prepare(folder.path(), &(issuer.document("corp") + policies));
         control.start();
-        let options = EnvoyOptions {
-            version: ENVOY,
-            node: "envoy-1",
-            upstream,
-            control_plane: control.grpc,
-            key: control.policy_key(),
-            options,
-        };
+        let options = EnvoyOptions { options, ..control.options("envoy-1", upstream) };
         let envoy = Envoy::start(folder.path(), &options);
         let stack = Self { control, envoy, upstream, shop, issuer, folder, _datasette: None };
         stack.in_force();
@@ -295,8 +307,7 @@ impl Stack {
             let all = list.proxies.iter().filter(|proxy| proxy.connected);
             (all.clone().count() > 0 && all.clone().all(|proxy| proxy.current)).then_some(())
         });
-        // The leader acknowledges; the other worker takes the policy from shared data right after.
-        std::thread::sleep(Duration::from_millis(150));
+        workers_tick();
         wait("every worker has policy", START, || {
             let unavailable = (0..8).any(|_| self.get("/").send().code() == "policy_unavailable");
             (!unavailable).then_some(())

@@ -1,17 +1,9 @@
 //! What the audit log owes: nothing is answered without a record, a sum or a gap, and nobody fills it at will.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
 use doorward_proto::v1::{AuditRecord, QueryRequest, RecordKind};
 use doorward_tests::{
     control, http,
-    stack::{ControlPlane, ENVOY, Envoy, EnvoyOptions},
+    stack::{ControlPlane, Envoy, workers_tick},
     token::Issuer,
     upstream::{Answer, Upstream},
     wait,
@@ -55,21 +47,12 @@ impl Setup {
 
     /// An Envoy that has policy, and was asked nothing yet.
     fn envoy(&self) -> Envoy {
-        let options = EnvoyOptions {
-            version: ENVOY,
-            node: "envoy-1",
-            upstream: self.upstream.port,
-            control_plane: self.control.grpc,
-            key: self.control.policy_key(),
-            options: "",
-        };
-        let envoy = Envoy::start(self.folder.path(), &options);
+        let envoy = Envoy::start(self.folder.path(), &self.control.options("envoy-1", self.upstream.port));
         wait("policy", LIMIT, || {
             let list = control::proxies(self.control.grpc)?;
             list.proxies.iter().any(|proxy| proxy.connected && proxy.current).then_some(())
         });
-        // The other worker takes the policy from shared data right after.
-        std::thread::sleep(Duration::from_millis(300));
+        workers_tick();
         envoy
     }
 

@@ -1,12 +1,4 @@
 //! A worker's VM crashes: policy is back without the control plane, and nothing is open meanwhile.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
 use doorward_proto::v1::QueryRequest;
 use doorward_tests::{
@@ -91,14 +83,7 @@ fn crash_and_return(version: &str) {
     ];
     let shipped = std::fs::read(process::filter()).unwrap();
     std::fs::write(&module, crash::trapping(&shipped, &callbacks)).unwrap();
-    let options = EnvoyOptions {
-        version,
-        node: "envoy-1",
-        upstream: upstream.port,
-        control_plane: control.grpc,
-        key: control.policy_key(),
-        options: "",
-    };
+    let options = EnvoyOptions { version, ..control.options("envoy-1", upstream.port) };
     let module = |config: String| config.replace(process::filter().to_str().unwrap(), module.to_str().unwrap());
     let envoy = Envoy::start_edited(folder.path(), &options, &module);
     let get = |path: &str| http::get(envoy.port, path).token(&token);

@@ -1,22 +1,14 @@
 //! What stands between the client and the decision, over HTTP/1.1 and HTTP/2 and before both Envoys: authorities, paths
 //! that name another, trailers, what other proxies say of the caller; and configurations that cannot work.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
 use doorward_proto::v1::{Filter, QueryRequest};
+use doorward_test_support::policy::access_key;
 use doorward_tests::{
     control,
     data::Shop,
     http::{self, Request},
     http2,
-    stack::{ENVOY, Envoy, EnvoyOptions, OLDEST_ENVOY, Stack},
-    token::key_hash,
+    stack::{ENVOY, Envoy, EnvoyOptions, OLDEST_ENVOY, Stack, in_both_workers},
     upstream::{Answer, Upstream},
     wait,
 };
@@ -91,25 +83,14 @@ fn env() -> MutexGuard<'static, Env> {
     let env = ENV.get_or_init(|| {
         let upstream = Upstream::start(|_| Answer::json(200, "{}"));
         let modern = http2::Upstream::start();
-        let key = format!(
-            "---\nkind: AccessKey\nmetadata: {{ name: tool }}\nspec: {{ hash: \"{}\", role: app-notes, hosts: [{HOST}] }}\n",
-            key_hash(KEY)
-        );
+        let key = access_key("tool", KEY, "app-notes", &format!(", hosts: [{HOST}]"));
         let folder = tempfile::tempdir().unwrap();
         let stack = Stack::over(folder, upstream.port, Shop::new(7, 1), &format!("{POLICIES}{key}"), "");
         let start = |version: &str, node: &str, upstream: u16, edit: &dyn Fn(String) -> String| {
-            let options = EnvoyOptions {
-                version,
-                node,
-                upstream,
-                control_plane: stack.control.grpc,
-                key: stack.control.policy_key(),
-                options: r#","unmatched":"allow""#,
-            };
+            let options = r#","unmatched":"allow""#;
+            let options = EnvoyOptions { version, options, ..stack.control.options(node, upstream) };
             let envoy = Envoy::start_edited(stack.folder.path(), &options, edit);
-            wait("policy in both workers", LIMIT, || {
-                (0..10).all(|_| keyed(http::get(envoy.port, PATH)).send().status == 200).then_some(())
-            });
+            in_both_workers("policy", LIMIT, || keyed(http::get(envoy.port, PATH)).send().status == 200);
             envoy
         };
         let plain = [(ENVOY, "plain-new"), (OLDEST_ENVOY, "plain-old")]
@@ -366,14 +347,7 @@ fn a_name_with_white_space_at_its_ends_is_refused_before_anything_goes_upstream(
 
 /// A further Envoy of the environment's control plane, with an edited configuration.
 fn further(env: &Env, node: &str, control_plane: u16, edit: &dyn Fn(String) -> String) -> Envoy {
-    let options = EnvoyOptions {
-        version: ENVOY,
-        node,
-        upstream: env.upstream.port,
-        control_plane,
-        key: env.stack.control.policy_key(),
-        options: "",
-    };
+    let options = EnvoyOptions { control_plane, ..env.stack.control.options(node, env.upstream.port) };
     Envoy::start_edited(env.stack.folder.path(), &options, edit)
 }
 
@@ -384,9 +358,7 @@ fn a_body_that_envoy_holds_back_is_denied_and_the_log_says_what_to_set() {
         config.replace("allow_on_headers_stop_iteration: true", "allow_on_headers_stop_iteration: false")
     };
     let envoy = further(&env, "no-bodies", env.stack.control.grpc, &edit);
-    wait("policy in both workers", LIMIT, || {
-        (0..10).all(|_| keyed(http::get(envoy.port, PATH)).send().status == 200).then_some(())
-    });
+    in_both_workers("policy", LIMIT, || keyed(http::get(envoy.port, PATH)).send().status == 200);
     let _ = env.upstream.take();
     let began = Instant::now();
     let answer = keyed(http::request("POST", envoy.port, PATH)).json(r#"{"a":1}"#).send();

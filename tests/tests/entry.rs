@@ -1,20 +1,12 @@
 //! The filter's entry points are the SDK's, whose dispatcher panics where the host calls into the VM while it is in the VM,
 //! or for a context that is gone. Here a stream ends in every way inside a callback, on the oldest and the newest Envoy:
 //! the VM must live through all of it.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
 use doorward_tests::{
     control,
     data::Shop,
     http::{self, Request},
-    stack::{ENVOY, Envoy, EnvoyOptions, OLDEST_ENVOY, Stack},
+    stack::{ENVOY, Envoy, EnvoyOptions, OLDEST_ENVOY, Stack, in_both_workers},
     wait,
 };
 use std::{
@@ -104,6 +96,7 @@ fn serve(stream: TcpStream) {
             return;
         }
         if broken {
+            // So that the filter has the first part, and Envoy its answer's head, before the second comes: nobody tells us here.
             std::thread::sleep(Duration::from_millis(50));
             if writer.write_all(&[b'}'; 100]).is_err() {
                 return;
@@ -121,21 +114,13 @@ impl Proxies {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let stack = Stack::over(folder, upstream(), Shop::new(7, 1), POLICIES, "");
-        let options = EnvoyOptions {
-            version: OLDEST_ENVOY,
-            node: "envoy-old",
-            upstream: stack.upstream,
-            control_plane: stack.control.grpc,
-            key: stack.control.policy_key(),
-            options: "",
-        };
+        let options = EnvoyOptions { version: OLDEST_ENVOY, ..stack.control.options("envoy-old", stack.upstream) };
         let old = Envoy::start(stack.folder.path(), &options);
         let proxies = Self { stack, old };
         for envoy in proxies.all() {
             let token = proxies.token("plain");
-            wait("policy in both workers", Duration::from_secs(30), || {
-                (0..10).all(|_| http::get(envoy.port, GOOD).token(&token).send().status == 200).then_some(())
-            });
+            let serves = || http::get(envoy.port, GOOD).token(&token).send().status == 200;
+            in_both_workers("policy", Duration::from_secs(30), serves);
         }
         proxies
     }
@@ -170,7 +155,8 @@ fn vm_lives(what: &str, run: impl Fn(&Proxies, &Envoy)) {
     }
 }
 
-/// Writes these bytes and goes away after a moment, without reading.
+/// Writes these bytes and goes away without reading, after a moment in which Envoy may get as far as it will: where a client
+/// leaves is by chance, and the test repeats it often.
 fn leave(port: u16, bytes: &[u8], after: Duration) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(bytes).unwrap();

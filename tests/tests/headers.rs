@@ -1,17 +1,9 @@
 //! What the headers of a response give away, over the wire.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
+use doorward_test_support::policy::access_key;
 use doorward_tests::{
     data::Shop,
     stack::Stack,
-    token::key_hash,
     upstream::{Answer, Upstream},
 };
 
@@ -51,10 +43,7 @@ fn no_hash_of_the_unmasked_body_comes_through_and_no_cache_may_keep_what_a_key_g
         }
         answer
     });
-    let key = format!(
-        "---\nkind: AccessKey\nmetadata: {{ name: tool }}\nspec: {{ hash: \"{}\", role: app-reader }}\n",
-        key_hash(KEY)
-    );
+    let key = access_key("tool", KEY, "app-reader", "");
     let folder = tempfile::tempdir().unwrap();
     let stack = Stack::over(folder, upstream.port, Shop::new(7, 1), &format!("{POLICIES}{key}"), "");
     let token = stack.issuer.token("ann", &[], "west");

@@ -1,25 +1,18 @@
 //! What clients can make Envoy hold, with the limits of the template in force. Prints the figures of docs/operations.md:
 //! `cargo test -p doorward-tests --test limits -- --nocapture`
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
 use bytes::Bytes;
+use doorward_test_support::{policy::access_key, wait_async};
 use doorward_tests::{
     control::runtime,
     data::Shop,
     http,
-    stack::{ENVOY, Envoy, EnvoyOptions, OLDEST_ENVOY, Stack},
-    token::key_hash,
+    stack::{ENVOY, Envoy, EnvoyOptions, OLDEST_ENVOY, Stack, in_both_workers},
     upstream::{Answer, Upstream},
     wait,
 };
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 const KEY: &str = "dwk_limits_0123456789abcdef0123456789abcdef";
 const PATH: &str = "/crm/notes";
@@ -37,15 +30,25 @@ spec: { grants: [{ service: crm, components: [notes], verbs: [GET, POST], unchec
 ";
 const MB: usize = 1_000_000;
 
+/// Streams that wait for the last byte of their body. They are reset when this is dropped.
+struct Held {
+    streams: Vec<h2::SendStream<Bytes>>,
+    answers: JoinSet<()>,
+}
+
 /// Opens as many streams as the connection lets through, up to `streams`, each with a body of 1 MB whose last byte does not
-/// come. Gives what keeps them open.
-async fn hold(port: u16, streams: usize) -> Vec<h2::SendStream<Bytes>> {
+/// come.
+async fn hold(port: u16, streams: usize) -> Held {
     let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
+    // No stream at all until Envoy's settings come: until then nothing is known of its limits.
+    let (mut client, connection) =
+        h2::client::Builder::new().initial_max_send_streams(0).handshake(socket).await.unwrap();
     tokio::spawn(connection);
-    // Envoy's settings have to come first: until then nothing is known of its limits.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let mut held = Vec::new();
+    wait_async("Envoy's settings", Duration::from_secs(10), async || {
+        (client.current_max_send_streams() > 0).then_some(())
+    })
+    .await;
+    let mut held = Held { streams: Vec::new(), answers: JoinSet::new() };
     for _ in 0..streams {
         let Ok(Ok(ready)) = tokio::time::timeout(Duration::from_secs(1), client.ready()).await else { break };
         client = ready;
@@ -58,7 +61,7 @@ async fn hold(port: u16, streams: usize) -> Vec<h2::SendStream<Bytes>> {
             .unwrap();
         let Ok((response, mut send)) = client.send_request(request, false) else { break };
         let (tell, told) = tokio::sync::oneshot::channel();
-        tokio::spawn(async move {
+        held.answers.spawn(async move {
             let mut left = MB - 1;
             let body = Bytes::from(vec![b' '; MB]);
             while left > 0 {
@@ -82,12 +85,13 @@ async fn hold(port: u16, streams: usize) -> Vec<h2::SendStream<Bytes>> {
             }
         });
         if let Ok(Ok(Some(send))) = tokio::time::timeout(Duration::from_secs(2), told).await {
-            held.push(send);
+            held.streams.push(send);
         } else {
             break;
         }
     }
-    // What was sent last is still on its way.
+    // What was sent last is still on its way, and what it costs is measured next: so nothing may come any more, which no
+    // condition tells.
     tokio::time::sleep(Duration::from_secs(1)).await;
     held
 }
@@ -95,30 +99,17 @@ async fn hold(port: u16, streams: usize) -> Vec<h2::SendStream<Bytes>> {
 #[test]
 fn waiting_bodies_cost_no_more_than_the_templates_limits_say() {
     let upstream = Upstream::start(|_| Answer::json(200, "{}"));
-    let key = format!(
-        "---\nkind: AccessKey\nmetadata: {{ name: tool }}\nspec: {{ hash: \"{}\", role: app-notes }}\n",
-        key_hash(KEY)
-    );
+    let key = access_key("tool", KEY, "app-notes", "");
     let folder = tempfile::tempdir().unwrap();
     let stack = Stack::over(folder, upstream.port, Shop::new(7, 1), &format!("{POLICIES}{key}"), "");
+    let serves = |envoy: &Envoy| http::get(envoy.port, PATH).header("x-doorward-key", KEY).send().status == 200;
     for version in [ENVOY, OLDEST_ENVOY] {
         let start = |node: String, edit: &dyn Fn(String) -> String| {
-            let options = EnvoyOptions {
-                version,
-                node: &node,
-                upstream: upstream.port,
-                control_plane: stack.control.grpc,
-                key: stack.control.policy_key(),
-                options: "",
-            };
+            let options = EnvoyOptions { version, ..stack.control.options(&node, upstream.port) };
             let envoy = Envoy::start_edited(stack.folder.path(), &options, edit);
-            wait("policy in both workers", Duration::from_secs(60), || {
-                let get = || http::get(envoy.port, PATH).header("x-doorward-key", KEY).send().status == 200;
-                (0..10).all(|_| get()).then_some(())
-            });
+            in_both_workers("policy", Duration::from_secs(60), || serves(&envoy));
             envoy
         };
-        let serves = |envoy: &Envoy| http::get(envoy.port, PATH).header("x-doorward-key", KEY).send().status == 200;
 
         let envoy = start(format!("streams-{version}"), &|config| config);
         let before = envoy.resident();
@@ -127,10 +118,10 @@ fn waiting_bodies_cost_no_more_than_the_templates_limits_say() {
         println!(
             "Envoy {version}: at rest {} MB; 400 bodies of 1 MB on one connection: {} at once, {} MB more",
             before / MB,
-            held.len(),
+            held.streams.len(),
             added / MB
         );
-        assert_eq!(held.len(), 100, "max_concurrent_streams");
+        assert_eq!(held.streams.len(), 100, "max_concurrent_streams");
         assert!(added < 180 * MB, "{added}");
         assert!(serves(&envoy), "another client");
         drop(held);

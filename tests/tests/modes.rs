@@ -1,13 +1,5 @@
 //! Over the wire: plain REST (`http`), documents in shadow mode, and users with several roles. The upstream is a small REST
 //! service over the shop's orders that honours its declared parameters and shows every field it has.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
 use doorward_proto::v1::{AuditRecord, Filter, QueryRequest};
 use doorward_tests::{

@@ -1,18 +1,10 @@
 //! A real OpenID provider: its keys are found by discovery, followed through a rotation, and dropped when it drops them.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
 use doorward_tests::{
     data::Shop,
     http,
     process::{self, Process},
-    stack::{Datasette, SHOP_SERVICE, Stack},
+    stack::{Datasette, SHOP_SERVICE, Stack, in_both_workers},
     wait,
 };
 use std::{path::Path, process::Command, time::Duration};
@@ -67,23 +59,23 @@ fn keys_are_discovered_rotated_and_dropped() {
     let ask = |token: &str| stack.get("/shop/customers.json?_shape=objects").token(token).send();
 
     let old = token(port);
-    wait("the discovered keys", LIMIT, || (0..8).all(|_| ask(&old).status == 200).then_some(()));
+    in_both_workers("the discovered keys", LIMIT, || ask(&old).status == 200);
     let rows = ask(&old).rows();
     assert!(!rows.is_empty() && rows.iter().all(|row| row["region"] == "west"));
 
     stack.policies(&document(&format!("jwks: {{ uri: \"http://127.0.0.1:{port}/jwks\", refresh: 5s }}")));
     // A new address starts without keys: until they are there, the provider's tokens are refused.
-    wait("the keys of the new address", LIMIT, || (0..8).all(|_| ask(&old).status == 200).then_some(()));
+    in_both_workers("the keys of the new address", LIMIT, || ask(&old).status == 200);
     drop(first);
     // While the provider is away its last keys stay, also after a refresh that failed.
     wait("a refresh that fails", LIMIT, || (failed_fetches(stack.control.http) > 0).then_some(()));
     assert!((0..8).all(|_| ask(&old).status == 200));
     let second = provider(home.path(), port, "rotate");
     let new = token(port);
-    wait("the new key", LIMIT, || (0..8).all(|_| ask(&new).status == 200).then_some(()));
+    in_both_workers("the new key", LIMIT, || ask(&new).status == 200);
     assert_eq!(ask(&old).status, 200, "the old key is still published");
     drop(second);
     let _third = provider(home.path(), port, "drop");
-    wait("the old key's end", LIMIT, || (0..8).all(|_| ask(&old).code() == "credential_invalid").then_some(()));
+    in_both_workers("the old key's end", LIMIT, || ask(&old).code() == "credential_invalid");
     assert_eq!(ask(&new).status, 200);
 }

@@ -1,19 +1,11 @@
 //! Over the wire: responses of other forms than the dialect expects, errors, encodings and trailers, behind a real Envoy.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
 use doorward_proto::v1::{Filter, QueryRequest};
 use doorward_tests::{
     control,
     data::Shop,
     http::Response,
-    stack::{ENVOY, Envoy, EnvoyOptions, OLDEST_ENVOY, Stack},
+    stack::{ENVOY, Envoy, EnvoyOptions, OLDEST_ENVOY, Stack, in_both_workers},
     wait,
 };
 use std::{
@@ -117,6 +109,7 @@ impl Raw {
                     let mut stream = stream;
                     for (at, piece) in pieces.iter().enumerate() {
                         if at > 0 {
+                            // So that Envoy reads the pieces one by one: nobody tells here when it has.
                             std::thread::sleep(Duration::from_millis(15));
                         }
                         if stream.write_all(piece).is_err() {
@@ -366,14 +359,7 @@ fn a_row_by_its_key_is_one_row_or_absent_where_rows_are_limited() {
 
 /// An Envoy of this version that lets trailers through.
 fn with_trailers(e: &Env, version: &str, node: &str) -> Envoy {
-    let options = EnvoyOptions {
-        version,
-        node,
-        upstream: e.stack.upstream,
-        control_plane: e.stack.control.grpc,
-        key: e.stack.control.policy_key(),
-        options: "",
-    };
+    let options = EnvoyOptions { version, ..e.stack.control.options(node, e.stack.upstream) };
     let envoy = Envoy::start_edited(e.stack.folder.path(), &options, &|config| {
         let upstream = "    - name: upstream\n      type: STRICT_DNS\n";
         let both = config.replace(
@@ -388,10 +374,8 @@ fn with_trailers(e: &Env, version: &str, node: &str) -> Envoy {
         assert!(both.contains(upstream));
         both.replace(upstream, &format!("{upstream}{options}"))
     });
-    wait("the policy", Duration::from_secs(30), || {
-        let answer = (0..8).all(|_| doorward_tests::http::get(envoy.port, "/").send().code() != "policy_unavailable");
-        answer.then_some(())
-    });
+    let knows = || doorward_tests::http::get(envoy.port, "/").send().code() != "policy_unavailable";
+    in_both_workers("policy", Duration::from_secs(30), knows);
     envoy
 }
 

@@ -1,21 +1,13 @@
 //! Certificates on both sides of the proxy: callers known by their SPIFFE ID, and the control plane behind mutual TLS.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
+use doorward_test_support::certificate::Authority;
 use doorward_tests::{
     control, http, process,
-    stack::{ControlPlane, ENVOY, Envoy, EnvoyOptions},
+    stack::{ControlPlane, Envoy, EnvoyOptions, in_both_workers},
     token::Issuer as Tokens,
     upstream::{Answer, Upstream},
     wait,
 };
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use std::{path::Path, process::Command, time::Duration};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -47,43 +39,6 @@ kind: AccessBinding
 metadata: { name: robots }
 spec: { role: ai-robot, subjects: [{ agent: 'spiffe://corp/ns/ai/sa/robot' }] }
 ";
-
-/// An authority and what it issues.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "authority");
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Certificate and key for these names.
-    fn issue(&self, names: &[&str]) -> (String, String) {
-        let mut params = CertificateParams::default();
-        let name = |name: &&str| match name.starts_with("spiffe://") {
-            true => SanType::URI((*name).try_into().unwrap()),
-            false => SanType::DnsName((*name).try_into().unwrap()),
-        };
-        params.subject_alt_names = names.iter().map(name).collect();
-        params.distinguished_name.push(DnType::CommonName, "leaf");
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-
-    /// Writes `FILE.crt` and `FILE.key`.
-    fn write(&self, folder: &Path, file: &str, names: &[&str]) {
-        let (certificate, key) = self.issue(names);
-        std::fs::write(folder.join(format!("{file}.crt")), certificate).unwrap();
-        std::fs::write(folder.join(format!("{file}.key")), key).unwrap();
-    }
-}
 
 fn upstream() -> Upstream {
     Upstream::start(|_| Answer::json(200, r#"{"resource":[{"id":1,"name":"open","cost":"secret-cell"}]}"#))
@@ -123,14 +78,8 @@ fn an_agent_is_known_by_the_certificate_that_envoy_saw_and_by_no_header_of_the_c
     let token = tokens.token("ann", &["users"], "west");
     let mut control = ControlPlane::prepare(folder.path(), &(tokens.document("corp") + POLICY));
     control.start();
-    let options = EnvoyOptions {
-        version: ENVOY,
-        node: "envoy-1",
-        upstream: upstream.port,
-        control_plane: control.grpc,
-        key: control.policy_key(),
-        options: r#", "meshIdentity": "agent""#,
-    };
+    let options = r#", "meshIdentity": "agent""#;
+    let options = EnvoyOptions { options, ..control.options("envoy-1", upstream.port) };
     let downstream = socket(
         "DownstreamTlsContext",
         &format!("require_client_certificate: true, {}", context(folder.path(), Some("server"), "ca.crt", "")),
@@ -165,7 +114,7 @@ fn an_agent_is_known_by_the_certificate_that_envoy_saw_and_by_no_header_of_the_c
             (status, answer.text().await.unwrap())
         })
     };
-    wait("policy in both workers", LIMIT, || (0..8).all(|_| ask(&[ROBOT], ITEMS, &[]).0 == 200).then_some(()));
+    in_both_workers("policy", LIMIT, || ask(&[ROBOT], ITEMS, &[]).0 == 200);
     let _ = upstream.take();
 
     // The person may see the cost, the agent not: together they do not.
@@ -218,18 +167,10 @@ fn policy_and_records_travel_by_mutual_tls_and_a_wrong_authority_gets_neither() 
     control.start();
 
     let start = |node: &str, own: Option<&str>, trusted: &str, name: &str| {
-        let options = EnvoyOptions {
-            version: ENVOY,
-            node,
-            upstream: upstream.port,
-            control_plane: control.grpc,
-            key: control.policy_key(),
-            options: "",
-        };
         let wanted = format!(", match_typed_subject_alt_names: [{{ san_type: DNS, matcher: {{ exact: {name} }} }}]");
         let tls =
             socket("UpstreamTlsContext", &format!("sni: localhost, {}", context(folder.path(), own, trusted, &wanted)));
-        Envoy::start_edited(folder.path(), &options, &|config| {
+        Envoy::start_edited(folder.path(), &control.options(node, upstream.port), &|config| {
             let edited = config.replace(
                 "      typed_extension_protocol_options:\n",
                 &format!("      {tls}\n      typed_extension_protocol_options:\n"),
@@ -246,7 +187,7 @@ fn policy_and_records_travel_by_mutual_tls_and_a_wrong_authority_gets_neither() 
         start("foreign", Some("foreign"), "ca.crt", "localhost"),
     ];
     let get = |envoy: &Envoy| http::get(envoy.port, ITEMS).token(&token).send();
-    wait("policy over mutual TLS", LIMIT, || (0..8).all(|_| get(&good).status == 200).then_some(()));
+    in_both_workers("policy over mutual TLS", LIMIT, || get(&good).status == 200);
     let denied = http::get(good.port, "/api/v2/db/_table/others").token(&token).send();
     let id = denied.json()["decision_id"].as_str().unwrap().to_owned();
 

@@ -1,23 +1,15 @@
 //! The public RSA and ECDSA vectors through Envoy's own `verify_signature`, called by the filter's code, on the oldest and
 //! the newest Envoy: its verdict on each is that of the pure-Rust verifier.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
-#[path = "../../policy/tests/corpus/mod.rs"]
-mod corpus;
-
-use corpus::{ALL, corpus, each, fixed, hex, jwk, key, stripped};
 use doorward_policy::{
-    host::{Host, Verification},
-    identity::{Algorithm, KeyMaterial, VerificationKey, verify_compact, verify_signature},
+    host::Verification,
+    identity::{Algorithm, VerificationKey, verify_compact, verify_signature},
 };
 use doorward_signature_probe::{Batch, Check, INVALID, UNAVAILABLE, VALID, Verdicts};
+use doorward_test_support::{
+    TestHost,
+    vectors::{self, ALL, RSA_PKCS1, RSA_PSS, TOKENS, corpus, each, hex, jwk, keys},
+};
 use doorward_tests::{
     http,
     process::{self, Process},
@@ -45,51 +37,25 @@ fn vector(source: String, algorithm: Algorithm, key: &VerificationKey, message: 
     Vector { source, check, verdict }
 }
 
-/// Notes what a token makes the filter ask the host for.
-struct Asked<'a> {
-    source: &'a str,
-    found: RefCell<Vec<Vector>>,
-}
-
-impl Host for Asked<'_> {
-    fn now_millis(&self) -> u64 {
-        0
-    }
-    fn random(&self, _: &mut [u8]) -> bool {
-        false
-    }
-    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
-        false
-    }
-    fn verify(&self, algorithm: Algorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> Verification {
-        if !key.spki.is_empty() {
-            self.found.borrow_mut().push(vector(self.source.into(), algorithm, key, message, signature));
-        }
-        Verification::Unavailable
-    }
-}
-
 /// The checks that this token leads to with these keys.
 fn of_token(source: &str, keys: &[VerificationKey], token: &str) -> Vec<Vector> {
-    let asked = Asked { source, found: RefCell::default() };
-    let _ = verify_compact(&ALL, keys, &asked, token);
-    asked.found.into_inner()
+    let found = RefCell::new(Vec::new());
+    let host = TestHost::new().verifying(|algorithm, key, message, signature| {
+        if !key.spki.is_empty() {
+            found.borrow_mut().push(vector(source.into(), algorithm, key, message, signature));
+        }
+        Verification::Unavailable
+    });
+    let _ = verify_compact(&ALL, keys, &host, token);
+    drop(host);
+    found.into_inner()
 }
 
-fn vectors() -> Vec<Vector> {
+fn all() -> Vec<Vector> {
     let mut found = Vec::new();
-    for (name, algorithm) in [
-        ("rsa_signature_2048_sha256_test.json", Algorithm::Rs256),
-        ("rsa_signature_2048_sha384_test.json", Algorithm::Rs384),
-        ("rsa_signature_2048_sha512_test.json", Algorithm::Rs512),
-        ("rsa_signature_3072_sha256_test.json", Algorithm::Rs256),
-        ("rsa_signature_4096_sha256_test.json", Algorithm::Rs256),
-        ("rsa_pss_2048_sha256_mgf1_32_test.json", Algorithm::Ps256),
-    ] {
-        each(&format!("wycheproof/{name}"), |group, test| {
-            let public = &group["publicKey"];
-            let (modulus, exponent) = (stripped(hex(&public["modulus"])), stripped(hex(&public["publicExponent"])));
-            let key = key(KeyMaterial::Rsa { modulus, exponent });
+    for (name, algorithm) in RSA_PKCS1.into_iter().chain([(RSA_PSS, Algorithm::Ps256)]) {
+        each(name, |group, test| {
+            let key = vectors::rsa(group);
             let source = format!("{name} {}", test["tcId"]);
             found.push(vector(source, algorithm, &key, &hex(&test["msg"]), &hex(&test["sig"])));
         });
@@ -101,30 +67,21 @@ fn vectors() -> Vec<Vector> {
         ("ecdsa_secp256r1_sha256_test.json", Algorithm::Es256),
         ("ecdsa_secp256k1_sha256_p1363_test.json", Algorithm::Es256),
     ] {
-        each(&format!("wycheproof/{name}"), |group, test| {
-            let (x, y) = (hex(&group["publicKey"]["wx"]), hex(&group["publicKey"]["wy"]));
-            let key = key(match algorithm {
-                Algorithm::Es384 => KeyMaterial::P384 { x: fixed(x).unwrap(), y: fixed(y).unwrap() },
-                _ => KeyMaterial::P256 { x: fixed(x).unwrap(), y: fixed(y).unwrap() },
-            });
+        each(name, |group, test| {
+            let key = if algorithm == Algorithm::Es384 { vectors::p384(group) } else { vectors::p256(group) };
             let source = format!("{name} {}", test["tcId"]);
             found.push(vector(source, algorithm, &key, &hex(&test["msg"]), &hex(&test["sig"])));
         });
     }
-    for name in ["json_web_signature_test.json", "json_web_key_test.json", "json_web_crypto_test.json"] {
-        each(&format!("wycheproof/{name}"), |group, test| {
-            let source = group.get("public").unwrap_or(&group["private"]);
-            let keys: Vec<VerificationKey> = match source["keys"].as_array() {
-                Some(keys) => keys.iter().filter_map(jwk).collect(),
-                None => jwk(source).into_iter().collect(),
-            };
+    for name in TOKENS {
+        each(name, |group, test| {
             if let Some(token) = test["jws"].as_str() {
-                found.extend(of_token(&format!("{name} {}", test["tcId"]), &keys, token));
+                found.extend(of_token(&format!("{name} {}", test["tcId"]), &keys(group), token));
             }
         });
     }
     for name in ["jws_4_1.rsa_v15_signature.json", "jws_4_2.rsa-pss_signature.json", "jws_4_3.ecdsa_signature.json"] {
-        let file: Value = corpus(&format!("cookbook/{name}")).unwrap_or_default();
+        let file: Value = corpus(&format!("jwt/cookbook/{name}")).unwrap_or_default();
         let keys: Vec<VerificationKey> = jwk(&file["input"]["key"]).into_iter().collect();
         if let Some(token) = file["output"]["compact"].as_str() {
             found.extend(of_token(name, &keys, token));
@@ -178,7 +135,7 @@ static_resources:
 
 #[test]
 fn envoys_verifier_agrees_with_pure_rust_on_every_public_vector() {
-    let vectors = vectors();
+    let vectors = all();
     if vectors.is_empty() {
         return; // No corpora; said so already.
     }

@@ -1,19 +1,12 @@
 //! The thin walk: who sees what, through a real Envoy in front of a real Datasette.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::expect_used,
-    reason = "tests"
-)]
 
 use doorward_proto::v1::{Filter, QueryRequest};
+use doorward_test_support::policy::{access_key, key_hash};
 use doorward_tests::{
     control,
     data::HIDDEN,
-    stack::{SHOP_SERVICE, Stack},
-    token::{Issuer, key_hash},
+    stack::{SHOP_SERVICE, Stack, in_both_workers},
+    token::Issuer,
     wait,
 };
 use serde_json::{Value, json};
@@ -68,13 +61,8 @@ const KEY: &str = "dwk_tool_0123456789abcdef0123456789abcdef";
 const KEY2: &str = "dwk_other_0123456789abcdef0123456789abcde";
 
 fn policies(extra: &str) -> String {
-    let key = |name: &str, key: &str, more: &str| {
-        format!(
-            "---\nkind: AccessKey\nmetadata: {{ name: {name} }}\nspec: {{ hash: \"{}\", role: ai-tool{more} }}\n",
-            key_hash(key)
-        )
-    };
-    format!("{POLICIES}{}{}{extra}", key("tool", KEY, ""), key("other", KEY2, ""))
+    let key = |name: &str, key: &str| access_key(name, key, "ai-tool", "");
+    format!("{POLICIES}{}{}{extra}", key("tool", KEY), key("other", KEY2))
 }
 
 /// One stack for the file. Tests that change policy hold the lock, so do those that read: the walk is short.
@@ -292,9 +280,8 @@ fn an_edit_on_disk_takes_effect_within_a_second() {
         );
     let start = Instant::now();
     s.control.write(&(s.issuer.document("corp") + SHOP_SERVICE + &edited));
-    // Both workers: connections are spread over them.
-    wait("the restriction", Duration::from_secs(10), || {
-        (0..12).all(|_| s.get("/shop/customers.json").token(&ben).send().code() == "restricted").then_some(())
+    in_both_workers("the restriction", Duration::from_secs(10), || {
+        s.get("/shop/customers.json").token(&ben).send().code() == "restricted"
     });
     let took = start.elapsed();
     assert!(took < Duration::from_millis(1500), "{took:?}");

@@ -14,7 +14,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use doorward_proto::v1::{
@@ -23,8 +23,9 @@ use doorward_proto::v1::{
     audit_ingest_client::AuditIngestClient, audit_log_client::AuditLogClient,
     policy_discovery_client::PolicyDiscoveryClient, subscribe_request::Message as Request,
 };
+pub use doorward_test_support::certificate::Authority;
+use doorward_test_support::wait;
 use prost::Message as _;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
@@ -93,12 +94,10 @@ impl Server {
             .args(extra);
         let child = command.stderr(Stdio::inherit()).stdin(Stdio::null()).spawn().unwrap();
         let mut server = Self { child, grpc, http, root: root.to_path_buf() };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", grpc)).is_err() {
+        wait("the server to listen", Duration::from_secs(20), || {
             assert!(server.child.try_wait().unwrap().is_none(), "the server ended at once");
-            assert!(Instant::now() < deadline, "the server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            TcpStream::connect(("127.0.0.1", grpc)).ok()
+        });
         server
     }
 
@@ -268,49 +267,6 @@ impl Report {
     pub async fn send(&mut self, batch: AuditBatch) -> AuditAck {
         self.batches.send(batch).await.unwrap();
         tokio::time::timeout(Duration::from_secs(10), self.acks.next()).await.unwrap().unwrap().unwrap()
-    }
-}
-
-/// An authority and what it issues.
-pub struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pub pem: String,
-}
-
-impl Authority {
-    pub fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Certificate and key for this name.
-    pub fn issue(&self, name: &str) -> (String, String) {
-        self.issue_for(name, Duration::from_secs(86_400))
-    }
-
-    /// As [`Self::issue`], valid for so long.
-    pub fn issue_for(&self, name: &str, lifetime: Duration) -> (String, String) {
-        let mut params = CertificateParams::default();
-        let name = if name.starts_with("spiffe://") {
-            SanType::URI(name.try_into().unwrap())
-        } else {
-            SanType::DnsName(name.try_into().unwrap())
-        };
-        params.subject_alt_names = vec![name];
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + lifetime;
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-
-    /// Writes `NAME.crt` and `NAME.key`.
-    pub fn write(&self, folder: &Path, file: &str, name: &str) {
-        let (certificate, key) = self.issue(name);
-        std::fs::write(folder.join(format!("{file}.crt")), certificate).unwrap();
-        std::fs::write(folder.join(format!("{file}.key")), key).unwrap();
     }
 }
 

@@ -19,6 +19,8 @@ pub mod dreamfactory;
 pub mod http;
 
 mod description;
+#[cfg(test)]
+mod fixture;
 pub mod names;
 pub mod preflight;
 mod register;

@@ -21,6 +21,15 @@ pub enum Kind {
     AsIs,
 }
 
+/// A column of a table.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Name.
+    pub name: String,
+    /// What DreamFactory takes it for.
+    pub kind: Kind,
+}
+
 /// The kind of a column from its type as SQLite declares it.
 #[must_use]
 pub fn kind(declared: &str) -> Kind {

@@ -2,7 +2,7 @@
 //! split at the first comparison that its list has, and the pieces are put together again as SQL. Nothing here knows
 //! whose filter is whose: that is what the proxy must be safe against.
 
-use super::{Column, casts};
+use super::casts::{self, Column};
 use rusqlite::types::Value as Sql;
 use std::collections::BTreeMap;
 

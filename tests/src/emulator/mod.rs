@@ -6,10 +6,10 @@ mod casts;
 mod filter;
 
 use crate::{
-    dreamfactory::decode,
+    dreamfactory::{decode, value_of},
     upstream::{Answer, Seen, Upstream},
 };
-use casts::Kind;
+use casts::Column;
 use filter::Context;
 use rusqlite::{Connection, types::Value as Sql};
 use serde_json::{Map, Value, json};
@@ -29,15 +29,6 @@ const OPTIONS: [(&str, &[&str]); 9] = [
     ("count_only", &[]),
     ("include_count", &[]),
 ];
-
-/// A column of a table.
-#[derive(Clone, Debug)]
-pub struct Column {
-    /// Name.
-    pub name: String,
-    /// What DreamFactory takes it for.
-    pub kind: Kind,
-}
 
 /// Serves this SQLite file at `/api/v2/NAME`.
 #[must_use]
@@ -209,15 +200,7 @@ impl Call {
         let mut rows = statement.query(rusqlite::params_from_iter(values)).map_err(say)?;
         let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(say)? {
-            let cell = |(at, name): (usize, &String)| {
-                let value = match row.get::<_, Sql>(at).unwrap_or(Sql::Null) {
-                    Sql::Integer(number) => json!(number),
-                    Sql::Real(number) => json!(number),
-                    Sql::Text(text) => json!(text),
-                    _ => Value::Null,
-                };
-                (name.clone(), value)
-            };
+            let cell = |(at, name): (usize, &String)| (name.clone(), value_of(row.get(at).unwrap_or(Sql::Null)));
             found.push(names.iter().enumerate().map(cell).collect());
         }
         Ok(found)

@@ -1,7 +1,7 @@
 //! Random policies, and the slow obvious evaluator.
 
 use crate::{CANARIES, CUSTOMERS, Row};
-use doorward_tests::{Random, data::REGIONS, stack::SHOP_SERVICE};
+use doorward_tests::{Random, data::REGIONS, stack::SHOP_SERVICE, token::Issuer};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,29 @@ pub struct Caller {
     pub region: String,
     pub level: i64,
     pub agent: bool,
+}
+
+impl Caller {
+    /// Three of some region each, and one whose region breaks out of careless quoting; every second one acts through an agent.
+    pub fn four(random: &mut Random, hostile: &str) -> Vec<Caller> {
+        let caller = |at| Caller {
+            region: if at == 3 { hostile.into() } else { (*random.pick(&REGIONS)).into() },
+            level: random.below(CUSTOMERS) as i64,
+            agent: at % 2 == 1,
+        };
+        (0..4).map(caller).collect()
+    }
+
+    /// A token that says so.
+    pub fn token(&self, issuer: &Issuer) -> String {
+        let mut claims = issuer.claims("ann", &["users"]);
+        claims["region"] = json!(self.region);
+        claims["level"] = json!(self.level);
+        if self.agent {
+            claims["act"] = json!({"sub": "assistant"});
+        }
+        issuer.sign(&claims)
+    }
 }
 
 impl Test {

@@ -11,8 +11,6 @@ mod eval;
 pub mod parse;
 mod resolve;
 mod simplify;
-#[cfg(test)]
-mod tests;
 pub mod wire;
 
 pub use display::quoted;

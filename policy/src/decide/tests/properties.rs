@@ -3,6 +3,7 @@
 use super::{
     super::{decide, writes},
     model::*,
+    slow::*,
 };
 use crate::{
     predicate::{Context, Resolved, Truth, eval, parse::parse, simplify},

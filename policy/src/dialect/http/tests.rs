@@ -1,17 +1,17 @@
 use crate::{
     Name,
-    bundle::{Component, Field, FieldSet, Operation, Parameter, Service, Upstream},
+    bundle::{Component, Operation, Parameter, Service},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{Parsed, Rewrite, emit, parse},
+    dialect::{Parsed, Rewrite, emit, fixture::limits, parse},
     predicate::{CompareOp, Predicate, Resolved},
     request::{Clause, Header, HttpRequest, Projection, Verb, WriteKind},
     transform::PathStep,
     value::{FieldType, Literal},
 };
-use doorward_proto::v1::{AuditMode, Dialect, Enforcement, HiddenField};
+use doorward_proto::v1;
+use doorward_test_support::schema;
 use proptest::prelude::*;
-use std::sync::Arc;
 
 const PREFIX: &str = "/shop";
 
@@ -28,10 +28,6 @@ fn parameter(name: &str, field_type: FieldType, filters: Option<&str>) -> Parame
 
 fn service() -> Service {
     use FieldType::{Integer, String};
-    let fields: Vec<Field> = [("id", Integer), ("note", String), ("region", String), ("status", String)]
-        .into_iter()
-        .map(|(name, field_type)| Field { name: name.into(), field_type, size: Default::default(), class: "".into() })
-        .collect();
     let operation = |template: &str, verbs: &[Verb], parameters, rows_at: &str, single| Operation {
         template: template.into(),
         verbs: verbs.to_vec(),
@@ -42,13 +38,8 @@ fn service() -> Service {
     };
     let mut status = parameter("status", String, Some("status"));
     status.allowed = vec!["open".into(), "done".into()];
+    let declared = [("id", Integer), ("note", String), ("region", String), ("status", String)];
     let orders = Component {
-        name: "orders".into(),
-        key: vec!["id".into()],
-        all_fields: Arc::new(FieldSet::new(fields.iter().map(|field| field.name.clone()).collect())),
-        fields,
-        relations: Vec::new(),
-        parameters: Vec::new(),
         operations: vec![
             operation(
                 "/orders",
@@ -74,24 +65,9 @@ fn service() -> Service {
             ),
             operation("/orders/latest", &[Verb::Get], Vec::new(), "", true),
         ],
+        ..schema::component("orders", &["id"], &declared)
     };
-    Service {
-        name: "shop".into(),
-        dialect: Dialect::Http,
-        on_hidden_field: HiddenField::Deny,
-        max_rows: None,
-        audit: AuditMode::AuditAsync,
-        enforcement: Enforcement::Enforce,
-        components: [("orders".into(), Arc::new(orders))].into_iter().collect(),
-        upstream: Upstream::default(),
-        max_body_bytes: None,
-        max_body_values: None,
-        record_request_text: false,
-        case_insensitive: false,
-        files: false,
-        resources_wrapper: "resource".into(),
-        preflights: false,
-    }
+    schema::service("shop", v1::Dialect::Http, [orders])
 }
 
 fn ask(method: &str, path: &str, body: &str) -> Result<Parsed, Denial> {
@@ -103,17 +79,7 @@ fn ask(method: &str, path: &str, body: &str) -> Result<Parsed, Denial> {
 }
 
 fn constraints(rows: Option<Resolved>) -> OperationConstraints {
-    OperationConstraints {
-        rows,
-        visible: Arc::new(FieldSet::new(vec!["id".into(), "region".into()])),
-        sees_all: false,
-        omitted: Vec::new(),
-        masks: Arc::new([]),
-        set: Vec::new(),
-        max_rows: None,
-        arguments: Vec::new(),
-        check: None,
-    }
+    limits(&["id", "region"], rows)
 }
 
 fn run(parsed: &Parsed, own: OperationConstraints) -> Result<Rewrite, Denial> {

@@ -58,7 +58,7 @@ fn hmac_with_the_public_key_as_secret_is_refused() {
             spki: Vec::new(),
         };
         let all = [Algorithm::Hs256, Algorithm::Rs256];
-        assert!(crate::identity::verify_compact(&all, &[key], &Clock::at(NOW), &forged).is_err());
+        assert!(crate::identity::verify_compact(&all, &[key], &clock(NOW), &forged).is_err());
     }
 }
 
@@ -114,13 +114,8 @@ fn without_kid_exactly_one_key_must_fit() {
     let tables = crate::bundle::Tables::build(&two, [2; 32], 2).unwrap();
     let text = format!("Bearer {}", with_header(json!({"alg": "ES256"})));
     let headers = [header("authorization", &text)];
-    let result = authenticate(
-        &tables,
-        &Clock::at(NOW),
-        &Settings::default(),
-        &mut TokenCache::default(),
-        &request("/", &headers),
-    );
+    let result =
+        authenticate(&tables, &clock(NOW), &Settings::default(), &mut TokenCache::default(), &request("/", &headers));
     assert!(result.unwrap_err().denial.detail.contains("More than one key"));
 }
 
@@ -287,7 +282,7 @@ fn a_credential_in_the_query_string_is_refused_also_beside_a_good_one() {
     ] {
         let result = authenticate(
             &TABLES,
-            &Clock::at(NOW),
+            &clock(NOW),
             &Settings::default(),
             &mut TokenCache::default(),
             &request(path, &headers),
@@ -326,10 +321,10 @@ fn the_host_s_verdict_is_final_and_only_asked_for_rsa_and_ecdsa() {
         let bearer = format!("Bearer {token}");
         let headers = [header("authorization", &bearer)];
         for native in [Verification::Invalid, Verification::Valid] {
-            let host = Clock { native, ..Clock::at(NOW) };
+            let host = clock(NOW).answering(native);
             let result =
                 authenticate(&TABLES, &host, &Settings::default(), &mut TokenCache::default(), &request("/", &headers));
-            assert_eq!(host.asked.get(), asked);
+            assert_eq!(host.verifications(), asked);
             assert_eq!(result.is_ok(), asked == 0 || native == Verification::Valid);
         }
     }
@@ -380,7 +375,7 @@ proptest! {
         for value in [value.as_slice(), bearer.as_bytes()] {
             let headers = [Header { name, value }];
             let result = authenticate(
-                &TABLES, &Clock::at(NOW), &settings, &mut TokenCache::default(), &request(&path, &headers),
+                &TABLES, &clock(NOW), &settings, &mut TokenCache::default(), &request(&path, &headers),
             );
             prop_assert!(result.is_err());
         }

@@ -33,14 +33,9 @@ fn ask(tables: &Tables, header_of_token: &Value, changes: Value) -> Result<Arc<P
     let token = sign_text("ES256", &header_of_token.to_string(), &claims(changes).to_string());
     let bearer = format!("Bearer {token}");
     let headers = [header("authorization", &bearer)];
-    let result = authenticate(
-        tables,
-        &Clock::at(NOW),
-        &Settings::default(),
-        &mut TokenCache::default(),
-        &request("/", &headers),
-    );
-    let told = examine(tables, &Clock::at(NOW), &token).unwrap();
+    let result =
+        authenticate(tables, &clock(NOW), &Settings::default(), &mut TokenCache::default(), &request("/", &headers));
+    let told = examine(tables, &clock(NOW), &token).unwrap();
     let told = told.providers.iter().find(|provider| &*provider.provider == "corp").unwrap();
     assert_eq!(told.denial.as_ref(), result.as_ref().err().map(|denied| &denied.denial), "the same in words");
     assert_eq!(told.denial.is_some(), told.steps.iter().any(|step| !step.passed));
@@ -256,7 +251,7 @@ fn sentences_name_the_setting_and_the_claim() {
 fn an_examination_goes_on_after_a_denial_and_tells_the_first() {
     let payload = claims(json!({"aud": "other", "exp": NOW - 100, "iat": NOW - 7000, "groups": ["a"]})).to_string();
     let token = sign_text("EdDSA", r#"{"alg":"ES256","kid":"ES256","typ":"x"}"#, &payload);
-    let told = examine(&TABLES, &Clock { native: Verification::Unavailable, ..Clock::at(NOW) }, &token).unwrap();
+    let told = examine(&TABLES, &clock(NOW).answering(Verification::Unavailable), &token).unwrap();
     assert_eq!(told.chosen.as_deref(), Some("corp"));
     let corp = told.providers.iter().find(|provider| &*provider.provider == "corp").unwrap();
     let failed: Vec<_> = corp.steps.iter().filter(|step| !step.passed).map(|step| step.step).collect();
@@ -267,7 +262,7 @@ fn an_examination_goes_on_after_a_denial_and_tells_the_first() {
     for sentence in told.providers.iter().flat_map(|provider| &provider.steps).map(|step| &step.sentence) {
         assert!(!token.split('.').any(|part| sentence.contains(part)), "{sentence}");
     }
-    assert!(examine(&TABLES, &Clock::at(NOW), "no.token").is_err());
+    assert!(examine(&TABLES, &clock(NOW), "no.token").is_err());
 }
 
 proptest! {

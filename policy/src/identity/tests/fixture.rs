@@ -1,55 +1,25 @@
-//! A bundle with three providers and some API keys, and a mint for tokens.
+//! A bundle with three providers and some API keys, and tokens of them.
 
 use crate::{
     bundle::Tables,
     code::Code,
-    host::{Host, Verification},
-    identity::{Algorithm, Denied, Principal, Settings, TokenCache, VerificationKey, authenticate},
+    identity::{Algorithm, Denied, Principal, Settings, TokenCache, authenticate},
     request::{Header, HttpRequest},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward_proto::v1::{self as wire, verification_key::Material};
-use hmac::{Hmac, Mac};
-use p256::ecdsa::signature::Signer;
+use doorward_test_support::{TestHost, token::Signer};
+pub use doorward_test_support::{host::NOW, token::base64url as b64};
 use rsa::traits::PublicKeyParts;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::{
-    cell::Cell,
-    sync::{Arc, LazyLock},
-};
+use std::sync::{Arc, LazyLock};
 
-pub const NOW: i64 = 1_800_000_000;
 pub const ISSUER: &str = "https://idp.example/realms/corp";
 pub const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-/// A host with a clock, whose native verification answers as told.
-pub struct Clock {
-    pub now: i64,
-    pub native: Verification,
-    pub asked: Cell<u32>,
-}
-
-impl Clock {
-    pub fn at(now: i64) -> Clock {
-        Clock { now, native: Verification::Unavailable, asked: Cell::new(0) }
-    }
-}
-
-impl Host for Clock {
-    fn now_millis(&self) -> u64 {
-        u64::try_from(self.now).unwrap() * 1000 + 999
-    }
-    fn random(&self, _: &mut [u8]) -> bool {
-        false
-    }
-    fn verify(&self, _: Algorithm, _: &VerificationKey, _: &[u8], _: &[u8]) -> Verification {
-        self.asked.set(self.asked.get() + 1);
-        self.native
-    }
-    fn update_limit(&self, _: u64, _: &mut dyn FnMut(Option<u64>) -> Option<u64>) -> bool {
-        false
-    }
+/// A host in the last millisecond of this second, in Unix seconds, with no source of randomness.
+pub fn clock(now: i64) -> TestHost<'static> {
+    TestHost::new().at_millis(now.unsigned_abs() * 1000 + 999).without_randomness()
 }
 
 pub fn es256() -> p256::ecdsa::SigningKey {
@@ -64,39 +34,21 @@ pub fn ed25519() -> ed25519_compact::KeyPair {
 pub static RSA: LazyLock<rsa::RsaPrivateKey> =
     LazyLock::new(|| rsa::RsaPrivateKey::new(&mut p256::elliptic_curve::rand_core::OsRng, 2048).unwrap());
 
-pub fn b64(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
+pub fn signer(by: &str) -> Signer {
+    match by {
+        "HS256" => Signer::Hs256(SECRET.to_vec()),
+        "ES256" => Signer::Es256(es256()),
+        "ES384" => Signer::Es384(es384()),
+        "EdDSA" => Signer::Eddsa(ed25519()),
+        "RS256" => Signer::Rs256(RSA.clone()),
+        "PS256" => Signer::Ps256(RSA.clone()),
+        other => panic!("no signer for {other}"),
+    }
 }
 
 /// Signs `header.payload` by the algorithm of this name, whatever the header says.
 pub fn sign_text(by: &str, header: &str, payload: &str) -> String {
-    let signed = format!("{}.{}", b64(header), b64(payload));
-    let signature = match by {
-        "HS256" => {
-            let mut mac = Hmac::<Sha256>::new_from_slice(SECRET).unwrap();
-            mac.update(signed.as_bytes());
-            mac.finalize().into_bytes().to_vec()
-        }
-        "ES256" => {
-            let signature: p256::ecdsa::Signature = es256().sign(signed.as_bytes());
-            signature.to_vec()
-        }
-        "ES384" => {
-            let signature: p384::ecdsa::Signature = es384().sign(signed.as_bytes());
-            signature.to_vec()
-        }
-        "EdDSA" => ed25519().sk.sign(signed.as_bytes(), None).to_vec(),
-        "RS256" => RSA.sign(rsa::Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(&signed)).unwrap(),
-        "PS256" => RSA
-            .sign_with_rng(
-                &mut p256::elliptic_curve::rand_core::OsRng,
-                rsa::Pss::new_with_salt::<Sha256>(32),
-                &Sha256::digest(&signed),
-            )
-            .unwrap(),
-        other => panic!("no signer for {other}"),
-    };
-    format!("{signed}.{}", b64(signature))
+    signer(by).sign(header, payload)
 }
 
 pub fn kid(algorithm: &str) -> &str {
@@ -278,7 +230,7 @@ pub fn header<'a>(name: &'a str, value: &'a str) -> Header<'a> {
 
 pub fn with_headers(headers: &[(&str, &str)], settings: &Settings) -> Result<Arc<Principal>, Denied> {
     let headers: Vec<Header<'_>> = headers.iter().map(|(name, value)| header(name, value)).collect();
-    authenticate(&TABLES, &Clock::at(NOW), settings, &mut TokenCache::default(), &request("/", &headers))
+    authenticate(&TABLES, &clock(NOW), settings, &mut TokenCache::default(), &request("/", &headers))
 }
 
 pub fn with_token(token: &str) -> Result<Arc<Principal>, Denied> {

@@ -5,41 +5,28 @@ use crate::{
     bundle::Tables,
     identity::{Algorithm, Denied, Principal, Settings, TokenCache, authenticate, examine},
 };
-use doorward_policy_compiler::{
-    compile::{NoKeys, compile},
-    document::parse_file,
-};
-use rsa::traits::PublicKeyParts;
+use doorward_test_support::policy;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The keys of the fixture as a JWK set.
-fn jwks() -> Value {
-    let point = es256().verifying_key().to_encoded_point(false);
-    json!({"keys": [
-        {"kty": "RSA", "kid": "RS256", "n": b64(RSA.n().to_bytes_be()), "e": b64(RSA.e().to_bytes_be())},
-        {"kty": "EC", "crv": "P-256", "kid": "ES256", "x": b64(point.x().unwrap()), "y": b64(point.y().unwrap())},
-        {"kty": "oct", "kid": "HS256", "k": b64(SECRET)},
-    ]})
-}
-
-/// The policy of one `IdentityProvider` with this spec.
+/// The policy of one `IdentityProvider` with this spec and the keys of the fixture.
 fn tables(mut spec: Value) -> Tables {
-    spec["jwks"] = json!({ "inline": jwks() });
-    let text =
-        format!("apiVersion: doorward.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {{name: idp}}\nspec: {spec}\n");
-    let parsed = parse_file("p.yaml", &text);
-    assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
-    let compiled = compile(&parsed.documents, &NoKeys, "default");
-    let errors: Vec<_> = compiled.diagnostics.iter().filter(|found| found.is_error()).collect();
-    assert!(errors.is_empty(), "{errors:?}");
-    Tables::build(&compiled.bundle, compiled.digest, 1).unwrap()
+    let key = |by: &str| {
+        let mut jwk = signer(by).jwk();
+        jwk["kid"] = json!(by);
+        jwk
+    };
+    let keys = ["RS256", "ES256", "HS256"].map(key);
+    spec["jwks"] = json!({"inline": {"keys": keys}});
+    policy::tables(&format!(
+        "apiVersion: doorward.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {{name: idp}}\nspec: {spec}\n"
+    ))
 }
 
 fn ask(tables: &Tables, token: &str) -> Result<Arc<Principal>, Denied> {
     let bearer = format!("Bearer {token}");
     let headers = [header("authorization", &bearer)];
-    authenticate(tables, &Clock::at(NOW), &Settings::default(), &mut TokenCache::default(), &request("/", &headers))
+    authenticate(tables, &clock(NOW), &Settings::default(), &mut TokenCache::default(), &request("/", &headers))
 }
 
 /// One vendor: its document, header and claims of a good token.
@@ -92,7 +79,7 @@ impl Vendor {
         let denied = ask(&self.tables, token).expect_err("the token was accepted");
         assert!(denied.denial.detail.contains(part), "{denied}");
         // Whoever asks in words is told the same.
-        if let Ok(examination) = examine(&self.tables, &Clock::at(NOW), token) {
+        if let Ok(examination) = examine(&self.tables, &clock(NOW), token) {
             assert_eq!(examination.providers[0].denial.as_ref(), Some(&denied.denial));
         }
     }

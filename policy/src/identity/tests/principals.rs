@@ -5,6 +5,7 @@ use crate::{
     code::Code,
     identity::{Attribute, Denied, Mesh, Principal, Settings, TokenCache, Unidentified, authenticate},
 };
+use doorward_test_support::TestHost;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -172,7 +173,7 @@ fn an_api_key_is_checked_with_its_times_and_locks() {
     let locked = |key: &str, authority: &str, source_address: &str| {
         let headers = [header("x-api-key", key)];
         let request = crate::request::HttpRequest { authority, source_address, ..request("/", &headers) };
-        code(authenticate(&TABLES, &Clock::at(NOW), &settings, &mut TokenCache::default(), &request))
+        code(authenticate(&TABLES, &clock(NOW), &settings, &mut TokenCache::default(), &request))
     };
     for (address, free) in [
         ("10.255.0.1", true),
@@ -262,17 +263,17 @@ fn a_cached_token_still_expires_and_a_policy_change_forgets_it() {
     let mut cache = TokenCache::default();
     let bearer = format!("Bearer {}", good());
     let headers = [header("authorization", &bearer)];
-    let mut ask = |host: &Clock, tables: &crate::bundle::Tables| {
+    let mut ask = |host: &TestHost<'_>, tables: &crate::bundle::Tables| {
         let result = authenticate(tables, host, &Settings::default(), &mut cache, &request("/", &headers));
         (result, cache.len())
     };
-    let native = |now| Clock { native: crate::host::Verification::Valid, ..Clock::at(now) };
+    let native = |now| clock(now).answering(crate::host::Verification::Valid);
     let first = native(NOW);
     let (a, held) = ask(&first, &TABLES);
-    assert_eq!((first.asked.get(), held), (1, 1));
+    assert_eq!((first.verifications(), held), (1, 1));
     let second = native(NOW + 100);
     let (b, _) = ask(&second, &TABLES);
-    assert_eq!(second.asked.get(), 0, "a hit verifies nothing again");
+    assert_eq!(second.verifications(), 0, "a hit verifies nothing again");
     assert!(Arc::ptr_eq(&a.unwrap(), &b.unwrap()));
     let (expired, held) = ask(&native(NOW + 630), &TABLES);
     assert_eq!((code(expired), held), (Some(Code::CredentialExpired), 0));
@@ -294,7 +295,7 @@ fn a_cached_token_with_another_key_or_peer_is_another_principal() {
         let mut headers = vec![header("authorization", &bearer)];
         headers.extend(key.map(|key| header("x-api-key", key)));
         headers.extend(peer.map(|peer| header("x-forwarded-client-cert", peer)));
-        authenticate(&TABLES, &Clock::at(NOW), &settings, &mut cache, &request("/", &headers)).unwrap()
+        authenticate(&TABLES, &clock(NOW), &settings, &mut cache, &request("/", &headers)).unwrap()
     };
     let (bare, agent, peer) = (ask(None, None), ask(Some("agent"), None), ask(None, Some("URI=spiffe://m/a")));
     assert_eq!((agents(&bare).len(), agents(&agent), bare.key), (0, vec!["bot"], None));
@@ -336,9 +337,8 @@ fn revocation_by_user_token_or_issue_time_also_reaches_a_cached_token() {
         let mut cache = TokenCache::default();
         let bearer = format!("Bearer {}", good());
         let headers = [header("authorization", &bearer)];
-        let mut at = |now| {
-            code(authenticate(&tables, &Clock::at(now), &Settings::default(), &mut cache, &request("/", &headers)))
-        };
+        let mut at =
+            |now| code(authenticate(&tables, &clock(now), &Settings::default(), &mut cache, &request("/", &headers)));
         assert_eq!(at(NOW), None, "the restriction is not in force yet");
         assert_eq!(at(NOW + 11), revoked.then_some(Code::CredentialRevoked), "{kind:?} {value} {issued_before}");
     }

@@ -4,21 +4,18 @@ mod judge;
 mod requests;
 
 use crate::{
-    CUSTOMERS, Row,
+    Row,
     policy::{Caller, Grant, Policy, Target},
     shops::shop,
 };
 use doorward_tests::{
-    Random,
-    data::REGIONS,
-    emulator,
+    Random, emulator,
     http::{self, Request},
     seed,
     stack::Stack,
 };
 use judge::{check, check_write, stored};
 use requests::BASE;
-use serde_json::json;
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicUsize, Ordering},
@@ -87,25 +84,8 @@ fn through_dreamfactory_nothing_comes_back_and_nothing_is_written_that_the_slow_
         };
         let document = policy.document_on(&target);
         stack.policies(&document);
-        let callers: Vec<Caller> = (0..4)
-            .map(|at| Caller {
-                region: if at == 3 { "west') OR ('1'='1".into() } else { (*random.pick(&REGIONS)).into() },
-                level: random.below(CUSTOMERS) as i64,
-                agent: at % 2 == 1,
-            })
-            .collect();
-        let tokens: Vec<String> = callers
-            .iter()
-            .map(|caller| {
-                let mut claims = stack.issuer.claims("ann", &["users"]);
-                claims["region"] = json!(caller.region);
-                claims["level"] = json!(caller.level);
-                if caller.agent {
-                    claims["act"] = json!({"sub": "assistant"});
-                }
-                stack.issuer.sign(&claims)
-            })
-            .collect();
+        let callers = Caller::four(&mut random, "west') OR ('1'='1");
+        let tokens: Vec<String> = callers.iter().map(|caller| caller.token(&stack.issuer)).collect();
         let visible: Vec<Vec<Row>> = callers
             .iter()
             .map(|caller| shop.table("customers").rows.iter().filter(|row| policy.row(row, caller)).cloned().collect())

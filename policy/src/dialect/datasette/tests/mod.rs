@@ -4,14 +4,14 @@ mod sqlite;
 
 use super::*;
 use crate::{
-    bundle::{Field, Upstream},
-    dialect::{Parsed, emit, parse},
+    dialect::{Parsed, emit, fixture::limits, parse},
     predicate::{self, Operand, Predicate, Resolved},
     request::Clause,
     transform::MaskRule,
     value::{FieldType, Literal},
 };
-use doorward_proto::v1::{AuditMode, Dialect, Enforcement, HiddenField, MaskKind};
+use doorward_proto::v1::{self, MaskKind};
+use doorward_test_support::schema::{self, component};
 
 const PEOPLE: [(&str, FieldType); 7] = [
     ("active", FieldType::Boolean),
@@ -23,72 +23,20 @@ const PEOPLE: [(&str, FieldType); 7] = [
     ("ssn", FieldType::String),
 ];
 
-fn component(name: &str, fields: &[(&str, FieldType)], key: &[&str]) -> (Name, Arc<Component>) {
-    let fields: Vec<Field> = fields
-        .iter()
-        .map(|(name, field_type)| Field {
-            name: (*name).into(),
-            field_type: *field_type,
-            size: Default::default(),
-            class: "".into(),
-        })
-        .collect();
-    let component = Component {
-        name: name.into(),
-        key: key.iter().map(|name| Name::from(*name)).collect(),
-        all_fields: Arc::new(FieldSet::new(fields.iter().map(|field| field.name.clone()).collect())),
-        fields,
-        relations: Vec::new(),
-        parameters: Vec::new(),
-        operations: Vec::new(),
-    };
-    (name.into(), Arc::new(component))
-}
-
-fn service_of(components: impl IntoIterator<Item = (Name, Arc<Component>)>) -> Service {
-    Service {
-        name: "db".into(),
-        dialect: Dialect::Datasette,
-        on_hidden_field: HiddenField::Deny,
-        max_rows: None,
-        audit: AuditMode::default(),
-        enforcement: Enforcement::default(),
-        components: components.into_iter().collect(),
-        upstream: Upstream::default(),
-        max_body_bytes: None,
-        max_body_values: None,
-        record_request_text: false,
-        case_insensitive: false,
-        files: false,
-        resources_wrapper: "resource".into(),
-        preflights: false,
-    }
+fn service_of(components: impl IntoIterator<Item = Component>) -> Service {
+    schema::service("db", v1::Dialect::Datasette, components)
 }
 
 fn service() -> Service {
     service_of(
         [("people", &["id"][..]), ("pairs", &["id", "region"]), ("view", &[])]
-            .map(|(name, key)| component(name, &PEOPLE, key)),
+            .map(|(name, key)| component(name, key, &PEOPLE)),
     )
 }
 
 fn read(service: &Service, path: &str) -> Result<Parsed, Denial> {
     let request = HttpRequest { method: "GET", authority: "", path, headers: &[], body: None, source_address: "" };
     parse(service, "/db", &request)
-}
-
-fn limits(visible: &[&str], rows: Option<Resolved>) -> OperationConstraints {
-    OperationConstraints {
-        rows,
-        visible: Arc::new(FieldSet::new(visible.iter().map(|name| Name::from(*name)).collect())),
-        sees_all: false,
-        omitted: Vec::new(),
-        masks: Arc::default(),
-        set: Vec::new(),
-        max_rows: None,
-        arguments: Vec::new(),
-        check: None,
-    }
 }
 
 fn write_to(service: &Service, path: &str, limits: OperationConstraints) -> Result<Rewrite, Denial> {
@@ -360,7 +308,7 @@ fn a_cache_buster_is_left_out_and_a_column_named_as_a_credential_is_never_asked_
     assert!(read(&service(), "/db/people.json?_=x").is_err());
     assert!(read(&service(), "/db/people/1.json?_=17").is_ok());
     let service =
-        service_of([component("keys", &[("id", FieldType::Integer), ("api_key", FieldType::String)], &["id"])]);
+        service_of([component("keys", &["id"], &[("id", FieldType::Integer), ("api_key", FieldType::String)])]);
     for query in ["api_key__exact=x", "api_key=x"] {
         let path = write_to(&service, &format!("/db/keys.json?{query}"), limits(&["id", "api_key"], None))
             .unwrap()

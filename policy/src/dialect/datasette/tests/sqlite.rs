@@ -106,7 +106,7 @@ fn selected(db: &Connection, path: &str) -> Vec<i64> {
 }
 
 fn rewritten(client: &str, rows: &Resolved) -> Result<String, Denial> {
-    let service = service_of([component("t", &FIELDS, &["id"])]);
+    let service = service_of([component("t", &["id"], &FIELDS)]);
     let all = limits(&FIELDS.map(|(name, _)| name), Some(rows.clone()));
     let all = OperationConstraints { sees_all: true, ..all };
     Ok(write_to(&service, &format!("/db/t.json{client}"), all)?.path.unwrap())

@@ -9,6 +9,7 @@ use super::{
     *,
 };
 use crate::number::Decimal;
+use doorward_test_support::predicate::COMPARISONS;
 use proptest::prelude::*;
 use rusqlite::{Connection, types::Value as Sql};
 use std::collections::HashMap;
@@ -104,14 +105,7 @@ fn rows(sql: &str, bound: Vec<Sql>) -> Vec<i64> {
 }
 
 fn policy() -> impl Strategy<Value = Resolved> {
-    let op = prop::sample::select(vec![
-        CompareOp::Eq,
-        CompareOp::Ne,
-        CompareOp::Lt,
-        CompareOp::Le,
-        CompareOp::Gt,
-        CompareOp::Ge,
-    ]);
+    let op = prop::sample::select(&COMPARISONS[..]);
     let leaf = prop_oneof![
         (op.clone(), -4..7_i64).prop_map(|(op, value)| Predicate::Compare {
             field: "level".into(),

@@ -12,65 +12,46 @@ mod writes;
 
 use crate::{
     Name,
-    bundle::{Component, Field, FieldSet, Parameter, Relation, Service, Upstream},
+    bundle::{Component, Parameter, Relation, Service},
     code::{Code, Denial},
     decide::{Constraints, OperationConstraints},
-    dialect::{Parsed, Rewrite, emit, parse},
+    dialect::{Parsed, Rewrite, emit, fixture::limits, parse},
     predicate::{CompareOp, Predicate, Resolved},
     request::{Clause, Header, HttpRequest, Verb, WriteKind},
     transform::{PathStep, RowShape},
     value::{FieldType, Literal, Size},
 };
-use doorward_proto::v1::{AuditMode, Dialect, Enforcement, HiddenField};
+use doorward_proto::v1;
+use doorward_test_support::schema;
 use std::sync::Arc;
 
 const PREFIX: &str = "/api/v2/mysql_production";
 
-fn component(name: &str, fields: &[(&str, FieldType)], relations: &[(&str, &str)]) -> (Name, Arc<Component>) {
-    let mut fields: Vec<Field> = fields
-        .iter()
-        .map(|(name, field_type)| Field {
-            name: (*name).into(),
-            field_type: *field_type,
-            size: Default::default(),
-            class: "".into(),
-        })
-        .collect();
-    fields.sort_by(|a, b| a.name.cmp(&b.name));
-    let all = FieldSet::new(fields.iter().map(|field| field.name.clone()).collect());
-    let component = Component {
-        name: name.into(),
-        key: if fields.is_empty() { Vec::new() } else { vec!["id".into()] },
-        all_fields: Arc::new(all),
-        fields,
-        relations: relations
-            .iter()
-            .map(|(n, c)| Relation {
-                name: (*n).into(),
-                component: (*c).into(),
-                local: Vec::new(),
-                foreign: Vec::new(),
-            })
-            .collect(),
-        parameters: if name.starts_with("_proc") {
-            vec![Parameter {
-                name: "year".into(),
-                field_type: FieldType::Integer,
-                required: false,
-                allowed: Vec::new(),
-                filters_field: None,
-                body: false,
-            }]
-        } else {
-            Vec::new()
-        },
-        operations: Vec::new(),
+fn component(name: &str, fields: &[(&str, FieldType)], relations: &[(&str, &str)]) -> Component {
+    let key: &[&str] = if fields.is_empty() { &[] } else { &["id"] };
+    let relation = |(name, component): &(&str, &str)| Relation {
+        name: (*name).into(),
+        component: (*component).into(),
+        local: Vec::new(),
+        foreign: Vec::new(),
     };
-    (name.into(), Arc::new(component))
+    let year = Parameter {
+        name: "year".into(),
+        field_type: FieldType::Integer,
+        required: false,
+        allowed: Vec::new(),
+        filters_field: None,
+        body: false,
+    };
+    Component {
+        relations: relations.iter().map(relation).collect(),
+        parameters: if name.starts_with("_proc") { vec![year] } else { Vec::new() },
+        ..schema::component(name, key, fields)
+    }
 }
 
 /// One field of each numeric type, and a binary one.
-fn typed() -> (Name, Arc<Component>) {
+fn typed() -> Component {
     let fields = [
         ("id", FieldType::Integer),
         ("level", FieldType::Integer),
@@ -79,8 +60,7 @@ fn typed() -> (Name, Arc<Component>) {
         ("score", FieldType::Number),
         ("photo", FieldType::Binary),
     ];
-    let (name, component) = component("_table/typed", &fields, &[]);
-    let mut component = Arc::unwrap_or_clone(component);
+    let mut component = component("_table/typed", &fields, &[]);
     for field in &mut component.fields {
         field.size = match &*field.name {
             "small" => Size { bits: 8, ..Size::default() },
@@ -88,7 +68,7 @@ fn typed() -> (Name, Arc<Component>) {
             _ => Size::default(),
         };
     }
-    (name, Arc::new(component))
+    component
 }
 
 fn service() -> Service {
@@ -104,31 +84,15 @@ fn service() -> Service {
         ("email", String),
         ("ssn", String),
     ];
-    Service {
-        name: "mysql_production".into(),
-        dialect: Dialect::Dreamfactory,
-        on_hidden_field: HiddenField::Deny,
-        max_rows: None,
-        audit: AuditMode::AuditAsync,
-        enforcement: Enforcement::Enforce,
-        components: [
-            component("_table/customers", &customers, &[("orders_by_customer_id", "_table/orders")]),
-            component("_table/orders", &[("id", Integer), ("total", Number), ("cost", Number)], &[]),
-            component("_table/words", &words::COLUMNS.map(|name| (name, String)), &[]),
-            typed(),
-            component("_proc/get_summary", &[], &[]),
-        ]
-        .into_iter()
-        .collect(),
-        upstream: Upstream::default(),
-        max_body_bytes: None,
-        max_body_values: None,
-        record_request_text: false,
-        case_insensitive: true,
-        files: false,
-        resources_wrapper: "resource".into(),
-        preflights: false,
-    }
+    let components = [
+        component("_table/customers", &customers, &[("orders_by_customer_id", "_table/orders")]),
+        component("_table/orders", &[("id", Integer), ("total", Number), ("cost", Number)], &[]),
+        component("_table/words", &words::COLUMNS.map(|name| (name, String)), &[]),
+        typed(),
+        component("_proc/get_summary", &[], &[]),
+    ];
+    let service = schema::service("mysql_production", v1::Dialect::Dreamfactory, components);
+    Service { case_insensitive: true, ..service }
 }
 
 fn ask(service: &Service, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Parsed, Denial> {
@@ -158,22 +122,11 @@ fn filtered(filter: &str) -> Result<Parsed, Denial> {
 
 fn open(service: &Service, component: &str) -> OperationConstraints {
     let visible = service.component(component).map(|component| component.all_fields.clone()).unwrap_or_default();
-    OperationConstraints {
-        rows: None,
-        visible,
-        sees_all: true,
-        omitted: Vec::new(),
-        masks: Arc::new([]),
-        set: Vec::new(),
-        max_rows: None,
-        arguments: Vec::new(),
-        check: None,
-    }
+    OperationConstraints { visible, sees_all: true, ..limits(&[], None) }
 }
 
 fn limited(rows: Option<Resolved>, visible: &[&str]) -> OperationConstraints {
-    let visible = FieldSet::new(visible.iter().map(|name| (*name).into()).collect());
-    OperationConstraints { rows, visible: Arc::new(visible), sees_all: false, ..open(&service(), "_table/customers") }
+    limits(visible, rows)
 }
 
 fn run(parsed: &Parsed, operations: Vec<OperationConstraints>) -> Result<Rewrite, Denial> {

@@ -52,8 +52,8 @@ fn no_name_of_a_credential_is_a_field_that_can_be_written() {
 fn a_declared_field_of_such_a_name_can_be_read_and_not_written() {
     let mut service = service();
     let fields = [("id", FieldType::Integer), ("api_key", FieldType::String)];
-    let (name, declared) = component("_table/keys", &fields, &[]);
-    service.components.insert(name, declared);
+    let declared = component("_table/keys", &fields, &[]);
+    service.components.insert(declared.name.clone(), Arc::new(declared));
     assert!(ask(&service, "GET", "/_table/keys?fields=id,api_key&filter=api_key%3D'x'", &[], "").is_ok());
     for (method, path, body) in [
         ("PATCH", "/_table/keys/1", r#"{"api_key":"x"}"#),
@@ -157,15 +157,14 @@ fn what_is_sent_has_never_more_parameters_than_php_reads() {
 #[test]
 fn arguments_of_a_call_in_the_query_are_none_that_dreamfactory_takes_for_itself() {
     let mut service = service();
-    let (name, declared) = component("_proc/odd", &[], &[]);
-    let mut declared = Arc::unwrap_or_clone(declared);
+    let mut declared = component("_proc/odd", &[], &[]);
     let parameter =
         |name: &str| Parameter { name: name.into(), field_type: FieldType::String, ..declared.parameters[0].clone() };
     declared.parameters = ["wrapper", "returns", "file", "wrap", "accept", "api_key", "a.b", "a b", "a[b]", "_method"]
         .map(parameter)
         .into();
     let names: Vec<Name> = declared.parameters.iter().map(|parameter| parameter.name.clone()).collect();
-    service.components.insert(name, Arc::new(declared));
+    service.components.insert(declared.name.clone(), Arc::new(declared));
     for name in names {
         let mut path = String::from("/_proc/odd");
         super::super::path::push_parameter(&mut path, &name, "GET");

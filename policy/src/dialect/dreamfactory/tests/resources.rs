@@ -59,11 +59,10 @@ fn procedures_take_declared_arguments_of_their_types() {
 
 #[test]
 fn a_parameter_with_allowed_values_takes_no_other_and_no_null() {
-    let (name, component) = component("_proc/get_summary", &[], &[]);
-    let mut component = Arc::unwrap_or_clone(component);
+    let mut component = component("_proc/get_summary", &[], &[]);
     component.parameters[0].allowed = vec!["2020".into(), "2021".into()];
     let mut service = service();
-    service.components.insert(name, Arc::new(component));
+    service.components.insert(component.name.clone(), Arc::new(component));
     let call = |value: &str| {
         let body = format!(r#"{{"params":{{"year":{value}}}}}"#);
         ask(&service, "POST", "/_proc/get_summary", &[], &body).map_err(|denial| denial.code)

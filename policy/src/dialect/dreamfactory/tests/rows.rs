@@ -45,17 +45,9 @@ fn holds(rows: &Resolved, row: &Row) -> Option<bool> {
                 Some(false)
             }
         }
-        Predicate::Compare { field, op, value: right, .. } => value(field).map(|left| {
-            let order = compare(&left, right);
-            match op {
-                CompareOp::Eq => order.is_eq(),
-                CompareOp::Ne => order.is_ne(),
-                CompareOp::Lt => order.is_lt(),
-                CompareOp::Le => order.is_le(),
-                CompareOp::Gt => order.is_gt(),
-                _ => order.is_ge(),
-            }
-        }),
+        Predicate::Compare { field, op, value: right, .. } => {
+            value(field).map(|left| doorward_test_support::predicate::holds(*op, compare(&left, right)))
+        }
         Predicate::In { values, .. } if values.is_empty() => Some(false),
         Predicate::In { field, negated, values, .. } => {
             value(field).map(|left| values.iter().any(|right| compare(&left, right).is_eq()) != *negated)
