@@ -3,7 +3,7 @@
 use super::{
     Map, access,
     bindings::{AsBinding, Outline},
-    roles,
+    pattern, roles,
     roles::{Grant, Role, View},
     schema::{self, Component, FieldSet, Service},
     spki::subject_public_key_info,
@@ -546,10 +546,10 @@ impl Decoder {
         let mut covered: Vec<&Arc<Component>> = Vec::new();
         if let Some(service) = service {
             if pattern.ends_with('*') {
-                covered.extend(service.components.values().filter(|each| roles::overlap(pattern, &each.name)));
+                covered.extend(service.components.values().filter(|each| pattern::overlap(pattern, &each.name)));
             } else {
                 // One name: itself, or the families that it belongs to.
-                roles::each_pattern(pattern, &mut |name| {
+                pattern::each_pattern(pattern, &mut |name| {
                     covered.extend(service.components.get(name));
                     false
                 });

@@ -3,6 +3,7 @@
 mod access;
 mod bindings;
 mod decode;
+mod pattern;
 pub mod roles;
 mod route;
 mod schema;
