@@ -1,4 +1,8 @@
 //! A compiled policy as a worker evaluates it: interned, indexed, immutable.
+//!
+//! Hosts and tools build [`Tables`], and read their names, services and providers. How roles, bindings and restrictions are
+//! looked up ([`roles`], [`subjects`], and what [`Tables`] gives of them) is meant for the engine alone: a decision is the
+//! engine's to make, and whoever looks a grant up without it skips the restrictions.
 
 mod access;
 mod decode;
