@@ -1,6 +1,6 @@
 //! Names in a `DataService` that its server takes for something else than what they are declared as.
 
-use super::context::Out;
+use super::out::Out;
 use crate::document::{
     DataService,
     data_service::{Dialect, Parameter},

@@ -1,8 +1,9 @@
 //! One grant of a role → one `Grant` per component that it stands for.
 
 use super::{
-    context::{ComponentFacts, Context, Out, ServiceFacts},
+    context::{ComponentFacts, Context, ServiceFacts},
     names,
+    out::Out,
     services::scalar_fits,
 };
 use crate::document::{
