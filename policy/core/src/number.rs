@@ -1,4 +1,7 @@
 //! Decimal numbers exactly as they were written: compared without rounding, sent on byte for byte.
+//!
+//! [`Decimal`] and its text are for every crate. What databases make of it ([`Decimal::is_double`], [`Decimal::places`],
+//! [`Decimal::plain`]) is meant for the engine alone.
 
 use crate::Name;
 use std::{

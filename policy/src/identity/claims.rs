@@ -1,15 +1,12 @@
 //! Verified claims → the parts of a principal.
 
-use super::{Agent, Attribute, Principal, is_exact, json::Json, jws::invalid, scopes};
+use super::{Agent, Attribute, Principal, is_exact, json::Json, jws::invalid, limits::MAX_VALUES, scopes};
 use crate::{
     Name,
     bundle::{ClaimPath, Delegation, Provider, Tables},
     code::{Code, Denial},
 };
 
-/// Groups, and values of one claim, that a token may bring at most. Leaving some out could leave out the one that a
-/// restriction names, so more are refused.
-pub(super) const MAX_VALUES: usize = 512;
 /// Agents in one delegation chain at most.
 const MAX_AGENTS: usize = 8;
 

@@ -1,6 +1,6 @@
 //! Scopes that narrow the user's roles.
 
-use super::{claims::MAX_VALUES, is_exact, json::Json, jws::invalid};
+use super::{is_exact, json::Json, jws::invalid, limits::MAX_VALUES};
 use crate::{
     Name,
     bundle::Delegation,

@@ -1,5 +1,6 @@
 //! Streaming removal and masking of JSON fields: chunk by chunk, constant memory, correct at any chunk boundary.
 
+mod error;
 mod mask;
 mod paths;
 mod stream;
@@ -8,8 +9,9 @@ mod utf8;
 
 pub use crate::mask::{MaskKind, MaskRule};
 use crate::{Name, bundle::FieldSet};
+pub use error::TransformError;
 use std::sync::Arc;
-pub use stream::{TransformError, Transformer};
+pub use stream::Transformer;
 
 /// What must happen to a response. An empty plan lets it pass untouched.
 ///

@@ -5,7 +5,7 @@
 //! member is usually recognised by one comparison of its raw bytes with those of the member that came here before. Where
 //! that fails, an index by hash finds it: its cost does not grow with the number of members.
 
-use super::{MaskRule, PathStep, Plain, ResponsePlan, RowShape, TransformError};
+use super::{MaskRule, PathStep, Plain, ResponsePlan, RowShape, error::TransformError};
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::hash::BuildHasher;

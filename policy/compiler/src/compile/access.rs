@@ -1,9 +1,6 @@
 //! `AccessBinding`, `AccessKey` and `AccessRestriction` → their bundle entries; checks of `PolicyTest`.
 
-use super::{
-    context::{Context, Out},
-    roles,
-};
+use super::{context::Context, out::Out, roles};
 use crate::document::{
     AccessBinding, AccessKey, AccessRestriction, Kind, PolicyTest,
     access_binding::Subject,

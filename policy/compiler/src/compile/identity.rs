@@ -1,8 +1,10 @@
 //! `IdentityProvider` → `Provider`.
 
 use super::{
-    context::{Context, Out},
+    context::Context,
+    issuers::{self, TENANT},
     jwk::Jwk,
+    out::Out,
 };
 use crate::document::{
     IdentityProvider,
@@ -15,8 +17,6 @@ const DEFAULT_AGE: u64 = 3_600_000;
 const DEFAULT_SKEW: u64 = 30_000;
 const MAX_SKEW: u64 = 600_000;
 const MAX_KEPT: u64 = 30 * 86_400_000;
-/// What stands for each tenant in an issuer.
-pub(super) const TENANT: &str = "{tenantid}";
 /// Claims that are text wherever they are known, so never an actor.
 const TEXT_CLAIMS: [&str; 9] =
     ["azp", "appid", "cid", "client_id", "sub", "username", "preferred_username", "email", "oid"];
@@ -166,23 +166,6 @@ fn bare_type(typ: &str) -> String {
     }
 }
 
-/// Every issuer whose tokens the provider takes, patterns expanded; the first one is the one it is known by. A SPIFFE
-/// provider without an issuer is known by its trust domain, which is no `iss` of any token.
-pub(super) fn issuers(spec: &IdentityProvider) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    let domain = spec.trust_domain.iter().map(|domain| format!("spiffe://{domain}"));
-    let written = spec.issuers().iter().flat_map(|issuer| {
-        let tenants = if issuer.contains(TENANT) { spec.tenants.len() } else { 1 };
-        (0..tenants).map(|at| issuer.replace(TENANT, spec.tenants.get(at).map_or(TENANT, String::as_str)))
-    });
-    for issuer in written.chain(domain) {
-        if !all.contains(&issuer) {
-            all.push(issuer);
-        }
-    }
-    all
-}
-
 fn check_issuers(context: &Context<'_>, out: &mut Out<'_>, spec: &IdentityProvider) -> Vec<String> {
     const PATH: &str = "spec.issuer";
     let patterns = spec.issuers().iter().any(|issuer| issuer.contains(TENANT));
@@ -236,10 +219,10 @@ fn check_issuers(context: &Context<'_>, out: &mut Out<'_>, spec: &IdentityProvid
     } else if spec.preset == Some(Preset::Spiffe) {
         out.error("missing_field", "spec.trustDomain", "name the trust domain whose workloads are trusted");
     }
-    let issuers = issuers(spec);
+    let issuers = issuers::issuers(spec);
     if !context.checked
         && let Some((name, issuer)) = context.providers.iter().find_map(|(name, (other, _))| {
-            let taken = self::issuers(other);
+            let taken = issuers::issuers(other);
             issuers.iter().find(|issuer| taken.contains(issuer)).map(|issuer| (*name, issuer))
         })
     {

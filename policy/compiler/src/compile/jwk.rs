@@ -1,6 +1,10 @@
 //! JWK sets (RFC 7517) → verification keys. Key material is never quoted in a message.
 
-use super::{KeyLocation, KeySource, context::Out};
+use super::{
+    issuers::{TENANT, issuers},
+    key_source::{KeyLocation, KeySource},
+    out::Out,
+};
 use crate::document::{IdentityProvider, identity_provider::Algorithm};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward_policy::{
@@ -31,7 +35,7 @@ pub(super) struct Jwk {
 pub(super) fn load(out: &mut Out<'_>, provider: &IdentityProvider, source: &dyn KeySource) -> Vec<Jwk> {
     let name = out.document.name.clone();
     let jwks = provider.jwks.clone().unwrap_or_default();
-    let issuers = super::identity::issuers(provider);
+    let issuers = issuers(provider);
     let mut given = Vec::new();
     if let Some(uri) = &jwks.uri {
         given.push(("uri", KeyLocation::Uri(uri)));
@@ -133,7 +137,7 @@ fn entries(text: &str) -> Option<Vec<Value>> {
 /// count.
 #[must_use]
 pub fn has_usable_key(provider: &IdentityProvider, text: &str, public: bool) -> bool {
-    let issuers = super::identity::issuers(provider);
+    let issuers = issuers(provider);
     let entries = entries(text).unwrap_or_default();
     entries.iter().take(MAX_KEYS).any(|entry| matches!(key(entry, provider, &issuers, public), Ok(Some(_))))
 }
@@ -143,7 +147,7 @@ fn key(entry: &Value, provider: &IdentityProvider, issuers: &[String], public: b
     let allowed = provider.algorithms.as_slice();
     let text = |name: &str| entry.get(name).and_then(Value::as_str);
     // Entra's lists hold keys of other clouds and of personal accounts, each with the issuer that it is for.
-    if text("issuer").is_some_and(|of| !of.contains(super::identity::TENANT) && issuers.iter().any(|own| own != of)) {
+    if text("issuer").is_some_and(|of| !of.contains(TENANT) && issuers.iter().any(|own| own != of)) {
         return Ok(None);
     }
     let kind = text("kty").ok_or("it has no kty")?;

@@ -12,55 +12,26 @@ mod access;
 mod context;
 mod grants;
 mod identity;
+mod issuers;
 mod jwk;
+mod key_source;
 mod names;
+mod out;
 mod roles;
 mod services;
 
 use crate::document::{Diagnostic, Document, Kind, Severity, Spec};
-use context::{Context, Interner, Out};
+use context::Context;
 use doorward_proto::v1::{self, Bundle};
+use out::{Interner, Out};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 pub use jwk::has_usable_key;
+pub use key_source::{KeyLocation, KeySource, NoKeys};
 
 /// Version of the bundle's format.
 pub const FORMAT: u32 = 1;
-
-/// Where a provider's keys are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyLocation<'a> {
-    /// `jwks.uri`
-    Uri(&'a str),
-    /// OpenID Connect discovery at this issuer.
-    Discovery(&'a str),
-    /// `jwks.file`
-    File(&'a str),
-    /// `jwks.secretRef`
-    Secret {
-        /// Name of the secret.
-        name: &'a str,
-        /// Key inside it.
-        key: &'a str,
-    },
-}
-
-/// Gives JWK sets that somebody else fetched: compilation itself does no I/O.
-pub trait KeySource {
-    /// The JWK set as JSON text; `None` while it is not there.
-    fn jwks(&self, provider: &str, location: KeyLocation<'_>) -> Option<String>;
-}
-
-/// A source without keys, for validation alone; inline keys are read all the same.
-#[derive(Clone, Copy, Debug)]
-pub struct NoKeys;
-
-impl KeySource for NoKeys {
-    fn jwks(&self, _: &str, _: KeyLocation<'_>) -> Option<String> {
-        None
-    }
-}
 
 /// A document by kind and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,6 +1,6 @@
 //! Names in a `DataService` that its server takes for something else than what they are declared as.
 
-use super::context::Out;
+use super::out::Out;
 use crate::document::{DataService, data_service::Parameter};
 use doorward_policy::dialect::{Registered, Rules, names::is_credential};
 use std::collections::BTreeMap;

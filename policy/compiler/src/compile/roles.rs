@@ -1,9 +1,6 @@
 //! `AccessRole` → `Role`.
 
-use super::{
-    context::{Context, Out},
-    grants,
-};
+use super::{context::Context, grants, out::Out};
 use crate::document::{
     AccessRole,
     access_role::LimitBy,

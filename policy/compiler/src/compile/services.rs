@@ -1,8 +1,9 @@
 //! `DataService` → `Service`.
 
 use super::{
-    context::{ComponentFacts, Context, Out, ServiceFacts},
+    context::{ComponentFacts, Context, ServiceFacts},
     names,
+    out::Out,
 };
 use crate::document::{
     DataService,

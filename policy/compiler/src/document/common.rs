@@ -137,7 +137,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for OneOrMany<T> {
             serde_path_to_error::deserialize(value).map(OneOrMany::One)
         };
         read.map_err(|error| {
-            let (path, _, message) = super::diagnostic::from_serde("", &error);
+            let (path, _, message) = super::serde_error::explain("", &error);
             let path = path.trim_start_matches('.');
             D::Error::custom(if path.is_empty() { message } else { format!("{path}: {message}") })
         })

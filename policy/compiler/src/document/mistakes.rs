@@ -1,7 +1,10 @@
 //! All mistakes of form in a document's spec, not only the first: what a mistake was about is taken out, and the rest is
 //! read again.
 
-use super::{Kind, Spec, diagnostic};
+use super::{
+    kind::{Kind, Spec},
+    serde_error,
+};
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
@@ -28,7 +31,7 @@ pub(super) fn read(kind: Kind, mut spec: Value) -> Result<Spec, Vec<Mistake>> {
             Ok(_) => return Err(all),
             Err(error) => error,
         };
-        let (path, code, message) = diagnostic::from_serde("spec", &error);
+        let (path, code, message) = serde_error::explain("spec", &error);
         if code == "missing_field" && !all.is_empty() {
             // Perhaps it is missing because it was taken out here.
             return Err(all);

@@ -11,10 +11,12 @@ pub mod common;
 pub mod data_service;
 mod diagnostic;
 pub mod identity_provider;
+mod kind;
 mod mistakes;
 pub mod policy_test;
 mod preset;
 pub mod schema;
+mod serde_error;
 pub mod suggest;
 mod yaml;
 
@@ -25,6 +27,7 @@ pub use access_role::AccessRole;
 pub use data_service::DataService;
 pub use diagnostic::{Diagnostic, Severity};
 pub use identity_provider::IdentityProvider;
+pub use kind::{Document, Kind, Spec};
 pub use policy_test::PolicyTest;
 pub use yaml::PathLines;
 
@@ -35,67 +38,6 @@ use serde_json::Value;
 pub const API_VERSION: &str = "doorward.dev/v1alpha1";
 /// Largest file, in bytes.
 pub const MAX_FILE: usize = 4 * 1024 * 1024;
-
-/// Declares the kinds once: the enum of names, the enum of specs, and how each is read.
-macro_rules! kinds {
-    ($($kind:ident),*) => {
-        /// Kind of a document.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[allow(missing_docs, reason = "each kind is documented at its type")]
-        pub enum Kind { $($kind),* }
-
-        impl Kind {
-            /// Every kind.
-            pub const ALL: &'static [Kind] = &[$(Kind::$kind),*];
-            /// Its name in documents.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Kind::$kind => stringify!($kind)),* }
-            }
-        }
-
-        /// A document's content by kind.
-        #[derive(Clone, Debug, PartialEq)]
-        #[allow(missing_docs, reason = "each kind is documented at its type")]
-        #[allow(clippy::large_enum_variant, reason = "documents are few, and matching without a box reads better")]
-        pub enum Spec { $($kind($kind)),* }
-
-        impl Spec {
-            /// The kind.
-            #[must_use]
-            pub const fn kind(&self) -> Kind {
-                match self { $(Spec::$kind(_) => Kind::$kind),* }
-            }
-            fn read(kind: Kind, value: Value) -> Result<Spec, serde_path_to_error::Error<serde_json::Error>> {
-                match kind { $(Kind::$kind => serde_path_to_error::deserialize(value).map(Spec::$kind)),* }
-            }
-        }
-    };
-}
-kinds!(IdentityProvider, DataService, AccessRole, AccessBinding, AccessKey, AccessRestriction, PolicyTest);
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// One document as it was read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Document {
-    /// Kind.
-    pub kind: Kind,
-    /// `metadata.name`
-    pub name: String,
-    /// Where it came from, as the caller named it.
-    pub file: String,
-    /// Its first line, from 1; 0 if it has none.
-    pub line: usize,
-    /// Its content.
-    pub spec: Spec,
-    /// Lines of its values.
-    pub lines: PathLines,
-}
 
 /// What a file held.
 #[derive(Clone, Debug, Default)]
@@ -211,7 +153,7 @@ fn document(
     let metadata: Metadata = match serde_path_to_error::deserialize(metadata) {
         Ok(metadata) => metadata,
         Err(error) => {
-            let (path, code, message) = diagnostic::from_serde("metadata", &error);
+            let (path, code, message) = serde_error::explain("metadata", &error);
             return fail(&at, &path, code, message);
         }
     };

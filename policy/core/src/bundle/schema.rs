@@ -1,5 +1,6 @@
 //! Services and components: what exists, independent of who may see it.
 
+use super::pattern::each_pattern;
 use crate::{
     Name,
     value::{FieldType, Size},
@@ -83,7 +84,7 @@ impl Service {
     #[must_use]
     pub fn component(&self, name: &str) -> Option<&Arc<Component>> {
         let mut found = None;
-        super::roles::each_pattern(name, &mut |pattern| {
+        each_pattern(name, &mut |pattern| {
             found = self.components.get(pattern);
             found.is_some()
         });

@@ -3,14 +3,13 @@
 use super::{
     Map,
     access::{ClaimPath, Key, Provider},
-    decode,
     roles::Role,
     route::Router,
     schema::Service,
     subjects::{Binding, Restriction, Subjects},
 };
 use crate::Name;
-use doorward_proto::v1::{Bundle, Dialect};
+use doorward_proto::v1::Dialect;
 use hashbrown::HashMap;
 
 /// A compiled policy, ready for evaluation. Look-ups cost the same for ten bindings and a hundred thousand.
@@ -35,35 +34,7 @@ pub struct Tables {
     pub(super) restricted: Subjects,
 }
 
-/// Why a bundle cannot be put in force.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {message}")]
-pub struct TablesError {
-    /// Where in the bundle, e.g. `roles[3].grants[0].rows`.
-    pub path: String,
-    /// Stable code: `malformed`, `unknown` (to this build), `duplicate` or `limit`.
-    pub code: &'static str,
-    /// A sentence.
-    pub message: String,
-}
-
 impl Tables {
-    /// Decodes and indexes a bundle; `digest` is SHA-256 of its canonical bytes, `epoch` the one it was pushed with.
-    ///
-    /// # Errors
-    /// If anything in the bundle is out of range or unknown to this build: it is then rejected whole.
-    pub fn build(bundle: &Bundle, digest: [u8; 32], epoch: u64) -> Result<Self, TablesError> {
-        decode::tables(bundle, digest, epoch)
-    }
-
-    /// As [`Tables::build`], from the bundle's canonical bytes. Takes half the memory, because it makes no `Bundle`.
-    ///
-    /// # Errors
-    /// As [`Tables::build`]; and `malformed` at `payload` if the bytes are no bundle.
-    pub fn decode(payload: &[u8], digest: [u8; 32], epoch: u64) -> Result<Self, TablesError> {
-        decode::tables_of(payload, digest, epoch)
-    }
-
     /// The scope that the bundle was compiled for.
     #[must_use]
     pub fn scope(&self) -> &str {

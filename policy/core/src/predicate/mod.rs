@@ -5,6 +5,10 @@
 //! test := field (= | != | < | <= | > | >=) value | field [NOT] IN (value, …) | field [NOT] LIKE 'pattern' | field IS [NOT] NULL
 //! value := 'string' | number | true | false | {user.NAME} | {tenant} | {role.NAME} | {agent.NAME} | {key.NAME} | {now}
 //! ```
+//!
+//! Documents and bundles use [`Template`], [`parse`] and [`wire`]. Resolution, evaluation, [`simplify()`] and the display of
+//! operators ([`Context`], [`eval()`], [`operator`], [`opposite`], [`quoted`]) are meant for the engine alone: they follow what a
+//! decision and a dialect need.
 
 mod display;
 mod eval;

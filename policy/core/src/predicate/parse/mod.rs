@@ -1,39 +1,24 @@
 //! Text of a row filter → [`Template`], typed against the fields that a service declares.
 
+mod error;
 mod literal;
 #[cfg(test)]
 mod tests;
 mod token;
 
+pub use error::ParseError;
 pub use literal::{is_date, is_timestamp, parse_literal, parse_rfc3339, type_name};
 pub use token::parse_placeholder;
 
 use super::{CompareOp, MAX_DEPTH, Operand, PlaceholderSource, Predicate, Template};
 use crate::{Name, value::FieldType};
+use error::fail;
 use token::{Token, tokens};
 
 /// Longest text of a predicate, in bytes.
 pub const MAX_LENGTH: usize = 8 * 1024;
 /// Longest list after `IN`.
 pub const MAX_LIST: usize = 1_000;
-
-/// Why a predicate's text is not one.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message} (at byte {position})")]
-pub struct ParseError {
-    /// Byte offset in the text.
-    pub position: usize,
-    /// Stable code: `predicate_syntax`, `predicate_limit`, `unknown_field`, `unknown_placeholder`, `type_mismatch`.
-    pub code: &'static str,
-    /// A sentence.
-    pub message: String,
-    /// `unknown_field`: the name, so that a caller who knows all fields can suggest one.
-    pub field: Option<String>,
-}
-
-fn fail<T>(position: usize, code: &'static str, message: impl Into<String>) -> Result<T, ParseError> {
-    Err(ParseError { position, code, message: message.into(), field: None })
-}
 
 /// Parses a predicate; `schema` gives the type of a declared field.
 ///

@@ -1,6 +1,9 @@
 //! Text → tokens, with placeholders read.
 
-use super::{ParseError, fail, literal::is_number};
+use super::{
+    error::{ParseError, fail},
+    literal::is_number,
+};
 use crate::{
     Name,
     predicate::{CompareOp, Operand, PlaceholderSource},

@@ -1,11 +1,10 @@
 //! The long lists of a big policy, strings and bindings, from the bundle's bytes to the tables without a copy in between.
 
-use super::{
-    decode::{Decoder, Result, malformed, position},
-    subjects,
-    tables::Tables,
+use super::reader::{Decoder, Result, TablesError, malformed, position};
+use crate::{
+    Name,
+    bundle::{subjects, tables::Tables},
 };
-use crate::Name;
 use doorward_proto::v1;
 use prost::{
     Message as _,
@@ -102,7 +101,7 @@ impl Decoder {
         let mut known: Option<(u32, Option<usize>)> = None;
         for (at, each) in list {
             // The path is text, so it is made for errors only.
-            let placed = |mut error: super::TablesError| {
+            let placed = |mut error: TablesError| {
                 error.path = format!("bindings[{at}]");
                 error
             };

@@ -5,13 +5,18 @@
 //! is; what goes on unchanged is copied in spans. Insignificant whitespace is not copied. What is not JSON, is not of
 //! the form the plan expects, or goes on and is not UTF-8, is an error: the response must then be withheld.
 
+mod state;
+mod token;
+
 use super::{
     ResponsePlan,
+    error::TransformError,
     mask::mask,
     paths::{Action, NOWHERE, Paths},
     tape::Tape,
     utf8::Utf8,
 };
+use state::{Frame, Number, State};
 use zeroize::Zeroizing;
 
 /// Containers open at once at most.
@@ -22,92 +27,6 @@ const MAX_KEY: usize = 4 << 10;
 const MAX_ROW: usize = 1 << 20;
 /// Longest scalar that can be masked, in bytes of JSON text.
 const MAX_MASKED: usize = 64 << 10;
-
-/// Why a response cannot be released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TransformError {
-    /// Not JSON.
-    #[error("the response is not well-formed JSON")]
-    Malformed,
-    /// JSON of another form than the service's API has.
-    #[error("the response does not have the form that the service's dialect promises")]
-    Unexpected,
-    /// Nested too deeply, or a name or masked value is too long.
-    #[error("the response exceeds a limit of the transformer")]
-    Limit,
-    /// A value cannot be masked (no tokenisation key, or not valid Unicode).
-    #[error("a value of the response cannot be masked")]
-    Unmaskable,
-    /// The plan asks for one row ([`ResponsePlan::one_row`]), and there is none. Otherwise the response is as promised.
-    #[error("the response has no row")]
-    Absent,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// A value must come.
-    Value,
-    /// A value or `]` must come.
-    FirstElement,
-    /// A member name or `}` must come.
-    FirstMember,
-    /// A member name must come.
-    Member,
-    Colon,
-    /// `,` or the container's end must come; at the root, nothing.
-    After,
-    Text,
-    Escape,
-    /// Hex digits still to come.
-    Unicode(u8),
-    Number(Number),
-    /// Rest of `true`, `false` or `null`.
-    Literal(&'static [u8]),
-}
-
-/// Where in a number (RFC 8259 section 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Number {
-    Minus,
-    Zero,
-    Integer,
-    Point,
-    Fraction,
-    E,
-    Sign,
-    Exponent,
-}
-
-impl Number {
-    fn next(self, byte: u8) -> Option<Number> {
-        use Number::{E, Exponent, Fraction, Integer, Minus, Point, Sign, Zero};
-        match (self, byte) {
-            (Minus, b'0') => Some(Zero),
-            (Minus, b'1'..=b'9') | (Integer, b'0'..=b'9') => Some(Integer),
-            (Zero | Integer, b'.') => Some(Point),
-            (Point | Fraction, b'0'..=b'9') => Some(Fraction),
-            (Zero | Integer | Fraction, b'e' | b'E') => Some(E),
-            (E, b'+' | b'-') => Some(Sign),
-            (E | Sign | Exponent, b'0'..=b'9') => Some(Exponent),
-            _ => None,
-        }
-    }
-    fn complete(self) -> bool {
-        matches!(self, Number::Zero | Number::Integer | Number::Fraction | Number::Exponent)
-    }
-}
-
-#[derive(Debug)]
-struct Frame {
-    object: bool,
-    /// A member or element was already written.
-    written: bool,
-    /// Object: number of the member that is expected. Array: elements begun.
-    count: usize,
-    place: usize,
-    /// Array: the place of its elements.
-    elements: usize,
-}
 
 /// Applies a [`ResponsePlan`] to a body that comes in chunks.
 #[derive(Debug)]
@@ -308,98 +227,6 @@ impl Transformer {
         self.escaped = false;
         self.state = State::Text;
         self.text(tape)
-    }
-
-    /// Reads on in a text, to its end or to the chunk's.
-    fn text(&mut self, tape: &mut Tape<'_>) -> Result<(), TransformError> {
-        loop {
-            match self.state {
-                State::Text => match tape.stop() {
-                    Some(b'"') => {
-                        tape.at += 1;
-                        return if self.in_key { self.end_key(tape) } else { self.end_scalar(tape) };
-                    }
-                    Some(b'\\') => {
-                        tape.at += 1;
-                        self.escaped = true;
-                        self.state = State::Escape;
-                    }
-                    Some(_) => return Err(TransformError::Malformed),
-                    None => return self.suspend(tape),
-                },
-                State::Escape => {
-                    let Some(byte) = tape.peek() else { return self.suspend(tape) };
-                    self.state = match byte {
-                        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => State::Text,
-                        b'u' => State::Unicode(4),
-                        _ => return Err(TransformError::Malformed),
-                    };
-                    tape.at += 1;
-                }
-                State::Unicode(left) => {
-                    let Some(byte) = tape.peek() else { return self.suspend(tape) };
-                    if !byte.is_ascii_hexdigit() {
-                        return Err(TransformError::Malformed);
-                    }
-                    self.state = if left <= 1 { State::Text } else { State::Unicode(left - 1) };
-                    tape.at += 1;
-                }
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    fn number(&mut self, mut number: Number, tape: &mut Tape<'_>) -> Result<(), TransformError> {
-        while let Some(byte) = tape.peek() {
-            match number.next(byte) {
-                Some(next) => number = next,
-                None if number.complete() => return self.end_scalar(tape),
-                None => return Err(TransformError::Malformed),
-            }
-            tape.at += 1;
-        }
-        self.state = State::Number(number);
-        self.suspend(tape)
-    }
-
-    fn literal(&mut self, rest: &'static [u8], tape: &mut Tape<'_>) -> Result<(), TransformError> {
-        let have = tape.rest();
-        let length = rest.len().min(have.len());
-        let (want, more) = rest.split_at_checked(length).ok_or(TransformError::Malformed)?;
-        if !have.starts_with(want) {
-            return Err(TransformError::Malformed);
-        }
-        tape.at += length;
-        if more.is_empty() {
-            return self.end_scalar(tape);
-        }
-        self.state = State::Literal(more);
-        self.suspend(tape)
-    }
-
-    /// The chunk ends inside a token: what will be needed of it is carried into the next.
-    fn suspend(&mut self, tape: &mut Tape<'_>) -> Result<(), TransformError> {
-        if self.in_key {
-            self.carry(tape, MAX_KEY)?;
-        } else if self.muted_at.is_none() {
-            match self.action {
-                Action::Copy => tape.keep_piece(),
-                Action::Mask(..) => self.carry(tape, MAX_MASKED)?,
-                Action::Known(_) => self.carry(tape, MAX_KEY)?,
-                Action::Drop => {}
-            }
-        }
-        tape.token = tape.at;
-        Ok(())
-    }
-
-    fn carry(&mut self, tape: &Tape<'_>, most: usize) -> Result<(), TransformError> {
-        let piece = tape.piece();
-        if self.carried.len() + piece.len() > most {
-            return Err(TransformError::Limit);
-        }
-        self.carried.extend_from_slice(piece);
-        Ok(())
     }
 
     fn end_key(&mut self, tape: &mut Tape<'_>) -> Result<(), TransformError> {
@@ -613,8 +440,6 @@ impl Transformer {
 }
 
 #[cfg(test)]
-#[path = "reference_tests.rs"]
 mod reference_tests;
 #[cfg(test)]
-#[path = "stream_tests.rs"]
 mod tests;
