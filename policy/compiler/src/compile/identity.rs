@@ -2,6 +2,7 @@
 
 use super::{
     context::Context,
+    introspection,
     issuers::{self, TENANT},
     jwk::Jwk,
     out::Out,
@@ -33,7 +34,7 @@ pub(super) fn provider(
     let issuers = check_issuers(context, out, spec);
     check_audience(out, spec);
     check_demands(out, spec);
-    if spec.algorithms.is_empty() {
+    if spec.algorithms.is_empty() && !spec.is_keyless() {
         out.error("invalid_value", "spec.algorithms", "name at least one algorithm");
     }
     let symmetric = spec.algorithms.iter().filter(|algorithm| algorithm.is_symmetric()).count();
@@ -125,6 +126,7 @@ pub(super) fn provider(
         any_audience: spec.audiences == Some(Audiences::Any),
         token_types: out.names("spec.tokenTypes", types.iter().map(String::as_str)),
         required: demands(out, &required),
+        introspection: spec.introspection.as_ref().map(|given| introspection::introspection(context, out, spec, given)),
     }
 }
 

@@ -33,6 +33,9 @@ pub(super) struct Jwk {
 
 /// Reads a provider's keys. A key that cannot be used is skipped with a warning; so is a set that is not there yet.
 pub(super) fn load(out: &mut Out<'_>, provider: &IdentityProvider, source: &dyn KeySource) -> Vec<Jwk> {
+    if provider.is_keyless() {
+        return Vec::new();
+    }
     let name = out.document.name.clone();
     let jwks = provider.jwks.clone().unwrap_or_default();
     let issuers = issuers(provider);

@@ -12,6 +12,7 @@ mod access;
 mod context;
 mod grants;
 mod identity;
+mod introspection;
 mod issuers;
 mod jwk;
 mod key_source;

@@ -36,6 +36,9 @@ pub struct IdentityProvider {
     pub algorithms: Vec<Algorithm>,
     /// Where the keys are. Absent: found by OpenID Connect discovery at the issuer.
     pub jwks: Option<Jwks>,
+    /// How the provider is asked about tokens that only it can read (RFC 7662). Without `jwks` beside it the provider has no
+    /// keys, and is asked about its JWTs as well; with `jwks: {}` its keys are found by discovery.
+    pub introspection: Option<Introspection>,
     /// A token with `exp - iat` above this is refused, and so is one without `iat`. Default `60m`.
     pub max_token_age: Option<Duration>,
     /// Tolerated difference between clocks. Default `30s`, at most `10m`.
@@ -56,6 +59,12 @@ pub struct IdentityProvider {
 }
 
 impl IdentityProvider {
+    /// It has no keys, so that it is asked about its JWTs as well.
+    #[must_use]
+    pub const fn is_keyless(&self) -> bool {
+        self.introspection.is_some() && self.jwks.is_none()
+    }
+
     /// The issuers as written, patterns not expanded.
     #[must_use]
     pub fn issuers(&self) -> &[String] {
@@ -211,6 +220,35 @@ pub struct Jwks {
     pub file: Option<String>,
     /// Kubernetes secret that holds the JWK set.
     pub secret_ref: Option<SecretRef>,
+}
+
+/// How a provider is asked about tokens (RFC 7662). The control plane asks; proxies never learn address, client or secret.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Introspection {
+    /// URL of the introspection endpoint (https).
+    pub url: String,
+    /// The client that asks.
+    pub client_id: String,
+    /// Where its secret is. It is read whenever it is used, so it can be rotated.
+    pub client_secret: ClientSecret,
+    /// Only opaque tokens that begin so are this provider's. Where several providers are asked, each needs one, and none begins
+    /// as another does. Absent: all opaque tokens.
+    pub token_prefix: Option<String>,
+    /// How long a proxy uses an answer, `1s` to `10m`: so long a token that was revoked may still count. Default `30s`.
+    pub cache_for: Option<Duration>,
+    /// How long an answer may take, at most `10s`. Default `2s`.
+    pub timeout: Option<Duration>,
+}
+
+/// Where the secret of a client is; exactly one place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientSecret {
+    /// File of the control plane that holds it; a line break at its end is left out.
+    pub file: Option<String>,
+    /// Variable of the control plane's environment that holds it.
+    pub env: Option<String>,
 }
 
 /// A JWK set inside a document; never printed, because it may hold a secret.

@@ -3,7 +3,7 @@
 use super::{
     IdentityProvider,
     common::{ClaimPath, Duration, OneOrMany, Scalar},
-    identity_provider::{Audiences, Claims, Delegation, Jwks, Preset, RequiredClaim, RequiredClaims},
+    identity_provider::{Audiences, Claims, Delegation, Introspection, Jwks, Preset, RequiredClaim, RequiredClaims},
     yaml,
 };
 use serde_json::{Map, Value, json};
@@ -144,6 +144,7 @@ impl IdentityProvider {
         put("audienceClaim", self.audience_claim.as_ref().map(|names| one_or_many(names, |name| name.clone().into())));
         put("algorithms", Some(self.algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect()));
         put("jwks", self.jwks.as_ref().map(jwks));
+        put("introspection", self.introspection.as_ref().map(introspection));
         put("maxTokenAge", self.max_token_age.as_ref().map(duration));
         put("clockSkew", self.clock_skew.as_ref().map(duration));
         put("tokenTypes", self.token_types.clone().map(Value::from));
@@ -190,6 +191,20 @@ fn jwks(jwks: &Jwks) -> Value {
         ("inline", jwks.inline.as_ref().map(|_| "(not shown)".into())),
         ("file", jwks.file.clone().map(Value::from)),
         ("secretRef", jwks.secret_ref.as_ref().map(|secret| json!({"name": secret.name, "key": secret.key}))),
+    ])
+}
+
+fn introspection(introspection: &Introspection) -> Value {
+    let Introspection { url, client_id, client_secret, token_prefix, cache_for, timeout } = introspection;
+    let secret =
+        [("file", client_secret.file.clone().map(Value::from)), ("env", client_secret.env.clone().map(Value::from))];
+    object([
+        ("url", Some(url.clone().into())),
+        ("clientId", Some(client_id.clone().into())),
+        ("clientSecret", Some(object(secret))),
+        ("tokenPrefix", token_prefix.clone().map(Value::from)),
+        ("cacheFor", cache_for.as_ref().map(duration)),
+        ("timeout", timeout.as_ref().map(duration)),
     ])
 }
 
