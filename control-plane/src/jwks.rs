@@ -25,6 +25,7 @@ use tracing::Instrument as _;
 use crate::{
     clock::{self, now_micros},
     metrics::Metrics,
+    outbound,
     policy_store::{KeySet, PolicyStore, Replaced, StoreError},
     wake::Trigger,
 };
@@ -158,28 +159,9 @@ impl KeySets {
         authorities: Option<&[u8]>,
         changed: mpsc::Sender<Trigger>,
     ) -> Result<Self, KeySetsError> {
-        let mut client = Client::builder()
-            .user_agent(concat!("doorward/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(FETCH_TIMEOUT)
-            // A redirect would let one host name another as the authority over its tokens.
-            .redirect(reqwest::redirect::Policy::none());
-        if let Some(pem) = authorities {
-            for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
-                client = client.add_root_certificate(certificate);
-            }
-        }
+        let client = outbound::client(FETCH_TIMEOUT, authorities)?;
         let kept = store.key_sets()?;
-        Ok(Self {
-            entries: Mutex::default(),
-            wake: Notify::new(),
-            store,
-            kept,
-            client: client.build()?,
-            insecure,
-            metrics,
-            changed,
-        })
+        Ok(Self { entries: Mutex::default(), wake: Notify::new(), store, kept, client, insecure, metrics, changed })
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -282,18 +264,7 @@ impl KeySets {
     }
 
     fn allowed(&self, url: &Url) -> Result<(), String> {
-        let host = url.host_str().unwrap_or_default();
-        let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-        let loopback = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
-        match url.scheme() {
-            "https" => Ok(()),
-            "http" if loopback || self.insecure => Ok(()),
-            "http" => Err(
-                "key sets are fetched over https only (plain http is allowed from loopback, or with --insecure-jwks)"
-                    .into(),
-            ),
-            other => Err(format!("key sets are fetched over https, not `{other}`")),
-        }
+        outbound::allowed(url, self.insecure).map_err(|forbidden| format!("key sets are fetched {forbidden}"))
     }
 
     /// Fetches what is due until the process ends.

@@ -1,7 +1,7 @@
 //! The Doorward control plane and command line.
 //!
 //! Dependencies point inward: [`policies`] turns documents into a signed bundle and knows no gRPC; [`audit`] stores and
-//! reads records; [`push`] and [`admin`] serve both; [`access`] says to whom; [`connections`] and [`streams`] bound
+//! reads records; [`push`] and [`admin`] serve both; [`introspection`] asks identity providers for proxies; [`access`] says to whom; [`connections`] and [`streams`] bound
 //! how much of it one client gets; [`server`] wires them and watches that none of its tasks dies;
 //! [`cli`] is what a person types.
 
@@ -12,8 +12,10 @@ pub mod cli;
 pub mod clock;
 pub mod connections;
 pub mod host;
+pub mod introspection;
 pub mod jwks;
 pub mod metrics;
+pub mod outbound;
 pub mod policies;
 pub mod policy_store;
 pub mod private;

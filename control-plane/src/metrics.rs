@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// A label set of one pair.
+/// A label set of one pair, or two.
 pub type Labels = Vec<(&'static str, String)>;
 
 /// All metrics; cheap to share behind an `Arc`.
@@ -58,6 +58,8 @@ pub struct Metrics {
     pub jwks_unusable: Family<Labels, Gauge>,
     /// Failed fetches of key sets, by host.
     pub jwks_failures: Family<Labels, Counter>,
+    /// Questions about tokens, by provider and outcome.
+    pub introspections: Family<Labels, Counter>,
 }
 
 impl Default for Metrics {
@@ -131,6 +133,11 @@ impl Default for Metrics {
             jwks_age: metric!("jwks_age_seconds", "Age of each key set, by host", Family::default()),
             jwks_unusable: metric!("jwks_unusable", "Hosts whose newest key set has no usable key", Family::default()),
             jwks_failures: metric!("jwks_fetch_failures", "Failed fetches of key sets, by host", Family::default()),
+            introspections: metric!(
+                "introspections",
+                "Questions to identity providers about tokens, by provider and outcome",
+                Family::default()
+            ),
             registry: Mutex::new(registry),
         }
     }

@@ -16,7 +16,8 @@ use doorward_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
         PolicyStatus, admin_server::AdminServer, audit_ingest_server::AuditIngestServer,
-        audit_log_server::AuditLogServer, policy_discovery_server::PolicyDiscoveryServer,
+        audit_log_server::AuditLogServer, identity_server::IdentityServer,
+        policy_discovery_server::PolicyDiscoveryServer,
     },
 };
 use rustls::{
@@ -40,6 +41,7 @@ use crate::{
     audit::{ingest::Ingest, jobs::Keep, read::Reader, store::Store},
     clock,
     connections::{self, Door, HttpListener, Limits},
+    introspection::{client::Asker, service::Identity},
     jwks::KeySets,
     metrics::Metrics,
     policies::{
@@ -61,6 +63,8 @@ const MAX_BATCH_BYTES: usize = 512 << 10;
 const MAX_QUESTION_BYTES: usize = 16 << 10;
 /// Largest hello or result of a proxy, in bytes.
 const MAX_RESULT_BYTES: usize = 16 << 10;
+/// Largest question of a proxy about a token, in bytes: the token has 16 KiB at most.
+const MAX_TOKEN_QUESTION_BYTES: usize = 18 << 10;
 /// Streams of one connection; a proxy has one for policy and one for each worker's records.
 const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 /// Bytes that a client may send unread: of one stream, and of a connection. A stream of records that waits for the disk must
@@ -144,12 +148,15 @@ pub async fn serve(source: Box<dyn PolicySource>, options: Options) -> anyhow::R
 
     let authorities =
         options.jwks_ca.as_ref().map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())));
+    let authorities = authorities.transpose()?;
+    let asker = Asker::new(options.insecure_jwks, authorities.as_deref())
+        .context("cannot prepare to ask identity providers; check --jwks-ca")?;
     let (trigger, triggers) = mpsc::channel();
     let keys = KeySets::new(
         Arc::clone(&policy_store),
         Arc::clone(&metrics),
         options.insecure_jwks,
-        authorities.transpose()?.as_deref(),
+        authorities.as_deref(),
         trigger.clone(),
     )?;
     let keys = Arc::new(keys);
@@ -161,6 +168,7 @@ pub async fn serve(source: Box<dyn PolicySource>, options: Options) -> anyhow::R
     let settings = Settings { signing, allow_empty: options.allow_empty };
     let engine = Engine::new(settings, source, policy_store, signer, Arc::clone(&keys), Arc::clone(&metrics))?;
     let (policy, status, outrun) = (engine.policy(), engine.status(), engine.outrun());
+    let identity = Identity::new(access.clone(), options.scope.clone(), engine.asked(), asker, Arc::clone(&metrics));
     let (stop, shutdown) = watch::channel(false);
 
     let listen = connections::listen(options.listen)
@@ -222,6 +230,7 @@ pub async fn serve(source: Box<dyn PolicySource>, options: Options) -> anyhow::R
                 metrics: Arc::clone(&metrics),
                 shutdown: shutdown.clone(),
             },
+            identity,
             admin: Admin { access, policy: policy.clone(), status: status.clone(), registry },
         },
     )?;
@@ -299,6 +308,7 @@ struct Services {
     push: Push,
     ingest: Ingest,
     reader: Reader,
+    identity: Identity,
     admin: Admin,
 }
 
@@ -362,12 +372,14 @@ fn grpc(
         .add_service(PolicyDiscoveryServer::new(services.push).max_decoding_message_size(MAX_RESULT_BYTES))
         .add_service(AuditIngestServer::new(services.ingest).max_decoding_message_size(MAX_BATCH_BYTES))
         .add_service(AuditLogServer::new(services.reader).max_decoding_message_size(MAX_QUESTION_BYTES))
+        .add_service(IdentityServer::new(services.identity).max_decoding_message_size(MAX_TOKEN_QUESTION_BYTES))
         .add_service(AdminServer::new(services.admin).max_decoding_message_size(MAX_QUESTION_BYTES));
     let mut shutdown = shutdown.clone();
     Ok(async move {
         health.set_serving::<PolicyDiscoveryServer<Push>>().await;
         health.set_serving::<AuditIngestServer<Ingest>>().await;
         health.set_serving::<AuditLogServer<Reader>>().await;
+        health.set_serving::<IdentityServer<Identity>>().await;
         health.set_serving::<AdminServer<Admin>>().await;
         let ending = async move { clock::ended(&mut shutdown).await };
         Ok(router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), ending).await?)

@@ -1,6 +1,10 @@
 //! The seam to [`doorward_policy`]: documents in, a bundle and diagnostics in their wire form out.
 
-use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use doorward_policy::bundle::{Tables, TablesError};
 use doorward_policy_compiler::{
@@ -10,7 +14,11 @@ use doorward_policy_compiler::{
 use doorward_proto::v1;
 use prost::Message as _;
 
-use crate::jwks::{Found, KeySets, Source, Want};
+use crate::{
+    introspection::settings::{self, Providers},
+    jwks::{Found, KeySets, Source, Want},
+    policy_store::GoodDocuments,
+};
 
 pub use doorward_policy_compiler::document::Document;
 
@@ -31,6 +39,8 @@ pub struct Compiled {
     pub digest: Vec<u8>,
     /// There is nothing in it.
     pub empty: bool,
+    /// How its providers are asked about tokens; no part of the bundle.
+    pub asked: Providers,
 }
 
 /// A proxy would refuse what was compiled.
@@ -103,7 +113,8 @@ pub fn compile(documents: &[Document], keys: &KeySets, scope: &str) -> (Compiled
         }
     }
     let empty = is_empty_bundle(&compiled.bundle);
-    (Compiled { bytes: compiled.bytes, digest: compiled.digest.to_vec(), empty }, diagnostics)
+    let asked = settings::of(documents);
+    (Compiled { bytes: compiled.bytes, digest: compiled.digest.to_vec(), empty, asked }, diagnostics)
 }
 
 /// RFC 3339 in UTC to the second.
@@ -157,6 +168,22 @@ impl KeySource for Keys<'_> {
             }
         }
     }
+}
+
+/// How the providers of this bundle are asked about tokens, by the documents that were last in force.
+pub fn asked(bundle: &[u8], good: &GoodDocuments) -> Providers {
+    let Ok(bundle) = v1::Bundle::decode(bundle) else { return Providers::new() };
+    let names: BTreeSet<&str> = bundle
+        .providers
+        .iter()
+        .filter(|provider| provider.introspection.is_some())
+        .filter_map(|provider| bundle.strings.get(usize::try_from(provider.name).ok()?).map(String::as_str))
+        .collect();
+    let providers = good.iter().filter(|(key, _)| {
+        key.split_once('/').is_some_and(|(kind, name)| kind == Kind::IdentityProvider.as_str() && names.contains(name))
+    });
+    let documents: Vec<Document> = providers.flat_map(|(_, good)| parse(&good.file, &good.text).0).collect();
+    settings::of(&documents)
 }
 
 /// Whether an encoded bundle grants nothing and knows nothing.

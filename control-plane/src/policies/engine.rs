@@ -16,6 +16,7 @@ use super::{
     resolve::{self, Resolution, Unpublished},
 };
 use crate::{
+    introspection::settings::{Providers, ProvidersWatch},
     jwks::KeySets,
     metrics::Metrics,
     policy_store::{PolicyStore, StoreError},
@@ -46,6 +47,8 @@ pub struct Engine {
     publisher: Publisher,
     /// When the source is read again although nothing changed there.
     again: Option<Instant>,
+    /// How the providers of the policy in force are asked about tokens.
+    asked: watch::Sender<Arc<Providers>>,
     /// The policy in force is what the documents say, as they were read last.
     confirmed: bool,
 }
@@ -71,7 +74,9 @@ impl Engine {
         let reporter = Arc::new(Reporter::new(Arc::clone(&metrics)));
         let publisher = Publisher::new(settings.signing, store, signer, Arc::clone(&metrics), Arc::clone(&reporter))?;
         let allow_empty = settings.allow_empty;
-        Ok(Self { source, allow_empty, keys, metrics, reporter, publisher, again: None, confirmed: false })
+        let asked = publisher.before().map(|bundle| compiler::asked(&bundle, publisher.good())).unwrap_or_default();
+        let asked = watch::Sender::new(Arc::new(asked));
+        Ok(Self { source, allow_empty, keys, metrics, reporter, publisher, again: None, asked, confirmed: false })
     }
 
     /// The newest policy.
@@ -82,6 +87,11 @@ impl Engine {
     /// What the last compilation found.
     pub fn status(&self) -> watch::Receiver<PolicyStatus> {
         self.reporter.status()
+    }
+
+    /// How the providers of the policy in force are asked about tokens.
+    pub fn asked(&self) -> ProvidersWatch {
+        self.asked.subscribe()
     }
 
     /// Where to note that a proxy holds a newer epoch than the one in force.
@@ -193,7 +203,9 @@ impl Engine {
     /// Publishes what was compiled, if it is another policy and proxies would take it. What came of it, in one word.
     fn conclude(&mut self, mut resolution: Resolution, seconds: f64) -> &'static str {
         let Resolution { compiled, good, documents, diagnostics } = &mut resolution;
-        let judged = std::mem::replace(compiled, Err(Unpublished::NoSet)).and_then(|compiled| self.judge(compiled));
+        let mut compiled = std::mem::replace(compiled, Err(Unpublished::NoSet));
+        let asked = compiled.as_mut().map(|compiled| std::mem::take(&mut compiled.asked)).unwrap_or_default();
+        let judged = compiled.and_then(|compiled| self.judge(compiled));
         let good = std::mem::take(good);
         let decided = judged.map_err(|reason| {
             diagnostics.push(Diagnostic {
@@ -212,6 +224,8 @@ impl Engine {
         self.reporter.report(&resolution, seconds);
         let Ok(decided) = decided else { return "not published" };
         self.publisher.keep(good);
+        // Also where the bundle stays the same, which says nothing of them; and before proxies learn whom they may ask about.
+        self.asked.send_replace(Arc::new(asked));
         let result = match decided {
             Some(compiled) => {
                 self.publisher.publish(compiled.bytes, compiled.digest);
@@ -274,7 +288,12 @@ mod tests {
             bindings: vec![doorward_proto::v1::Binding { role: 99, ..Default::default() }],
             ..Default::default()
         };
-        let compiled = Compiled { bytes: prost::Message::encode_to_vec(&bundle), digest: vec![7; 32], empty: false };
+        let compiled = Compiled {
+            bytes: prost::Message::encode_to_vec(&bundle),
+            digest: vec![7; 32],
+            empty: false,
+            asked: Providers::new(),
+        };
         assert!(compiled.load().is_err());
         let resolution = Resolution {
             compiled: Ok(compiled),

@@ -1,0 +1,154 @@
+//! `Identity`: proxies ask, the provider answers.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use doorward_proto::v1::{
+    IntrospectRequest, IntrospectResponse, Unavailable, identity_server, introspect_response::Outcome,
+};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
+
+use super::{
+    client::{Answer, Asker, Unanswered},
+    settings::{ProvidersWatch, Settings},
+};
+use crate::{
+    access::{Access, Role},
+    metrics::Metrics,
+};
+
+/// Bytes of a token.
+const MAX_TOKEN_BYTES: usize = 16 << 10;
+/// Bytes of a name.
+const MAX_NAME_BYTES: usize = 256;
+/// Questions that are open at one time. Each has a connection, that is a file descriptor.
+const MAX_OPEN: usize = 64;
+/// Those of one provider, so that one that is slow leaves room for the others.
+const MAX_OPEN_EACH: usize = 32;
+
+/// What is given to everybody who asked.
+type Given = Result<Arc<Answer>, Unanswered>;
+/// Which question it is: the token by its hash, so that it is kept nowhere.
+type Key = (Arc<Settings>, [u8; 32]);
+type Flights = Arc<Mutex<HashMap<Key, watch::Receiver<Option<Given>>>>>;
+
+/// The service.
+pub struct Identity {
+    access: Access,
+    scope: String,
+    providers: ProvidersWatch,
+    asker: Asker,
+    metrics: Arc<Metrics>,
+    flights: Flights,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends a question, also where its task panics.
+struct Landing {
+    flights: Flights,
+    key: Key,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        lock(&self.flights).remove(&self.key);
+    }
+}
+
+impl Identity {
+    /// `scope`: name of the set of services. `providers`: those of the policy in force.
+    pub fn new(access: Access, scope: String, providers: ProvidersWatch, asker: Asker, metrics: Arc<Metrics>) -> Self {
+        Self { access, scope, providers, asker, metrics, flights: Flights::default() }
+    }
+
+    /// The same token is asked about once at a time; who comes meanwhile gets the same answer.
+    async fn answer(&self, settings: Arc<Settings>, token: String) -> Given {
+        let mut flight = self.flight(settings, token)?;
+        let landed = flight.wait_for(Option::is_some).await.map_err(|_| Unanswered::Internal)?;
+        landed.clone().unwrap_or(Err(Unanswered::Internal))
+    }
+
+    fn flight(&self, settings: Arc<Settings>, token: String) -> Result<watch::Receiver<Option<Given>>, Unanswered> {
+        let key = (settings, Sha256::digest(&token).into());
+        let mut flights = lock(&self.flights);
+        if let Some(flight) = flights.get(&key) {
+            return Ok(flight.clone());
+        }
+        let own = flights.keys().filter(|(other, _)| other.provider == key.0.provider).count();
+        if flights.len() >= MAX_OPEN || own >= MAX_OPEN_EACH {
+            return Err(Unanswered::Busy);
+        }
+        let (landed, flight) = watch::channel(None);
+        flights.insert(key.clone(), flight.clone());
+        drop(flights);
+        let (asker, landing) = (self.asker.clone(), Landing { flights: Arc::clone(&self.flights), key });
+        // A task of its own: others may wait for the answer when the first who asked is gone.
+        let asking = async move {
+            let result = asker.ask(&landing.key.0, &token).await.map(Arc::new);
+            drop(landing);
+            landed.send_replace(Some(result));
+        };
+        tokio::spawn(asking.in_current_span());
+        Ok(flight)
+    }
+}
+
+#[tonic::async_trait]
+impl identity_server::Identity for Identity {
+    async fn introspect(&self, request: Request<IntrospectRequest>) -> Result<Response<IntrospectResponse>, Status> {
+        self.access.check(&request, &[Role::Proxy])?;
+        let IntrospectRequest { node, scope, provider, token } = request.into_inner();
+        if scope != self.scope {
+            return Err(Status::not_found(format!(
+                "this control plane serves scope `{}`; correct the plugin's `scope`",
+                self.scope
+            )));
+        }
+        if node.len() > MAX_NAME_BYTES || provider.len() > MAX_NAME_BYTES {
+            return Err(Status::invalid_argument("a name is longer than 256 bytes"));
+        }
+        if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+            return Err(Status::invalid_argument("a token has 1 to 16384 bytes"));
+        }
+        let started = Instant::now();
+        let settings = self.providers.borrow().get(&provider).cloned();
+        // Only names of documents become labels, and reach the log.
+        let name = settings.as_ref().map(|settings| settings.provider.clone()).unwrap_or_default();
+        let span = tracing::info_span!(
+            "introspection",
+            provider = name,
+            outcome = tracing::field::Empty,
+            milliseconds = tracing::field::Empty,
+        );
+        let result = match settings {
+            Some(settings) => self.answer(settings, token).instrument(span.clone()).await,
+            None => Err(Unanswered::UnknownProvider),
+        };
+        let outcome = match &result {
+            Ok(answer) if answer.active => "active".to_owned(),
+            Ok(_) => "inactive".to_owned(),
+            Err(unanswered) => unanswered.to_string(),
+        };
+        span.record("outcome", outcome.as_str());
+        span.record("milliseconds", u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        if let Err(unanswered) = &result {
+            let _entered = span.enter();
+            tracing::warn!(reason = %unanswered, "an identity provider could not be asked about a token");
+        }
+        self.metrics.introspections.get_or_create(&vec![("provider", name), ("outcome", outcome)]).inc();
+        let outcome = match result {
+            Ok(answer) => Outcome::Claims(answer.body.clone()),
+            Err(unanswered) => Outcome::Unavailable(Unavailable { reason: unanswered.to_string() }),
+        };
+        Ok(Response::new(IntrospectResponse { outcome: Some(outcome) }))
+    }
+}
