@@ -84,10 +84,10 @@ pub struct Args {
     /// one they hold.
     #[arg(long, env = "DOORWARD_EPOCH_FLOOR", value_name = "N", default_value_t = 0)]
     pub epoch_floor: u64,
-    /// Fetch key sets over plain HTTP from hosts other than loopback. Whoever can change that traffic can forge tokens.
+    /// Fetch key sets, and ask about tokens, over plain HTTP from hosts other than loopback. Whoever can change that traffic can forge tokens.
     #[arg(long, env = "DOORWARD_INSECURE_JWKS")]
     pub insecure_jwks: bool,
-    /// Additional certificate authorities (PEM) for fetching key sets.
+    /// Additional certificate authorities (PEM) for fetching key sets and asking about tokens.
     #[arg(long, env = "DOORWARD_JWKS_CA", value_name = "FILE")]
     pub jwks_ca: Option<PathBuf>,
     /// Delete audit records older than this, e.g. 90d [default: keep all].

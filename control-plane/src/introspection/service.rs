@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Instant,
 };
 
@@ -20,6 +23,7 @@ use super::{
 };
 use crate::{
     access::{Access, Role},
+    clock::now_seconds,
     metrics::Metrics,
 };
 
@@ -141,8 +145,13 @@ impl identity_server::Identity for Identity {
         span.record("outcome", outcome.as_str());
         span.record("milliseconds", u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
         if let Err(unanswered) = &result {
-            let _entered = span.enter();
-            tracing::warn!(reason = %unanswered, "an identity provider could not be asked about a token");
+            // Once a second at most: callers may come as often as they like. The metrics count them all.
+            static SAID: AtomicI64 = AtomicI64::new(0);
+            let now = now_seconds();
+            if SAID.swap(now, Ordering::Relaxed) != now {
+                let _entered = span.enter();
+                tracing::warn!(reason = %unanswered, "an identity provider could not be asked about a token");
+            }
         }
         self.metrics.introspections.get_or_create(&vec![("provider", name), ("outcome", outcome)]).inc();
         let outcome = match result {

@@ -96,6 +96,10 @@ fn every_mistake_of_form_has_its_code_path_and_line() {
             "spec.jwks.secretRef: expected struct SecretRef [wrong_type]",
         ),
         (
+            "kind: IdentityProvider\nmetadata: {name: i}\nspec: {issuer: x, audiences: [a], introspection: {url: 'https://x', clientId: a, clientSecret: top-secret-key}}\n",
+            "spec.introspection.clientSecret: expected struct ClientSecret [wrong_type]",
+        ),
+        (
             "kind: IdentityProvider\nmetadata: {name: i}\nspec: {issuer: x, audiences: [a], algorithms: [ES256], claims: {user: a..b}}\n",
             "spec.claims.user: a claim path is",
         ),

@@ -92,7 +92,7 @@ fn every_example_of_the_page_on_providers_compiles() {
     let page =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/identity-providers.md")).unwrap();
     let examples: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), Preset::ALL.len(), "entra-v1 has none, no preset has one");
+    assert_eq!(examples.len(), Preset::ALL.len() + 1, "entra-v1 has none; no preset and opaque tokens have one each");
     for example in examples {
         let compiled = compiled(example, RSA);
         let errors: Vec<_> = compiled.diagnostics.iter().filter(|found| found.is_error()).collect();
