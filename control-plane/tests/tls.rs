@@ -111,7 +111,8 @@ async fn a_cursor_is_moved_by_the_client_that_moved_it_first_and_by_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     let server = start(dir.path(), &authority, true);
-    let log = async |who| AuditLogClient::new(connect(&server, &authority, Some(authority.issue(&[who]))).await.unwrap());
+    let log =
+        async |who| AuditLogClient::new(connect(&server, &authority, Some(authority.issue(&[who]))).await.unwrap());
     let (mut admin, mut auditor) = (log(ADMIN).await, log(AUDITOR).await);
     let advance = || AdvanceCursorRequest { name: "siem".into(), ..Default::default() };
     admin.create_cursor(CreateCursorRequest { name: "siem".into(), ..Default::default() }).await.unwrap();
