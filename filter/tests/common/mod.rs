@@ -9,7 +9,7 @@ use doorward_filter::{
     double::{Double, Exchange},
     worker::{SharedWorker, Worker},
 };
-use doorward_policy::{
+use doorward_policy_compiler::{
     compile::{NoKeys, compile},
     document::{Severity, parse_file},
 };
