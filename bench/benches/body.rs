@@ -162,6 +162,7 @@ fn main() {
                         finish(&tables, &Still, &settings, &mut cache, pending, black_box(&request))
                     }
                     Begin::Done(verdict) => *verdict,
+                    Begin::Ask { question, .. } => panic!("{question:?}"),
                 };
                 match (&verdict.outcome, name.contains("accepted")) {
                     (Outcome::Allow(_), true) | (Outcome::Deny(_), false) => {}

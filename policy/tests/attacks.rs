@@ -84,6 +84,7 @@ fn ask(
     let head = HttpRequest { body: None, ..request };
     let verdict = match begin(tables, &Now, &settings, &mut cache, &head) {
         Begin::Done(verdict) => *verdict,
+        Begin::Ask { question, .. } => panic!("{question:?}"),
         Begin::Body { pending, .. } => {
             let whole = HttpRequest { body: Some(request.body.unwrap_or_default()), ..request };
             finish(tables, &Now, &settings, &mut cache, pending, &whole)

@@ -106,6 +106,7 @@ fn ask(tables: &Tables, method: &str, path: &str, body: &str) -> Result<(String,
     };
     let verdict = match begin(tables, &Now, &settings, &mut cache, &HttpRequest { body: None, ..whole }) {
         Begin::Done(verdict) => *verdict,
+        Begin::Ask { question, .. } => panic!("{question:?}"),
         Begin::Body { pending, .. } => finish(tables, &Now, &settings, &mut cache, pending, &whole),
     };
     match verdict.outcome {

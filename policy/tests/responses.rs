@@ -142,6 +142,7 @@ fn plan(key: &str, request: &str) -> ResponsePlan {
     let (settings, mut cache) = (Settings { bodies: true, ..Settings::default() }, TokenCache::default());
     let verdict = match begin(&TABLES, &Now, &settings, &mut cache, &head) {
         Begin::Done(verdict) => *verdict,
+        Begin::Ask { question, .. } => panic!("{question:?}"),
         Begin::Body { pending, .. } => {
             let whole = HttpRequest { body: Some(body.as_bytes()), ..head };
             finish(&TABLES, &Now, &settings, &mut cache, pending, &whole)

@@ -10,7 +10,7 @@ mod spki;
 pub mod subjects;
 mod tables;
 
-pub use access::{AttributeClaim, ClaimPath, Delegation, Key, Network, Provider, RequiredClaim};
+pub use access::{AttributeClaim, ClaimPath, Delegation, Introspection, Key, Network, Provider, RequiredClaim};
 pub use schema::{Component, Field, FieldSet, HeaderMapping, Operation, Parameter, Relation, Service, Upstream};
 pub use spki::subject_public_key_info;
 pub use tables::{Tables, TablesError};
