@@ -111,6 +111,8 @@ impl Stream {
                 let verdict = active.finish(proxy, now, pending, &whole, true);
                 self.conclude(proxy, active, now, verdict, &head, None)
             }
+            // The worker has answered every question.
+            Begin::Ask { .. } => self.closed(proxy, "A question was left without an answer; this is a defect."),
             Begin::Body { limit, pending } => {
                 active.bodies.await_body(self.id, pending.decision_id(), now / 1_000_000);
                 let decided_nanos = proxy.now_nanos().saturating_sub(now);

@@ -125,6 +125,7 @@ pub(super) fn provider(
         any_audience: spec.audiences == Some(Audiences::Any),
         token_types: out.names("spec.tokenTypes", types.iter().map(String::as_str)),
         required: demands(out, &required),
+        introspection: None,
     }
 }
 
