@@ -30,6 +30,14 @@ impl Flow {
     pub const STOP_ALL: Flow = Flow(4);
 }
 
+/// The body that a verdict waited for.
+struct Buffered {
+    /// Bytes in the host's buffer.
+    size: usize,
+    /// What deciding had taken when it began to wait.
+    decided_nanos: u64,
+}
+
 enum Phase {
     Head,
     Body { limit: usize, pending: Pending, head: Head, source: String, size: usize, decided_nanos: u64 },
@@ -94,15 +102,17 @@ impl Stream {
             };
             let denial = Denial::new(Code::Unparsable, "The head of the request is incomplete, or not text.");
             let verdict = active.unavailable(proxy, now, &blank, denial);
-            return self.conclude(proxy, active, now, verdict, &head, None, 0);
+            return self.conclude(proxy, active, now, verdict, &head, None);
         };
         match active.begin(proxy, now, &request) {
-            Begin::Done(verdict) => self.conclude(proxy, active, now, *verdict, &head, None, 0),
+            Begin::Done(verdict) => self.conclude(proxy, active, now, *verdict, &head, None),
             Begin::Body { pending, .. } if end => {
                 let whole = HttpRequest { body: Some(&[]), ..request };
                 let verdict = active.finish(proxy, now, pending, &whole, true);
-                self.conclude(proxy, active, now, verdict, &head, None, 0)
+                self.conclude(proxy, active, now, verdict, &head, None)
             }
+            // The worker has answered every question.
+            Begin::Ask { .. } => self.closed(proxy, "A question was left without an answer; this is a defect."),
             Begin::Body { limit, pending } => {
                 active.bodies.await_body(self.id, pending.decision_id(), now / 1_000_000);
                 let decided_nanos = proxy.now_nanos().saturating_sub(now);
@@ -186,10 +196,10 @@ impl Stream {
                 active.unavailable(proxy, now, request.as_ref().unwrap_or(&blank), denial)
             }
         };
-        self.conclude(proxy, active, now, verdict, &head, Some(size), decided_nanos)
+        self.conclude(proxy, active, now, verdict, &head, Some(Buffered { size, decided_nanos }))
     }
 
-    /// Records a verdict and carries it out. `body`: the size of the buffered body, if there is one.
+    /// Records a verdict and carries it out.
     fn conclude(
         &mut self,
         proxy: &impl Proxy,
@@ -197,12 +207,12 @@ impl Stream {
         now_nanos: u64,
         mut verdict: Verdict,
         head: &Head,
-        body: Option<usize>,
-        before_nanos: u64,
+        buffered: Option<Buffered>,
     ) -> Flow {
         // The clock is the host's, and asking it costs about as much as a decision.
         if active.metrics.wants_durations() {
-            let nanos = proxy.now_nanos().saturating_sub(now_nanos).saturating_add(before_nanos);
+            let before = buffered.as_ref().map_or(0, |body| body.decided_nanos);
+            let nanos = proxy.now_nanos().saturating_sub(now_nanos).saturating_add(before);
             if let Some(decision) = &mut verdict.record.decision {
                 decision.duration_nanos = nanos;
             }
@@ -211,7 +221,7 @@ impl Stream {
         self.decision_id = std::mem::take(&mut verdict.decision_id);
         if let Outcome::Allow(rewrite) = &verdict.outcome {
             // Carried out first, recorded then: a record must not say that a request went out that could not be changed.
-            if !apply(proxy, rewrite, head, body) {
+            if !apply(proxy, rewrite, head, buffered.as_ref().map(|body| body.size)) {
                 proxy.log(Level::Error, "doorward: Envoy refused a change to a request, which is therefore denied.");
                 let detail = "The proxy could not put the policy's constraints into the request.";
                 let denial = Denial::new(Code::Unsupported, detail);

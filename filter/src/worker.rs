@@ -372,6 +372,11 @@ impl Active {
         };
         let host = DecisionHost { proxy, now_nanos, random: &self.random };
         let mut begun = engine::begin(&tables, &host, &self.settings, &mut self.cache, request);
+        if let Begin::Ask { pending, .. } = begun {
+            // This host asks nobody yet, so every question goes unanswered, and its request is denied.
+            let (settings, cache) = (&self.settings, &mut self.cache);
+            begun = engine::answer(&tables, &host, settings, cache, pending, engine::Answer::None, request);
+        }
         if let Begin::Done(verdict) = &mut begun {
             verdict.record.policy_stale = stale;
         }

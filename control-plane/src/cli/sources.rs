@@ -138,8 +138,10 @@ mod tests {
     #[test]
     fn the_control_plane_and_the_command_line_read_a_directory_by_the_same_rules() {
         type Build = fn(&Path);
-        // What is added to a directory with one file, and how many files then count and how many of them are unread.
-        let cases: [(&str, Build, Option<(usize, usize)>); 9] = [
+        /// How many files count and how many of them are unread; `None`: the source cannot be read.
+        type Found = Option<(usize, usize)>;
+        // What is added to a directory with one file, and what is found then.
+        let cases: [(&str, Build, Found); 9] = [
             ("an empty file", |dir| fs::write(dir.join("b.yaml"), "").unwrap(), Some((2, 1))),
             ("not UTF-8", |dir| fs::write(dir.join("b.yaml"), [0xff]).unwrap(), Some((2, 1))),
             (

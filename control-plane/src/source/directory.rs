@@ -5,8 +5,8 @@
 //! | counts | every `*.yaml` and `*.yml` file, in all directories below, and each file that is named itself |
 //! | does not count | what begins with a dot, unless it is named itself: so a ConfigMap's `..data` shows once, by its links |
 //! | links | are followed; a directory is looked into once, so links may lead in circles |
-//! | unread, its documents stay | an empty file, one of more than [`MAX_FILE_BYTES`], a pipe or device, one that is not UTF-8 or cannot be opened |
-//! | an error of the whole | a directory that cannot be looked into, a link that leads nowhere (but by a policy file's name, which is unread), more than [`MAX_DEPTH`] levels or [`MAX_FILES`] files |
+//! | unread, its documents stay | an empty file, one of more than `MAX_FILE_BYTES`, a pipe or device, one that is not UTF-8 or cannot be opened |
+//! | an error of the whole | a directory that cannot be looked into, a link that leads nowhere (but by a policy file's name, which is unread), more than `MAX_DEPTH` levels or `MAX_FILES` files |
 
 use std::{
     collections::HashSet,

@@ -8,7 +8,7 @@ use super::{PolicySource, SourceError, directory::Directory};
 type Open = fn(&str) -> Result<Box<dyn PolicySource>, SourceError>;
 
 /// Sources by the scheme with which an argument names them. One without a scheme is a path.
-const SCHEMES: [(&str, Open); 1] = [("dir:", |rest| Ok(Box::new(Directory::watched(Path::new(rest))?)))];
+const SCHEMES: &[(&str, Open)] = &[("dir:", |rest| Ok(Box::new(Directory::watched(Path::new(rest))?)))];
 
 /// The source that an argument such as `--policies` names.
 ///

@@ -13,6 +13,7 @@ pub enum Code {
     CredentialExpired,
     CredentialRevoked,
     CredentialLocked,
+    IdentityUnavailable,
     RoleNone,
     RoleNotHeld,
     RoleInactive,
@@ -35,7 +36,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the checks (credential, role, service, component and verb, field, row, limits).
-    pub const ALL: [Code; 25] = [
+    pub const ALL: [Code; 26] = [
         Code::PolicyUnavailable,
         Code::NoRoute,
         Code::CredentialMissing,
@@ -43,6 +44,7 @@ impl Code {
         Code::CredentialExpired,
         Code::CredentialRevoked,
         Code::CredentialLocked,
+        Code::IdentityUnavailable,
         Code::RoleNone,
         Code::RoleNotHeld,
         Code::RoleInactive,
@@ -74,6 +76,7 @@ impl Code {
             Code::CredentialExpired => "credential_expired",
             Code::CredentialRevoked => "credential_revoked",
             Code::CredentialLocked => "credential_locked",
+            Code::IdentityUnavailable => "identity_unavailable",
             Code::RoleNone => "role_none",
             Code::RoleNotHeld => "role_not_held",
             Code::RoleInactive => "role_inactive",
@@ -105,7 +108,7 @@ impl Code {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Code::PolicyUnavailable | Code::AuditUnavailable => 503,
+            Code::PolicyUnavailable | Code::IdentityUnavailable | Code::AuditUnavailable => 503,
             Code::CredentialMissing
             | Code::CredentialInvalid
             | Code::CredentialExpired

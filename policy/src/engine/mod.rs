@@ -1,16 +1,19 @@
 //! All steps in order: one verdict for one request.
 //!
 //! [`begin`] takes the head of a request through route and identity, so that nobody unauthenticated makes the proxy
-//! buffer a body; where the dialect reads bodies, [`finish`] goes on once the body is whole. The filter, `doorward
-//! explain` and `doorward test` all come through here.
+//! buffer a body; where the dialect reads bodies, [`finish`] goes on once the body is whole. Where somebody outside has to
+//! be asked, [`begin`] gives the [`Question`], whoever runs the engine asks it, and [`answer`] goes on. The filter,
+//! `doorward explain` and `doorward test` all come through here.
 
 mod foreign;
+mod question;
 #[cfg(test)]
 mod tests;
 mod unmatched;
 mod upstream;
 
 pub use foreign::is_foreign_identity;
+pub use question::{Answer, Question, Unanswered};
 pub use upstream::is_misleading;
 
 use crate::{
@@ -21,7 +24,7 @@ use crate::{
     decide::{self, Constraints, Decision, Trace, Would},
     dialect::{self, BodyNeed, Parsed, Rewrite, preflight},
     host::Host,
-    identity::{self, Principal, TokenCache},
+    identity::{self, Given, Held, Identified, Principal, TokenCache},
     limit,
     request::{Header, HttpRequest},
     transform::MaskKind,
@@ -93,7 +96,7 @@ pub enum Outcome {
     Deny(Denial),
 }
 
-/// Result of [`begin`].
+/// Result of [`begin`] and [`answer`].
 #[derive(Debug)]
 pub enum Begin {
     /// Decided from the head alone.
@@ -105,12 +108,20 @@ pub enum Begin {
         /// What is known so far.
         pending: Pending,
     },
+    /// Somebody has to be asked: ask within a deadline, and call [`answer`] with what came of it.
+    Ask {
+        /// What to ask.
+        question: Question,
+        /// What is known so far.
+        pending: Unanswered,
+    },
 }
 
 /// A request whose caller was verified and whose body is awaited.
 #[derive(Clone, Debug)]
 pub struct Pending {
     decision_id: String,
+    held: Option<Held>,
 }
 
 impl Pending {
@@ -140,21 +151,34 @@ pub fn begin(
     if preflight::is_preflight(request) {
         return Begin::Done(Box::new(context.preflight(service, prefix)));
     }
-    let principal = match identity::authenticate(tables, host, &settings.identity, cache, request) {
-        Ok(principal) => principal,
-        Err(denied) => return Begin::Done(Box::new(context.refused(service, denied))),
+    context.caller(cache, service, prefix, Given::Nothing, 0)
+}
+
+/// Goes on with a request after a question of [`begin`], or of this function.
+///
+/// Nothing is carried over but the decision's id and what was asked: the policy may have changed meanwhile, so the route is
+/// looked up and the caller verified again, with the answer. Where somebody else would have to be asked now, it asks
+/// again, a few times at most.
+pub fn answer(
+    tables: &Tables,
+    host: &dyn Host,
+    settings: &Settings,
+    cache: &mut TokenCache,
+    pending: Unanswered,
+    answer: Answer<'_>,
+    request: &HttpRequest<'_>,
+) -> Begin {
+    let Unanswered { decision_id, question, rounds } = pending;
+    let context = Context::new(tables, host, settings, request).with_id(decision_id);
+    let Some((service, prefix)) = tables.route(request.authority, request.path) else {
+        return Begin::Done(Box::new(context.unrouted()));
     };
-    match dialect::body_need(service, request) {
-        BodyNeed::None => Begin::Done(Box::new(context.decide(service, prefix, &principal, None))),
-        BodyNeed::Whole if !settings.bodies => {
-            let known = Known { principal: Some(&principal), ..Known::default() };
-            let detail =
-                "This proxy cannot hold a request until its body is checked; its configuration says `bodies: none`.";
-            Begin::Done(Box::new(context.denied(Some(service), known, Denial::new(Code::Unsupported, detail))))
+    let Question::Introspection(question) = &question;
+    match answer {
+        Answer::Introspection(claims) => {
+            context.caller(cache, service, prefix, Given::Answer { question, claims }, rounds)
         }
-        BodyNeed::Whole => {
-            Begin::Body { limit: body_limit(service, settings), pending: Pending { decision_id: context.decision_id } }
-        }
+        Answer::None => Begin::Done(Box::new(context.refused(service, question.unanswered()))),
     }
 }
 
@@ -192,11 +216,14 @@ pub fn finish(
 ) -> Verdict {
     let context = Context::new(tables, host, settings, request).with_id(pending.decision_id);
     let Some((service, prefix)) = tables.route(request.authority, request.path) else {
-        let detail = "No data service is declared for this host and path any more.";
-        return context.denied(None, Known::default(), Denial::new(Code::NoRoute, detail));
+        return context.unrouted();
     };
-    let principal = match identity::authenticate(tables, host, &settings.identity, cache, request) {
-        Ok(principal) => principal,
+    // An answer counts for the whole request that it was asked for, however long its body takes. After a change of policy
+    // it would have to be asked again, and there is no going back from a body to a question.
+    let given = pending.held.as_ref().map_or(Given::Nothing, Given::Held);
+    let principal = match identity::identify(tables, host, &settings.identity, cache, request, given) {
+        Ok(Identified::Known { principal, .. }) => principal,
+        Ok(Identified::Ask(question)) => return context.refused(service, question.unanswered()),
         Err(denied) => return context.refused(service, denied),
     };
     if request.body.is_none_or(|body| body.len() > body_limit(service, settings)) {
@@ -343,6 +370,44 @@ impl<'a> Context<'a> {
             principal.key = denied.key.map(|name| name.to_string()).unwrap_or_default();
         }
         verdict
+    }
+
+    /// Verifies who is asking, and goes on as far as the head of the request goes. `rounds`: questions asked before.
+    fn caller(self, cache: &mut TokenCache, service: &Service, prefix: &str, given: Given<'_>, rounds: u8) -> Begin {
+        let settings = self.settings;
+        let identified = identity::identify(self.tables, self.host, &settings.identity, cache, self.request, given);
+        let (principal, held) = match identified {
+            Ok(Identified::Known { principal, held }) => (principal, held),
+            Ok(Identified::Ask(question)) if rounds >= question::MAX_ROUNDS => {
+                return Begin::Done(Box::new(self.refused(service, question.unanswered())));
+            }
+            Ok(Identified::Ask(question)) => {
+                let question = Question::Introspection(question);
+                let (decision_id, rounds) = (self.decision_id, rounds.saturating_add(1));
+                let pending = Unanswered { decision_id, question: question.clone(), rounds };
+                return Begin::Ask { question, pending };
+            }
+            Err(denied) => return Begin::Done(Box::new(self.refused(service, denied))),
+        };
+        match dialect::body_need(service, self.request) {
+            BodyNeed::None => Begin::Done(Box::new(self.decide(service, prefix, &principal, None))),
+            BodyNeed::Whole if !settings.bodies => {
+                let known = Known { principal: Some(&principal), ..Known::default() };
+                let detail = "This proxy cannot hold a request until its body is checked; its configuration says \
+                     `bodies: none`.";
+                Begin::Done(Box::new(self.denied(Some(service), known, Denial::new(Code::Unsupported, detail))))
+            }
+            BodyNeed::Whole => Begin::Body {
+                limit: body_limit(service, settings),
+                pending: Pending { decision_id: self.decision_id, held },
+            },
+        }
+    }
+
+    /// No service matches any more.
+    fn unrouted(self) -> Verdict {
+        let detail = "No data service is declared for this host and path any more.";
+        self.denied(None, Known::default(), Denial::new(Code::NoRoute, detail))
     }
 
     /// No service matches.

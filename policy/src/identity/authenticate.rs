@@ -2,13 +2,15 @@
 
 use super::{
     Agent, Principal, TokenCache,
+    cache::Entry,
     credentials::{Mesh, Settings, Unidentified, check_key, find_key, find_token, refuse_in_query},
+    introspection::{self, Introspection},
     jws::{MAX_TOKEN_BYTES, invalid},
     mesh, token,
 };
 use crate::{
     Name,
-    bundle::Tables,
+    bundle::{Provider, Tables},
     code::{Code, Denial},
     host::Host,
     request::HttpRequest,
@@ -42,13 +44,52 @@ impl From<Denied> for Denial {
     }
 }
 
-/// Verifies every credential of a request and says who is asking.
-///
-/// A token found in `cache` costs a comparison, and its expiry and revocation are checked all the same; nothing is
-/// allocated then, unless it comes with another key or peer than last time.
+/// What the credentials of a request lead to.
+#[derive(Clone, Debug)]
+pub enum Identified {
+    /// The caller is verified.
+    Known {
+        /// Who is asking.
+        principal: Arc<Principal>,
+        /// What an identity provider answered, where it was asked: good for the rest of this request.
+        held: Option<Held>,
+    },
+    /// An identity provider has to be asked first.
+    Ask(Introspection),
+}
+
+/// An identity provider's answer that was found good, for the rest of the request that it was found good for.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Of the token alone, without key and peer.
+    principal: Arc<Principal>,
+    /// Unix seconds from which the token has expired.
+    expired_from: i64,
+    token: [u8; 32],
+    /// A principal refers to the tables that it was verified with.
+    policy: ([u8; 32], u64),
+}
+
+/// What is there besides the request itself.
+#[derive(Clone, Copy, Debug)]
+pub enum Given<'a> {
+    /// Nothing yet.
+    Nothing,
+    /// The answer to a question.
+    Answer {
+        /// What was asked.
+        question: &'a Introspection,
+        /// The provider's answer: the JSON of RFC 7662, section 2.2.
+        claims: &'a [u8],
+    },
+    /// What was found good at the head of this request.
+    Held(&'a Held),
+}
+
+/// [`identify`] where nobody can be asked: a token that its provider has to be asked about is refused.
 ///
 /// # Errors
-/// A `credential_*` code, or `delegation_denied` for a delegation chain that is not understood.
+/// As [`identify`], and `identity_unavailable`.
 pub fn authenticate(
     tables: &Tables,
     host: &dyn Host,
@@ -56,22 +97,45 @@ pub fn authenticate(
     cache: &mut TokenCache,
     request: &HttpRequest<'_>,
 ) -> Result<Arc<Principal>, Denied> {
+    match identify(tables, host, settings, cache, request, Given::Nothing)? {
+        Identified::Known { principal, .. } => Ok(principal),
+        Identified::Ask(question) => Err(question.unanswered()),
+    }
+}
+
+/// Verifies every credential of a request and says who is asking, or what has to be asked first.
+///
+/// A token found in `cache` costs a comparison, and its expiry and revocation are checked all the same; nothing is
+/// allocated then, unless it comes with another key or peer than last time.
+///
+/// # Errors
+/// A `credential_*` code, or `delegation_denied` for a delegation chain that is not understood.
+pub fn identify(
+    tables: &Tables,
+    host: &dyn Host,
+    settings: &Settings,
+    cache: &mut TokenCache,
+    request: &HttpRequest<'_>,
+    given: Given<'_>,
+) -> Result<Identified, Denied> {
     let mut known = None;
-    verify(tables, host, settings, cache, request, &mut known).map_err(|mut denied| {
+    verify(tables, host, settings, cache, request, given, &mut known).map_err(|mut denied| {
         denied.key = known.and_then(|index| Some(tables.keys().get(index)?.name.clone()));
         denied
     })
 }
 
-/// As [`authenticate`]. `known` becomes the place of the presented API key, also where it is refused.
+/// As [`identify`]. `known` becomes the place of the presented API key, also where it is refused.
 fn verify(
     tables: &Tables,
     host: &dyn Host,
     settings: &Settings,
     cache: &mut TokenCache,
     request: &HttpRequest<'_>,
+    given: Given<'_>,
     known: &mut Option<usize>,
-) -> Result<Arc<Principal>, Denied> {
+) -> Result<Identified, Denied> {
+    let known_as = |principal| Identified::Known { principal, held: None };
     let now = i64::try_from(host.now_millis() / 1000).unwrap_or(i64::MAX);
     cache.bind(tables);
     refuse_in_query(request.path)?;
@@ -87,7 +151,7 @@ fn verify(
         let principal = combine(&cache.anonymous, tables, settings, key, peer)?;
         return match crate::decide::revoked(tables, &principal, now) {
             Some(denial) => Err(denial.into()),
-            None => Ok(principal),
+            None => Ok(known_as(principal)),
         };
     };
 
@@ -95,15 +159,27 @@ fn verify(
         return Err(invalid("The token is larger than 16 KiB. Ask the identity provider for fewer claims.").into());
     }
     let hash = cache.hash(token);
-    if cache.get(hash, token).is_none() {
+    let stale = |entry: &mut Entry| entry.asked.is_some() && now >= entry.valid_until;
+    if cache.get(hash, token).is_none_or(stale) {
         cache.counts.misses = cache.counts.misses.saturating_add(1);
+        if let Some((provider, terms)) = introspection::whose(tables, token) {
+            let asked = Asked { tables, now, token, hash, provider, terms };
+            let held = match asked.held(cache, given)? {
+                Ok(held) => held,
+                Err(question) => return Ok(Identified::Ask(question)),
+            };
+            let combined = combine(&held.principal, tables, settings, key, peer);
+            let principal = finish(tables, now, combined, &held.principal)?;
+            return Ok(Identified::Known { principal, held: Some(held) });
+        }
         let sha256 = fingerprint(token);
         let mut provider = None;
         match token::verify(tables, host, now, token, sha256.clone(), &mut provider) {
             Ok(verified) => {
                 let principal = Arc::new(verified.principal);
-                cache.insert(hash, token, principal.clone(), verified.valid_until);
-                return finish(tables, now, combine(&principal, tables, settings, key, peer), &principal);
+                cache.insert(hash, token, principal.clone(), verified.valid_until, None);
+                let combined = combine(&principal, tables, settings, key, peer);
+                return finish(tables, now, combined, &principal).map(known_as);
             }
             Err(denial) => return Err(Denied { denial, token_sha256: Some(sha256), provider, key: None }),
         }
@@ -117,8 +193,15 @@ fn verify(
         cache.remove(hash);
         return Err(denied(token::expired(), &verified));
     }
+    let held = entry.asked.map(|expired_from| Held {
+        principal: verified.clone(),
+        expired_from,
+        token: Sha256::digest(token).into(),
+        policy: policy(tables),
+    });
+    let known_as = |principal| Identified::Known { principal, held };
     if key.is_none() && peer.is_none() {
-        return finish(tables, now, Ok(verified.clone()), &verified);
+        return finish(tables, now, Ok(verified.clone()), &verified).map(known_as);
     }
     let combined = match &entry.combined {
         Some((last_key, last_peer, principal)) if *last_key == key && last_peer.as_deref() == peer => {
@@ -127,7 +210,67 @@ fn verify(
         _ => combine(&verified, tables, settings, key, peer)
             .inspect(|principal| entry.combined = Some((key, peer.map(Name::from), principal.clone()))),
     };
-    finish(tables, now, combined, &verified)
+    finish(tables, now, combined, &verified).map(known_as)
+}
+
+fn policy(tables: &Tables) -> ([u8; 32], u64) {
+    (*tables.digest(), tables.epoch())
+}
+
+/// A token that only its provider can say something about.
+struct Asked<'a> {
+    tables: &'a Tables,
+    now: i64,
+    token: &'a str,
+    hash: u64,
+    provider: &'a Provider,
+    terms: &'a crate::bundle::Introspection,
+}
+
+impl Asked<'_> {
+    /// What the provider said of it, or the question to put to it.
+    fn held(&self, cache: &mut TokenCache, given: Given<'_>) -> Result<Result<Held, Introspection>, Denied> {
+        let refused = |denial| Denied {
+            denial,
+            token_sha256: Some(fingerprint(self.token)),
+            provider: Some(self.provider.name.clone()),
+            key: None,
+        };
+        introspection::sendable(self.token).map_err(refused)?;
+        let sha256: [u8; 32] = Sha256::digest(self.token).into();
+        let question = Introspection { provider: self.provider.name.clone(), token: self.token.into() };
+        match given {
+            Given::Held(held) if held.token == sha256 && held.policy == policy(self.tables) => {
+                if self.now >= held.expired_from {
+                    return Err(refused(token::expired()));
+                }
+                Ok(Ok(held.clone()))
+            }
+            Given::Answer { question: asked, claims } if *asked == question => {
+                let answered =
+                    introspection::verify(self.tables, self.provider, self.now, claims, fingerprint(self.token));
+                // Whatever was known before, this is newer.
+                if cache.get(self.hash, self.token).is_some() {
+                    cache.remove(self.hash);
+                }
+                let verified = answered.map_err(|error| {
+                    if matches!(error, introspection::Refused::Inactive) {
+                        let kept = i64::from(self.terms.cache_seconds).min(introspection::INACTIVE_SECONDS);
+                        cache.insert_inactive(sha256, self.now.saturating_add(kept));
+                    }
+                    refused(error.into())
+                })?;
+                let principal = Arc::new(verified.principal);
+                let kept = self.now.saturating_add(self.terms.cache_seconds.into());
+                let until = kept.min(verified.valid_until);
+                cache.insert(self.hash, self.token, principal.clone(), until, Some(verified.valid_until));
+                let policy = policy(self.tables);
+                Ok(Ok(Held { principal, expired_from: verified.valid_until, token: sha256, policy }))
+            }
+            _ if cache.is_inactive(&sha256, self.now) => Err(refused(introspection::Refused::Inactive.into())),
+            _ => Ok(Err(question)),
+        }
+    }
 }
 
 fn finish(

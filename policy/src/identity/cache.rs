@@ -20,10 +20,17 @@ pub struct TokenCache {
     max_bytes: usize,
     /// The policy that the entries were verified under.
     policy: ([u8; 32], u64),
+    /// SHA-256 of tokens that are not active, and until when that holds (Unix seconds). Apart from the entries: whoever
+    /// sends tokens that are not active pushes out only others that are not active either.
+    inactive: HashMap<[u8; 32], i64, foldhash::fast::FixedState>,
+    inactive_order: VecDeque<[u8; 32]>,
     pub(super) anonymous: Arc<Principal>,
     /// What happened since the last look.
     pub counts: CacheCounts,
 }
+
+/// Tokens at most that are known not to be active.
+const MAX_INACTIVE: usize = 1024;
 
 /// Tokens that were looked up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +47,9 @@ pub(super) struct Entry {
     pub(super) principal: Arc<Principal>,
     /// Unix seconds from which the token is refused; clock skew is in it.
     pub(super) valid_until: i64,
+    /// The identity provider was asked about it: from `valid_until` on it is asked again, and from this time on (Unix
+    /// seconds) the token has expired.
+    pub(super) asked: Option<i64>,
     /// The principal together with the key and the peer it last came with.
     pub(super) combined: Option<(Option<usize>, Option<Name>, Arc<Principal>)>,
 }
@@ -70,6 +80,8 @@ impl TokenCache {
             max_entries,
             max_bytes,
             policy: ([0; 32], 0),
+            inactive: HashMap::default(),
+            inactive_order: VecDeque::new(),
             anonymous: Arc::default(),
             counts: CacheCounts::default(),
         }
@@ -79,6 +91,8 @@ impl TokenCache {
     pub fn clear(&mut self) {
         self.entries.clear();
         self.order.clear();
+        self.inactive.clear();
+        self.inactive_order.clear();
         self.bytes = 0;
     }
 
@@ -116,7 +130,31 @@ impl TokenCache {
         }
     }
 
-    pub(super) fn insert(&mut self, hash: u64, token: &str, principal: Arc<Principal>, valid_until: i64) {
+    /// True while a token with this SHA-256 is known not to be active.
+    pub(super) fn is_inactive(&self, sha256: &[u8; 32], now: i64) -> bool {
+        self.inactive.get(sha256).is_some_and(|until| now < *until)
+    }
+
+    pub(super) fn insert_inactive(&mut self, sha256: [u8; 32], until: i64) {
+        if self.inactive.insert(sha256, until).is_some() {
+            return;
+        }
+        self.inactive_order.push_back(sha256);
+        if self.inactive_order.len() > MAX_INACTIVE
+            && let Some(oldest) = self.inactive_order.pop_front()
+        {
+            self.inactive.remove(&oldest);
+        }
+    }
+
+    pub(super) fn insert(
+        &mut self,
+        hash: u64,
+        token: &str,
+        principal: Arc<Principal>,
+        valid_until: i64,
+        asked: Option<i64>,
+    ) {
         let cost = cost(token);
         if self.max_entries == 0 || cost > self.max_bytes {
             return;
@@ -129,7 +167,7 @@ impl TokenCache {
             }
         }
         self.serial = self.serial.wrapping_add(1);
-        let entry = Entry { token: token.into(), serial: self.serial, principal, valid_until, combined: None };
+        let entry = Entry { token: token.into(), serial: self.serial, principal, valid_until, asked, combined: None };
         self.entries.insert(hash, entry);
         self.order.push_back((hash, self.serial));
         self.bytes += cost;
@@ -155,7 +193,7 @@ mod tests {
         let mut cache = TokenCache::new(3, 1 << 20);
         for token in ["a", "b", "c", "d"] {
             let hash = cache.hash(token);
-            cache.insert(hash, token, Arc::default(), 10);
+            cache.insert(hash, token, Arc::default(), 10, None);
         }
         let held = |cache: &mut TokenCache, token: &str| {
             let hash = cache.hash(token);
@@ -166,14 +204,14 @@ mod tests {
         let mut small = TokenCache::new(100, 2 * cost("xxxx"));
         for token in ["xxx1", "xxx2", "xxx3"] {
             let hash = small.hash(token);
-            small.insert(hash, token, Arc::default(), 10);
+            small.insert(hash, token, Arc::default(), 10, None);
         }
         assert_eq!(small.len(), 2);
         assert!(small.bytes <= small.max_bytes);
         for round in 0..1000 {
             let token = format!("t{round}");
             let hash = small.hash(&token);
-            small.insert(hash, &token, Arc::default(), 10);
+            small.insert(hash, &token, Arc::default(), 10, None);
             small.remove(hash);
         }
         assert!(small.order.len() <= 201);
@@ -181,9 +219,30 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_are_not_active_are_bounded_and_push_no_good_one_out() {
+        let mut cache = TokenCache::new(2, 1 << 20);
+        cache.insert(7, "good", Arc::default(), 10, Some(10));
+        let sha256 = |at: usize| {
+            let mut sha256 = [0; 32];
+            sha256[..8].copy_from_slice(&at.to_be_bytes());
+            sha256
+        };
+        for at in 0..3 * MAX_INACTIVE {
+            cache.insert_inactive(sha256(at), 10);
+            cache.insert_inactive(sha256(at), 10);
+        }
+        assert_eq!((cache.inactive.len(), cache.inactive_order.len()), (MAX_INACTIVE, MAX_INACTIVE));
+        assert!(cache.is_inactive(&sha256(3 * MAX_INACTIVE - 1), 9));
+        assert!(!cache.is_inactive(&sha256(3 * MAX_INACTIVE - 1), 10) && !cache.is_inactive(&sha256(0), 9));
+        assert!(cache.get(7, "good").is_some());
+        cache.clear();
+        assert!(!cache.is_inactive(&sha256(3 * MAX_INACTIVE - 1), 9) && cache.inactive_order.is_empty());
+    }
+
+    #[test]
     fn a_hash_collision_is_not_a_hit() {
         let mut cache = TokenCache::default();
-        cache.insert(7, "token", Arc::default(), 10);
+        cache.insert(7, "token", Arc::default(), 10, None);
         assert!(cache.get(7, "token").is_some());
         assert!(cache.get(7, "tokem").is_none());
         assert!(!format!("{cache:?}").contains("token\""));

@@ -6,6 +6,7 @@ mod claims;
 mod credentials;
 mod demands;
 mod examine;
+mod introspection;
 mod json;
 mod jws;
 mod limits;
@@ -22,10 +23,11 @@ pub use crate::{
     key::{Algorithm, KeyMaterial, VerificationKey},
     principal::{Agent, Attribute, Principal, TokenInfo, is_exact},
 };
-pub use authenticate::{Denied, authenticate};
+pub use authenticate::{Denied, Given, Held, Identified, authenticate, identify};
 pub use cache::{CacheCounts, TokenCache};
 pub(crate) use credentials::refuse_in_query;
 pub use credentials::{Mesh, Settings, Unidentified};
 pub use examine::{Checked, Examination, Examined, examine};
+pub use introspection::{Introspection, MAX_ANSWER_BYTES, MAX_OPAQUE_BYTES};
 pub use jws::{MAX_TOKEN_BYTES, verify_compact};
 pub use signature::{Es384, Es384Signature, algorithm_from_name, algorithm_name, fits, verify_signature, weakness};

@@ -124,7 +124,7 @@ pub(super) fn against<S: Steps>(
 }
 
 /// A bound token without the proof of possession (RFC 7800, 8705, 9449) is one that somebody else may hold.
-fn unbound(claims: &Json<'_>) -> Result<(), Denial> {
+pub(super) fn unbound(claims: &Json<'_>) -> Result<(), Denial> {
     if claims.get("cnf").is_some() {
         return Err(invalid(
             "The token is bound to a key of its holder (cnf), and proofs of possession are not checked here.",
@@ -134,7 +134,7 @@ fn unbound(claims: &Json<'_>) -> Result<(), Denial> {
 }
 
 /// The principal with a user; the token's hash and times are not in it yet.
-fn principal(tables: &Tables, provider: &Provider, claims: &Json<'_>) -> Result<Principal, Denial> {
+pub(super) fn principal(tables: &Tables, provider: &Provider, claims: &Json<'_>) -> Result<Principal, Denial> {
     let mut principal = claims::principal(tables, provider, claims)?;
     if principal.user.is_none() {
         return Err(invalid("The token names no user in the claims that its identity provider is configured with."));
@@ -200,7 +200,7 @@ fn times<S: Steps>(
     Ok(Some((issued_at, end)))
 }
 
-fn lifetime(provider: &Provider, issued_at: i64, expires_at: i64) -> Result<i64, Denial> {
+pub(super) fn lifetime(provider: &Provider, issued_at: i64, expires_at: i64) -> Result<i64, Denial> {
     let age = expires_at.saturating_sub(issued_at);
     if age <= 0 {
         return Err(invalid("The token expires before it was issued (exp is not after iat)."));

@@ -11,6 +11,9 @@ use doorward_policy::{
 };
 
 /// What becomes of a request. Its body is shown to the engine only where the engine asks for it.
+///
+/// # Panics
+/// If the engine has a question to somebody outside.
 pub fn verdict(
     tables: &Tables,
     host: &dyn Host,
@@ -20,6 +23,7 @@ pub fn verdict(
 ) -> Verdict {
     match begin(tables, host, settings, cache, &HttpRequest { body: None, ..*request }) {
         Begin::Done(verdict) => *verdict,
+        Begin::Ask { question, .. } => panic!("nobody is there to be asked: {question:?}"),
         Begin::Body { pending, .. } => {
             let whole = HttpRequest { body: Some(request.body.unwrap_or_default()), ..*request };
             finish(tables, host, settings, cache, pending, &whole)

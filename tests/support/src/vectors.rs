@@ -100,7 +100,7 @@ pub fn p256(group: &Value) -> VerificationKey {
     key(KeyMaterial::P256 { x, y })
 }
 
-/// As [`p256`], of P-384.
+/// As `p256`, of P-384.
 #[must_use]
 pub fn p384(group: &Value) -> VerificationKey {
     let (x, y) = point(group);

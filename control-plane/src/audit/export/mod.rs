@@ -28,7 +28,7 @@ struct Kind {
 }
 
 /// All kinds of targets.
-const EXPORTERS: [Kind; 2] = [
+const EXPORTERS: &[Kind] = &[
     Kind { name: "stdout", address: "", open: lines::stdout },
     Kind { name: "file", address: "PATH", open: lines::file },
 ];

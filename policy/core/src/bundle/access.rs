@@ -54,6 +54,19 @@ pub struct Provider {
     pub token_types: Vec<Name>,
     /// Claims that must be there with one of some values.
     pub required: Vec<RequiredClaim>,
+    /// It can be asked about tokens; `None`: it is never asked.
+    pub introspection: Option<Introspection>,
+}
+
+/// How a provider is asked about tokens (RFC 7662). Where, and as whom, only the control plane knows.
+#[derive(Clone, Debug)]
+pub struct Introspection {
+    /// Only opaque tokens that begin so are its own; `None`: all.
+    pub token_prefix: Option<Name>,
+    /// An answer is used for so long.
+    pub cache_seconds: u32,
+    /// It has no keys, so it is asked about its JWTs as well.
+    pub jwts: bool,
 }
 
 /// A demand on the claims of every token.

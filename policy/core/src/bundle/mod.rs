@@ -14,7 +14,7 @@ mod spki;
 pub mod subjects;
 mod tables;
 
-pub use access::{AttributeClaim, ClaimPath, Delegation, Key, Network, Provider, RequiredClaim};
+pub use access::{AttributeClaim, ClaimPath, Delegation, Introspection, Key, Network, Provider, RequiredClaim};
 pub use decode::TablesError;
 pub use schema::{Component, Field, FieldSet, HeaderMapping, Operation, Parameter, Relation, Service, Upstream};
 pub use spki::subject_public_key_info;

@@ -1,6 +1,7 @@
 //! What holds between the steps: shadow mode and what only a body could tell here; the rest by rule in the modules.
 
 mod bodies;
+mod questions;
 mod records;
 mod unmatched;
 mod upstream;

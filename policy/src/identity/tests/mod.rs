@@ -3,5 +3,6 @@
 mod attacks;
 mod demands;
 mod fixture;
+mod introspection;
 mod presets;
 mod principals;

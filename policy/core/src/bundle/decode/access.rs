@@ -47,6 +47,18 @@ impl Decoder {
             any_audience: provider.any_audience,
             token_types: self.names(&provider.token_types, path)?,
             required: provider.required.iter().map(|each| self.required(each, path)).collect::<Result<_>>()?,
+            introspection: provider.introspection.map(|each| self.introspection(each, path)).transpose()?,
+        })
+    }
+
+    fn introspection(&self, introspection: v1::Introspection, path: &str) -> Result<access::Introspection> {
+        if !(1..=600).contains(&introspection.cache_seconds) {
+            return Err(malformed(path, "answers about tokens are kept for no time between 1 s and 600 s"));
+        }
+        Ok(access::Introspection {
+            token_prefix: self.optional(introspection.token_prefix, path)?,
+            cache_seconds: introspection.cache_seconds,
+            jwts: introspection.jwts,
         })
     }
 

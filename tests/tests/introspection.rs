@@ -1,0 +1,102 @@
+//! A real OpenID provider whose access tokens are opaque: it is asked about them through the control plane (RFC 7662).
+
+use doorward_proto::v1::QueryRequest;
+use doorward_tests::{
+    control,
+    data::Shop,
+    http,
+    process::{self, Process},
+    stack::{Datasette, SHOP_SERVICE, Stack, in_both_workers},
+    wait,
+};
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+const LIMIT: Duration = Duration::from_secs(40);
+/// How long a proxy uses an answer, by the policy.
+const CACHED: Duration = Duration::from_secs(2);
+const SECRET: &str = "s3cret + of:100% & more";
+
+fn provider(folder: &Path, port: u16) -> Process {
+    let mut command = Command::new(process::node());
+    command.arg(process::root().join("tests/oidc/server.mjs"));
+    command.arg(process::root().join(".tools/node/node_modules")).arg(port.to_string()).arg(folder.join("keys.json"));
+    command.arg("opaque");
+    let mut process = Process::start(command, &folder.join("oidc.log"));
+    process.listens(port, LIMIT);
+    process
+}
+
+fn post(port: u16, path: &str, form: &str) -> http::Response {
+    let request = http::request("POST", port, path).header("content-type", "application/x-www-form-urlencoded");
+    let form = format!("{form}&client_id=reporting&client_secret=reporting-secret");
+    http::Request { body: Some(form.into()), ..request }.send()
+}
+
+fn token(port: u16) -> String {
+    let answer = post(port, "/token", "grant_type=client_credentials&scope=read");
+    answer.json()["access_token"].as_str().unwrap_or_else(|| panic!("{}", answer.text())).to_owned()
+}
+
+#[test]
+fn an_opaque_token_is_asked_about_and_revoked() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let port = process::free_port();
+    let idp = provider(home.path(), port);
+    let secret = home.path().join("secret");
+    std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    let shop = Shop::new(7, 200);
+    let datasette = Datasette::start(folder.path(), "shop", &shop);
+    let document = format!(
+        "apiVersion: doorward.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {{ name: real }}\nspec:\n  issuer: \
+         http://127.0.0.1:{port}\n  audiences: [data-api]\n  introspection: {{ url: \
+         'http://127.0.0.1:{port}/token/introspection', clientId: doorward, clientSecret: {{ file: '{}' }}, cacheFor: 2s }}\n  \
+         claims: {{ user: person, groups: groups, attributes: {{ region: region }} }}\n---\n{SHOP_SERVICE}kind: \
+         AccessRole\nmetadata: {{ name: app-analyst }}\nspec:\n  grants:\n    - {{ service: shop, components: [customers], \
+         verbs: [GET], fields: {{ read: [id, region] }}, rows: \"region = {{user.region}}\" }}\n---\nkind: \
+         AccessBinding\nmetadata: {{ name: analysts }}\nspec: {{ role: app-analyst, subjects: [{{ group: analysts }}] }}\n",
+        secret.display()
+    );
+    let stack = Stack::over(folder, datasette.port, shop, &document, "");
+    let ask = |token: &str| stack.get("/shop/customers.json?_shape=objects").token(token).send();
+
+    let (good, other) = (token(port), token(port));
+    assert!(!good.contains('.'), "it is no JWT");
+    in_both_workers("the provider's answer", LIMIT, || ask(&good).status == 200);
+    let rows = ask(&good).rows();
+    assert!(!rows.is_empty() && rows.iter().all(|row| row["region"] == "west"));
+    let by_alice = wait("the person in the record", LIMIT, || {
+        let all = QueryRequest { limit: 100_000, ..Default::default() };
+        let records = control::records(stack.control.grpc, all).into_iter().filter_map(|stored| stored.record);
+        records.filter_map(|record| record.principal).find(|principal| principal.user == "alice")
+    });
+    assert_eq!(by_alice.provider, "real");
+
+    let garbage = ask("garbage-that-no-provider-gave");
+    assert_eq!((garbage.status, garbage.code().as_str()), (401, "credential_invalid"));
+
+    let revoked = post(port, "/token/revocation", &format!("token={good}"));
+    assert_eq!(revoked.status, 200, "{}", revoked.text());
+    let since = Instant::now();
+    in_both_workers("the end of the revoked token", LIMIT, || ask(&good).code() == "credential_invalid");
+    assert!(since.elapsed() < CACHED + Duration::from_secs(8), "{:?}", since.elapsed());
+    assert_eq!(ask(&other).status, 200, "the other token is as good as before");
+
+    // Without the provider nothing is known of a token, once the last answer is too old.
+    drop(idp);
+    in_both_workers("no answer", LIMIT, || {
+        let answer = ask(&other);
+        answer.status == 503 && answer.code() == "identity_unavailable"
+    });
+    let metrics = http::get(stack.control.http, "/metrics").send().text();
+    assert!(metrics.contains("doorward_introspections_total{provider=\"real\",outcome=\"connection\"}"), "{metrics}");
+    // Neither the log of the control plane nor that of Envoy has the token or the secret.
+    let log = std::fs::read_to_string(stack.folder.path().join("control-plane.log")).unwrap() + &stack.envoy.log();
+    for private in [good.as_str(), &other, SECRET] {
+        assert!(!log.contains(private), "a log has {private}");
+    }
+}
