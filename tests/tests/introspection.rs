@@ -1,12 +1,14 @@
 //! A real OpenID provider whose access tokens are opaque: it is asked about them through the control plane (RFC 7662).
 
-use doorward_proto::v1::QueryRequest;
+use doorward_proto::v1::{
+    IntrospectRequest, QueryRequest, identity_client::IdentityClient, introspect_response::Outcome,
+};
 use doorward_tests::{
     control,
     data::Shop,
     http,
     process::{self, Process},
-    stack::{Datasette, SHOP_SERVICE, Stack, in_both_workers},
+    stack::{ControlPlane, Datasette, SHOP_SERVICE, Stack, in_both_workers},
     wait,
 };
 use std::{
@@ -14,6 +16,7 @@ use std::{
     process::Command,
     time::{Duration, Instant},
 };
+use tonic::transport::Channel;
 
 const LIMIT: Duration = Duration::from_secs(40);
 /// How long a proxy uses an answer, by the policy.
@@ -41,7 +44,68 @@ fn token(port: u16) -> String {
     answer.json()["access_token"].as_str().unwrap_or_else(|| panic!("{}", answer.text())).to_owned()
 }
 
+/// A policy under which `alice`, as this provider calls her, reads the customers of her region.
+fn document(port: u16, secret: &Path) -> String {
+    format!(
+        "apiVersion: doorward.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {{ name: real }}\nspec:\n  issuer: \
+         http://127.0.0.1:{port}\n  audiences: [data-api]\n  introspection: {{ url: \
+         'http://127.0.0.1:{port}/token/introspection', clientId: doorward, clientSecret: {{ file: '{}' }}, cacheFor: 2s }}\n  \
+         claims: {{ user: person, groups: groups, attributes: {{ region: region }} }}\n---\n{SHOP_SERVICE}kind: \
+         AccessRole\nmetadata: {{ name: app-analyst }}\nspec:\n  grants:\n    - {{ service: shop, components: [customers], \
+         verbs: [GET], fields: {{ read: [id, region] }}, rows: \"region = {{user.region}}\" }}\n---\nkind: \
+         AccessBinding\nmetadata: {{ name: analysts }}\nspec: {{ role: app-analyst, subjects: [{{ group: analysts }}] }}\n",
+        secret.display()
+    )
+}
+
+/// What the control plane has the provider say: its claims, or why there are none.
+fn introspected(grpc: u16, token: &str) -> Result<serde_json::Value, String> {
+    control::runtime().block_on(async {
+        let channel = Channel::from_shared(format!("http://127.0.0.1:{grpc}")).unwrap().connect().await.unwrap();
+        let question = IntrospectRequest {
+            node: "envoy-1".into(),
+            scope: "default".into(),
+            provider: "real".into(),
+            token: token.into(),
+        };
+        let answer = IdentityClient::new(channel).introspect(question).await.unwrap().into_inner();
+        match answer.outcome.unwrap() {
+            Outcome::Claims(claims) => Ok(serde_json::from_slice(&claims).unwrap()),
+            Outcome::Unavailable(unavailable) => Err(unavailable.reason),
+        }
+    })
+}
+
 #[test]
+fn the_control_plane_asks_a_real_provider() {
+    let home = tempfile::tempdir().unwrap();
+    let port = process::free_port();
+    let idp = provider(home.path(), port);
+    let secret = home.path().join("secret");
+    std::fs::write(&secret, "wrong").unwrap();
+    let mut plane = ControlPlane::prepare(home.path(), &document(port, &secret));
+    plane.start();
+    let good = token(port);
+    wait("a wrong secret to be refused", LIMIT, || {
+        (introspected(plane.grpc, &good) == Err("refused".into())).then_some(())
+    });
+    std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    let claims = introspected(plane.grpc, &good).unwrap();
+    assert_eq!(
+        (&claims["active"], &claims["person"], &claims["aud"]),
+        (&true.into(), &"alice".into(), &"data-api".into())
+    );
+    assert_eq!(introspected(plane.grpc, "garbage").unwrap()["active"], false);
+    assert_eq!(post(port, "/token/revocation", &format!("token={good}")).status, 200);
+    assert_eq!(introspected(plane.grpc, &good).unwrap()["active"], false);
+    drop(idp);
+    assert_eq!(introspected(plane.grpc, &good), Err("connection".into()));
+    let log = std::fs::read_to_string(home.path().join("control-plane.log")).unwrap();
+    assert!(log.contains("introspection") && !log.contains(&good) && !log.contains(SECRET), "{log}");
+}
+
+#[test]
+#[ignore = "the filter does not ask yet"]
 fn an_opaque_token_is_asked_about_and_revoked() {
     let folder = tempfile::tempdir().unwrap();
     let home = tempfile::tempdir().unwrap();
@@ -51,16 +115,7 @@ fn an_opaque_token_is_asked_about_and_revoked() {
     std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
     let shop = Shop::new(7, 200);
     let datasette = Datasette::start(folder.path(), "shop", &shop);
-    let document = format!(
-        "apiVersion: doorward.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {{ name: real }}\nspec:\n  issuer: \
-         http://127.0.0.1:{port}\n  audiences: [data-api]\n  introspection: {{ url: \
-         'http://127.0.0.1:{port}/token/introspection', clientId: doorward, clientSecret: {{ file: '{}' }}, cacheFor: 2s }}\n  \
-         claims: {{ user: person, groups: groups, attributes: {{ region: region }} }}\n---\n{SHOP_SERVICE}kind: \
-         AccessRole\nmetadata: {{ name: app-analyst }}\nspec:\n  grants:\n    - {{ service: shop, components: [customers], \
-         verbs: [GET], fields: {{ read: [id, region] }}, rows: \"region = {{user.region}}\" }}\n---\nkind: \
-         AccessBinding\nmetadata: {{ name: analysts }}\nspec: {{ role: app-analyst, subjects: [{{ group: analysts }}] }}\n",
-        secret.display()
-    );
+    let document = document(port, &secret);
     let stack = Stack::over(folder, datasette.port, shop, &document, "");
     let ask = |token: &str| stack.get("/shop/customers.json?_shape=objects").token(token).send();
 
