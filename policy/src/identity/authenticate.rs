@@ -4,6 +4,7 @@ use super::{
     Agent, Principal, TokenCache,
     cache::Entry,
     credentials::{Mesh, Settings, Unidentified, check_key, find_key, find_token, refuse_in_query},
+    denied::{Denied, fingerprint},
     introspection::{self, Introspection},
     jws::{MAX_TOKEN_BYTES, invalid},
     mesh, token,
@@ -17,32 +18,6 @@ use crate::{
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-
-/// A refused credential, with what little of it may be recorded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{denial}")]
-pub struct Denied {
-    /// Why.
-    pub denial: Denial,
-    /// First 16 hex digits of the presented token's SHA-256.
-    pub token_sha256: Option<Name>,
-    /// The provider that the token claims to come from. Not verified, unless the denial came after the signature check.
-    pub provider: Option<Name>,
-    /// Name of the presented API key, where there is such a key.
-    pub key: Option<Name>,
-}
-
-impl From<Denial> for Denied {
-    fn from(denial: Denial) -> Self {
-        Denied { denial, token_sha256: None, provider: None, key: None }
-    }
-}
-
-impl From<Denied> for Denial {
-    fn from(denied: Denied) -> Self {
-        denied.denial
-    }
-}
 
 /// What the credentials of a request lead to.
 #[derive(Clone, Debug)]
@@ -289,17 +264,6 @@ fn finish(
 fn denied(denial: Denial, verified: &Principal) -> Denied {
     let token_sha256 = verified.token.as_ref().map(|token| token.sha256.clone());
     Denied { denial, token_sha256, provider: verified.provider.clone(), key: None }
-}
-
-/// The first 16 hex digits of the token's SHA-256.
-pub(super) fn fingerprint(token: &str) -> Name {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(16);
-    for byte in Sha256::digest(token).iter().take(8) {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text.into()
 }
 
 fn peer<'a>(mode: Mesh, request: &HttpRequest<'a>) -> Result<Option<&'a str>, Denial> {

@@ -2,7 +2,7 @@
 
 use super::{
     Principal,
-    authenticate::fingerprint,
+    denied::fingerprint,
     json::Json,
     jws::Compact,
     steps::{Steps, tell},

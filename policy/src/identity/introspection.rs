@@ -1,6 +1,12 @@
 //! Tokens that only their identity provider can read: whose they are, and what its answer (RFC 7662) makes of them.
 
-use super::{Denied, authenticate::fingerprint, demands, json::Json, jws::invalid, overage, token};
+use super::{
+    demands,
+    denied::{Denied, fingerprint},
+    json::Json,
+    jws::invalid,
+    overage, token,
+};
 use crate::{
     Name,
     bundle::{self, Provider, Tables},

@@ -5,6 +5,7 @@ mod cache;
 mod claims;
 mod credentials;
 mod demands;
+mod denied;
 mod examine;
 mod introspection;
 mod json;
@@ -23,10 +24,11 @@ pub use crate::{
     key::{Algorithm, KeyMaterial, VerificationKey},
     principal::{Agent, Attribute, Principal, TokenInfo, is_exact},
 };
-pub use authenticate::{Denied, Given, Held, Identified, authenticate, identify};
+pub use authenticate::{Given, Held, Identified, authenticate, identify};
 pub use cache::{CacheCounts, TokenCache};
 pub(crate) use credentials::refuse_in_query;
 pub use credentials::{Mesh, Settings, Unidentified};
+pub use denied::Denied;
 pub use examine::{Checked, Examination, Examined, examine};
 pub use introspection::{Introspection, MAX_ANSWER_BYTES, MAX_OPAQUE_BYTES};
 pub use jws::{MAX_TOKEN_BYTES, verify_compact};
