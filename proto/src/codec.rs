@@ -12,8 +12,9 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 use crate::{
     v1::{
         AdvanceCursorRequest, AuditAck, AuditBatch, AuditCursor, CreateCursorRequest, GetPolicyStatusRequest,
-        ListCursorsRequest, ListCursorsResponse, ListProxiesRequest, ListProxiesResponse, PolicyStatus, PolicyUpdate,
-        QueryRequest, RemoveCursorRequest, StoredRecord, SubscribeRequest, TailEvent, TailRequest,
+        IntrospectRequest, IntrospectResponse, ListCursorsRequest, ListCursorsResponse, ListProxiesRequest,
+        ListProxiesResponse, PolicyStatus, PolicyUpdate, QueryRequest, RemoveCursorRequest, StoredRecord,
+        SubscribeRequest, TailEvent, TailRequest,
     },
     wire::{PLAIN, QUESTION, Refused, SUBSCRIBE, Shape, weigh},
 };
@@ -41,6 +42,7 @@ bounded! {
     RemoveCursorRequest: Some((&PLAIN, 64 << 10));
     ListProxiesRequest: Some((&PLAIN, 64 << 10));
     GetPolicyStatusRequest: Some((&PLAIN, 64 << 10));
+    IntrospectRequest: Some((&PLAIN, 64 << 10));
     // From the control plane.
     AuditAck: None;
     PolicyUpdate: None;
@@ -50,6 +52,7 @@ bounded! {
     ListCursorsResponse: None;
     ListProxiesResponse: None;
     PolicyStatus: None;
+    IntrospectResponse: None;
 }
 
 /// prost's codec with [`Bounded`] before it.
