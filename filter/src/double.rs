@@ -145,7 +145,16 @@ impl Double {
     /// A message comes on this stream, or as the answer of this call.
     pub fn deliver(&self, worker: &SharedWorker, root: u32, token: u32, message: Vec<u8>) {
         let size = message.len();
-        self.set().received = message;
+        {
+            let mut state = self.set();
+            state.received = message;
+            // An answer is the end of its call.
+            if let Ok(grpc) = state.grpc(token)
+                && grpc.timeout_millis.is_some()
+            {
+                grpc.is_closed = true;
+            }
+        }
         self.enter(root);
         worker.borrow_mut().grpc_receive(self, token, size);
     }

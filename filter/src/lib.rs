@@ -11,6 +11,8 @@
 //! | [`policy_store`], [`leader`], [`link`], [`subscribe`] | how policy reaches every worker |
 //! | [`audit`], [`repeats`], [`slots`] | how records leave; which are only counted; whose are lost |
 //! | [`stream`], [`response`], [`head`], [`problem`] | one request and its response |
+//! | [`conclusion`] | what a verdict does: the record, the request changed, answered or let go |
+//! | [`questions`] | the control plane asked about callers that only an identity provider knows |
 //! | [`bodies`] | whether the host hands over bodies at all |
 //! | [`host`] | the proxy's clock, signature check and shared data for decisions |
 //! | [`metrics`] | figures for Envoy's statistics |
@@ -19,6 +21,7 @@
 
 pub mod audit;
 pub mod bodies;
+pub mod conclusion;
 pub mod config;
 #[cfg(any(test, feature = "double"))]
 pub mod double;
@@ -30,6 +33,7 @@ pub mod metrics;
 pub mod policy_store;
 pub mod problem;
 pub mod proxy;
+pub mod questions;
 pub mod repeats;
 pub mod response;
 pub mod slots;

@@ -15,6 +15,8 @@ pub struct Metrics {
     ids: HashMap<String, Option<u32>>,
     allowed: u64,
     passed: u64,
+    asked: u64,
+    unanswered: u64,
     denied: [u64; Code::ALL.len()],
     durations: Vec<u64>,
     depth: i64,
@@ -29,6 +31,8 @@ impl Metrics {
             ids: HashMap::new(),
             allowed: 0,
             passed: 0,
+            asked: 0,
+            unanswered: 0,
             denied: [0; Code::ALL.len()],
             durations: Vec::new(),
             depth: 0,
@@ -43,6 +47,16 @@ impl Metrics {
     /// A request passed without a decision.
     pub fn passed(&mut self) {
         self.passed = self.passed.saturating_add(1);
+    }
+
+    /// A question was sent.
+    pub fn asked(&mut self) {
+        self.asked = self.asked.saturating_add(1);
+    }
+
+    /// A question could not be sent, or no answer came that can be used.
+    pub fn unanswered(&mut self) {
+        self.unanswered = self.unanswered.saturating_add(1);
     }
 
     /// A request or response was denied.
@@ -95,6 +109,9 @@ impl Metrics {
         let (allowed, passed) = (std::mem::take(&mut self.allowed), std::mem::take(&mut self.passed));
         self.count(proxy, "decisions.allow", allowed);
         self.count(proxy, "decisions.pass", passed);
+        let (asked, unanswered) = (std::mem::take(&mut self.asked), std::mem::take(&mut self.unanswered));
+        self.count(proxy, "questions.asked", asked);
+        self.count(proxy, "questions.unanswered", unanswered);
         let denied = std::mem::replace(&mut self.denied, [0; Code::ALL.len()]);
         for (code, count) in Code::ALL.iter().zip(denied) {
             if count > 0 {

@@ -96,6 +96,7 @@ struct Shape {
 impl Stream {
     /// The head of the response is there. It may also be an answer of Envoy's own.
     pub fn response_headers(&mut self, proxy: &impl Proxy, end: bool) -> Flow {
+        self.take_outcome();
         if std::mem::take(&mut self.caller_is_invisible)
             && proxy.replace_header(Map::ResponseHeaders, "cache-control", PRIVATE.as_bytes()).is_err()
         {
@@ -273,6 +274,7 @@ impl Stream {
 
     /// More of the response's body is there.
     pub fn response_body(&mut self, proxy: &impl Proxy, size: usize, end: bool) -> Flow {
+        self.take_outcome();
         // The host calls on only after the wait is over.
         if let Response::Waiting(filtering) = &mut self.response {
             self.response = filtering.take().map_or(Response::Untouched, Response::Filtering);
@@ -344,6 +346,7 @@ impl Stream {
 
     /// Trailers are there, so the body is whole: no body callback said so.
     pub fn response_trailers(&mut self, proxy: &impl Proxy) -> Flow {
+        self.take_outcome();
         if let Response::Waiting(filtering) = &mut self.response {
             self.response = filtering.take().map_or(Response::Untouched, Response::Filtering);
         }

@@ -10,6 +10,7 @@ use crate::{
     policy_store::{Policy, Rejection, Store, Trust},
     problem,
     proxy::{Buffer, Direction, Level, Proxy},
+    questions::{self, Questions},
     repeats::Repeats,
     slots::{self, Lost, Slots},
     subscribe::{Node, Subscription, seconds},
@@ -17,7 +18,7 @@ use crate::{
 use doorward_policy::{
     audit::gap,
     code::{Code, Denial},
-    engine::{self, Begin, Pending, Settings, Verdict},
+    engine::{self, Answer, Begin, Pending, Settings, Unanswered, Verdict},
     identity::{self, TokenCache},
     request::HttpRequest,
 };
@@ -51,6 +52,8 @@ pub struct Active {
     pub metrics: Metrics,
     /// Requests that wait for their body, until it is known that bodies come.
     pub bodies: Awaited,
+    /// What the control plane is asked about callers.
+    pub questions: Questions,
     complained: bool,
     was_leading: bool,
 }
@@ -81,6 +84,9 @@ impl Worker {
     /// Reads the configuration. One that is not valid closes the filter.
     pub fn configure(&mut self, proxy: &impl Proxy, size: usize) {
         let json = proxy.get_buffer(Buffer::PluginConfiguration, 0, size).unwrap_or_default();
+        if let Some(active) = &mut self.active {
+            questions::abandon(proxy, active, self.id);
+        }
         match Active::new(proxy, &json) {
             Ok(active) => {
                 self.active = Some(Box::new(active));
@@ -127,6 +133,7 @@ impl Worker {
                 }
             }
             let _ = proxy.set_effective_context(self.id);
+            questions::give_up_overdue(proxy, active, self.id, now);
         }
     }
 
@@ -148,6 +155,8 @@ impl Worker {
                 }
             }
             let _ = proxy.set_effective_context(self.id);
+        } else {
+            questions::answered(proxy, active, self.id, token, Some(&message));
         }
     }
 
@@ -160,6 +169,8 @@ impl Worker {
                 active.subscription.closed_by_host(proxy, cluster, status, now);
             } else if active.emitter.is(token) {
                 active.emitter.closed_by_host(proxy, cluster, status, now);
+            } else {
+                questions::answered(proxy, active, self.id, token, None);
             }
         }
     }
@@ -217,6 +228,7 @@ impl Active {
             subscription: Subscription::default(),
             metrics: Metrics::new(&config.metrics_prefix),
             bodies: Awaited::default(),
+            questions: Questions::default(),
             complained: false,
             was_leading: false,
             config,
@@ -240,6 +252,7 @@ impl Active {
 
     /// Queues the record of a decision, and gives its number; see [`Emitter::offer`]. A denial that repeats itself is only
     /// counted; see [`Repeats`].
+    #[inline(never)]
     pub fn record(&mut self, proxy: &impl Proxy, record: AuditRecord, required: bool) -> Option<u64> {
         self.register(proxy);
         if self.repeats.count(&record, required) {
@@ -366,24 +379,65 @@ impl Active {
 
     /// Decides on the head of a request.
     pub fn begin(&mut self, proxy: &impl Proxy, now_nanos: u64, request: &HttpRequest<'_>) -> Begin {
+        self.step(proxy, now_nanos, request, None)
+    }
+
+    /// Goes on with a request whose question has its answer, or will have none. The policy in force now decides.
+    pub fn answer(
+        &mut self,
+        proxy: &impl Proxy,
+        now_nanos: u64,
+        request: &HttpRequest<'_>,
+        pending: Unanswered,
+        answer: Answer<'_>,
+    ) -> Begin {
+        self.step(proxy, now_nanos, request, Some((pending, answer)))
+    }
+
+    #[inline(never)]
+    fn step(
+        &mut self,
+        proxy: &impl Proxy,
+        now_nanos: u64,
+        request: &HttpRequest<'_>,
+        answer: Option<(Unanswered, Answer<'_>)>,
+    ) -> Begin {
         let (tables, stale) = match self.deciding(proxy, now_nanos / 1_000_000) {
             Ok((policy, stale)) => (Rc::clone(&policy.tables), stale),
             Err(denial) => return Begin::Done(Box::new(self.unavailable(proxy, now_nanos, request, denial))),
         };
         let host = DecisionHost { proxy, now_nanos, random: &self.random };
-        let mut begun = engine::begin(&tables, &host, &self.settings, &mut self.cache, request);
-        if let Begin::Ask { pending, .. } = begun {
-            // This host asks nobody yet, so every question goes unanswered, and its request is denied.
-            let (settings, cache) = (&self.settings, &mut self.cache);
-            begun = engine::answer(&tables, &host, settings, cache, pending, engine::Answer::None, request);
-        }
+        let (settings, cache) = (&self.settings, &mut self.cache);
+        let mut begun = match answer {
+            None => engine::begin(&tables, &host, settings, cache, request),
+            Some((pending, answer)) => engine::answer(&tables, &host, settings, cache, pending, answer, request),
+        };
         if let Begin::Done(verdict) = &mut begun {
             verdict.record.policy_stale = stale;
         }
         begun
     }
 
+    /// Whether bodies reach the filter while the head of a request waits.
+    #[must_use]
+    pub fn reads_bodies(&self) -> bool {
+        self.settings.bodies
+    }
+
+    /// The largest body that any service may read.
+    #[must_use]
+    pub fn max_body_bytes(&self) -> usize {
+        self.settings.max_body_bytes
+    }
+
+    /// Where questions go, and on whose behalf: the control plane's cluster, the node, the scope.
+    #[must_use]
+    pub fn asks(&self) -> (&str, &str, &str) {
+        (&self.config.control_plane.cluster, &self.node.node, &self.config.scope)
+    }
+
     /// Decides on a request whose body is whole (`fits`), or went over its limit.
+    #[inline(never)]
     pub fn finish(
         &mut self,
         proxy: &impl Proxy,
@@ -405,6 +459,7 @@ impl Active {
 
     /// Denies a request about which nothing can be decided.
     #[must_use]
+    #[inline(never)]
     pub fn unavailable(
         &self,
         proxy: &impl Proxy,

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{JSON, PATH, ROOT, ROWS, SECRETS, World, borrowed, request, token};
+use common::{ALICE, JSON, PATH, ROOT, ROWS, SECRETS, World, borrowed, claims, request, token};
 use doorward_filter::double::{Double, Exchange, value};
 use doorward_proto::v1::{AuditAck, AuditBatch, AuditRecord};
 use prost::Message as _;
@@ -16,19 +16,29 @@ struct Walk {
     /// The caller has a token.
     known: bool,
     required: bool,
+    /// Only the provider knows the caller.
+    asks: bool,
     pieces: &'static [&'static [u8]],
     status: &'static str,
     /// Without any failure, it reaches upstream.
     passes: bool,
 }
 
-const READ: Walk =
-    Walk { method: "GET", path: PATH, known: true, required: false, pieces: &[], status: "200", passes: true };
+const READ: Walk = Walk {
+    method: "GET",
+    path: PATH,
+    known: true,
+    required: false,
+    asks: false,
+    pieces: &[],
+    status: "200",
+    passes: true,
+};
 const WRITE: &[&[u8]] = &[br#"{"resource":[{"na"#, br#"me":"Eve"}]}"#];
 const HIDDEN: &[&[u8]] = &[br#"{"resource":[{"na"#, br#"me":"Eve","ssn":"1"}]}"#];
 const TABLE: &str = "/api/v2/mysql/_table/people";
 
-const WALKS: [Walk; 8] = [
+const WALKS: [Walk; 12] = [
     READ,
     Walk { required: true, ..READ },
     Walk { status: "500", ..READ },
@@ -37,6 +47,10 @@ const WALKS: [Walk; 8] = [
     Walk { method: "POST", path: TABLE, pieces: WRITE, ..READ },
     Walk { method: "POST", path: TABLE, pieces: WRITE, required: true, ..READ },
     Walk { method: "POST", path: TABLE, pieces: HIDDEN, passes: false, ..READ },
+    Walk { asks: true, ..READ },
+    Walk { asks: true, required: true, ..READ },
+    Walk { asks: true, method: "POST", path: TABLE, pieces: WRITE, ..READ },
+    Walk { asks: true, method: "POST", path: TABLE, pieces: HIDDEN, passes: false, ..READ },
 ];
 
 /// What the control plane has.
@@ -66,6 +80,7 @@ impl Ingest {
 /// from the beginning of the request; `keeps_failing`: and so do all after it. Gives whether a call failed, and whether the request reached upstream.
 fn walk(walk: Walk, setup: bool, fails_at: Option<usize>, keeps_failing: bool) -> (Option<&'static str>, bool) {
     let mut world = World::new(walk.required);
+    world.asks.set(walk.asks);
     world.proxy.set().keeps_failing = keeps_failing;
     if setup {
         world.proxy.set().fails_at = fails_at;
@@ -82,13 +97,24 @@ fn walk(walk: Walk, setup: bool, fails_at: Option<usize>, keeps_failing: bool) -
     let host = std::mem::take(&mut world.proxy);
     let mut ingest = Ingest::default();
     let mut exchange = Exchange::new(&host, &world.worker, ROOT, 2);
-    let token = if walk.known { token() } else { String::new() };
+    let token = match (walk.known, walk.asks) {
+        (false, _) => String::new(),
+        (true, false) => token(),
+        (true, true) => "opaque".to_owned(),
+    };
     let mut headers = request(walk.method, walk.path, &token);
     if !walk.pieces.is_empty() {
         headers.push(("content-type", "application/json".to_owned()));
         headers.push(("transfer-encoding", "chunked".to_owned()));
     }
     exchange.request(&borrowed(&headers), walk.pieces, true);
+    if walk.asks {
+        assert!(exchange.upstream.is_none(), "it went on before the answer");
+    }
+    if let Some(token) = host.token("Introspect") {
+        host.deliver(&world.worker, ROOT, token, claims(ALICE));
+        exchange.resume();
+    }
     check_request(walk, &exchange);
     let mut head = JSON;
     head[0].1 = walk.status;
@@ -164,6 +190,7 @@ fn whichever_call_of_a_request_fails_nothing_unchecked_goes_on() {
         "set_effective_context",
         "send_grpc",
         "get_shared",
+        "grpc_call",
     ] {
         assert!(failed.contains(name), "{name} never failed: {failed:?}");
     }

@@ -13,11 +13,18 @@ use doorward_policy_compiler::{
     compile::{NoKeys, compile},
     document::{Severity, parse_file},
 };
-use doorward_proto::v1::{AuditAck, AuditBatch, AuditRecord, Kind, PolicyEnvelope, PolicyUpdate};
+use doorward_proto::v1::{
+    AuditAck, AuditBatch, AuditRecord, IntrospectResponse, Introspection, Kind, PolicyEnvelope, PolicyUpdate,
+    introspect_response::Outcome,
+};
 use ed25519_compact::{KeyPair, Seed};
 use prost::Message;
 use sha2::{Digest, Sha256};
-use std::{cell::RefCell, rc::Rc, sync::OnceLock};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::OnceLock,
+};
 
 /// Unix seconds of all walks.
 pub const NOW: u64 = 1_800_000_000;
@@ -93,25 +100,39 @@ pub fn request(method: &'static str, path: &'static str, token: &str) -> Vec<(&'
     headers
 }
 
+/// What the provider says of alice's opaque token.
+pub const ALICE: &str = r#"{"active":true,"sub":"alice","aud":"data-api","email":"alice@example.com","region":"EU"}"#;
+
+/// An answer of the control plane's with these claims.
+pub fn claims(json: &str) -> Vec<u8> {
+    IntrospectResponse { outcome: Some(Outcome::Claims(json.as_bytes().to_vec())) }.encode_to_vec()
+}
+
 /// Borrowed names and values.
 pub fn borrowed<'a>(headers: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
     headers.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
 /// The compiled policy.
-fn bundle(required: bool) -> &'static [u8] {
-    static BUNDLES: [OnceLock<Vec<u8>>; 2] = [OnceLock::new(), OnceLock::new()];
-    BUNDLES[usize::from(required)].get_or_init(|| {
+fn bundle(required: bool, asks: bool) -> &'static [u8] {
+    static BUNDLES: [OnceLock<Vec<u8>>; 4] = [const { OnceLock::new() }; 4];
+    BUNDLES[usize::from(required) + 2 * usize::from(asks)].get_or_init(|| {
         let text = match required {
             true => POLICY.replace("  dialect: dreamfactory", "  dialect: dreamfactory\n  audit: required"),
             false => POLICY.to_owned(),
         };
         let parsed = parse_file("policy.yaml", &text);
         assert!(parsed.diagnostics.is_empty(), "{:?}", parsed.diagnostics);
-        let compiled = compile(&parsed.documents, &NoKeys, "default");
+        let mut compiled = compile(&parsed.documents, &NoKeys, "default");
         let error = compiled.diagnostics.iter().find(|found| found.severity == Severity::Error);
         assert!(error.is_none(), "{error:?}");
-        compiled.bytes
+        if !asks {
+            return compiled.bytes;
+        }
+        for provider in &mut compiled.bundle.providers {
+            provider.introspection = Some(Introspection { token_prefix: 0, cache_seconds: 30, jwts: false });
+        }
+        compiled.bundle.encode_to_vec()
     })
 }
 
@@ -120,8 +141,10 @@ pub struct World {
     pub proxy: Double,
     pub worker: SharedWorker,
     pair: KeyPair,
-    epoch: u64,
+    epoch: Cell<u64>,
     required: bool,
+    /// The provider is asked about opaque tokens.
+    pub asks: Cell<bool>,
     /// Every record that the control plane got.
     pub records: Vec<AuditRecord>,
     /// Numbers of the records that it acknowledged.
@@ -137,8 +160,9 @@ impl World {
             proxy,
             worker: Rc::new(RefCell::new(Worker::new(ROOT))),
             pair: KeyPair::from_seed(Seed::new([7; 32])),
-            epoch: 0,
+            epoch: Cell::default(),
             required,
+            asks: Cell::default(),
             records: Vec::new(),
             acknowledged: 0,
         }
@@ -146,7 +170,17 @@ impl World {
 
     /// Configured, with policy in force.
     pub fn ready(required: bool) -> World {
-        let mut world = World::new(required);
+        let world = World::new(required);
+        world.configure();
+        world.tick(0);
+        world.push();
+        world
+    }
+
+    /// As [`World::ready`], with a provider that is asked.
+    pub fn asking(required: bool) -> World {
+        let world = World::new(required);
+        world.asks.set(true);
         world.configure();
         world.tick(0);
         world.push();
@@ -166,13 +200,13 @@ impl World {
     }
 
     /// Pushes the policy over the stream, if it is open.
-    pub fn push(&mut self) {
-        self.epoch += 1;
-        let payload = bundle(self.required);
+    pub fn push(&self) {
+        self.epoch.set(self.epoch.get() + 1);
+        let payload = bundle(self.required, self.asks.get());
         let digest = Sha256::digest(payload).to_vec();
         let envelope = PolicyEnvelope {
             scope: "default".into(),
-            epoch: self.epoch,
+            epoch: self.epoch.get(),
             digest: digest.clone(),
             kind: Kind::Snapshot.into(),
             payload_sha256: digest,
