@@ -110,6 +110,7 @@ pub fn authenticate(
 ///
 /// # Errors
 /// A `credential_*` code, or `delegation_denied` for a delegation chain that is not understood.
+#[inline(never)]
 pub fn identify(
     tables: &Tables,
     host: &dyn Host,
@@ -292,6 +293,7 @@ fn denied(denial: Denial, verified: &Principal) -> Denied {
 }
 
 /// The first 16 hex digits of the token's SHA-256.
+#[inline(never)]
 pub(super) fn fingerprint(token: &str) -> Name {
     use std::fmt::Write;
     let mut text = String::with_capacity(16);
