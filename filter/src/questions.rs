@@ -242,11 +242,11 @@ pub fn forget(proxy: &impl Proxy, active: &mut Active, slip: &SharedSlip) {
     }
     let unused = calls.iter().position(|asked| asked.slips.is_empty()).map(|at| calls.swap_remove(at).token);
     let Ok(slip) = slip.try_borrow() else { return };
-    if let Some(token) = unused {
-        if proxy.set_effective_context(slip.root).is_ok() {
-            let _ = proxy.cancel_grpc(token);
-            let _ = proxy.set_effective_context(slip.context);
-        }
+    if let Some(token) = unused
+        && proxy.set_effective_context(slip.root).is_ok()
+    {
+        let _ = proxy.cancel_grpc(token);
+        let _ = proxy.set_effective_context(slip.context);
     }
     let headers = slip.head.headers(!slip.end);
     let (Some(request), Some(pending)) = (slip.head.request(&headers, None, &slip.source), &slip.pending) else {
