@@ -149,6 +149,7 @@ pub fn body_is_whole(
 }
 
 /// Changes the request that waits at the host. False: a change could not be made, and the request must not go on.
+#[inline(never)]
 fn apply(proxy: &impl Proxy, rewrite: &Rewrite, head: &Head, body: Option<usize>) -> bool {
     let length = match (&rewrite.body, body) {
         (None, _) => None,

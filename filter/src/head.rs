@@ -87,6 +87,7 @@ impl Head {
     /// that, RFC 9113 section 8.1), a `transfer-encoding` does: as Envoy would write it for an HTTP/1.1 upstream. So no
     /// dialect takes a request for one without a body.
     #[must_use]
+    #[inline(never)]
     pub fn headers(&self, body_follows: bool) -> Vec<Header<'_>> {
         let mut headers: Vec<_> = self
             .iter()
@@ -106,6 +107,7 @@ impl Head {
 
     /// The request that this is the head of; `headers` come from [`Head::headers`]. `None`: a part is missing, or not text.
     #[must_use]
+    #[inline(never)]
     pub fn request<'a>(
         &'a self,
         headers: &'a [Header<'a>],

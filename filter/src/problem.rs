@@ -4,6 +4,7 @@ use crate::proxy::Proxy;
 use doorward_policy::code::{Code, Denial};
 
 /// Answers the request of the effective context with a denial.
+#[inline(never)]
 pub fn deny(proxy: &impl Proxy, denial: &Denial, decision_id: &str) {
     let retry_after = denial.retry_after.unwrap_or(1).to_string();
     let mut headers = headers(decision_id);

@@ -151,6 +151,7 @@ impl Stream {
     }
 
     /// Takes over the verdict on a request about which somebody was asked, once there is one.
+    #[inline(never)]
     pub(crate) fn take_outcome(&mut self) {
         if let Phase::Asking(slip) = &self.phase
             && let Some(concluded) = slip.try_borrow_mut().ok().and_then(|mut slip| slip.outcome.take())
@@ -159,6 +160,7 @@ impl Stream {
         }
     }
 
+    #[inline(never)]
     fn take(&mut self, concluded: Concluded) {
         let Concluded { phase, decision_id, response, caller_is_invisible } = concluded;
         self.phase = phase;
@@ -248,6 +250,7 @@ impl Stream {
     }
 
     /// Denies where not even a record can be made.
+    #[inline(never)]
     fn closed(&mut self, proxy: &impl Proxy, detail: &'static str) -> Flow {
         problem::deny(proxy, &Denial::new(Code::PolicyUnavailable, detail), "");
         self.phase = Phase::Ended;
@@ -306,6 +309,7 @@ impl Stream {
 }
 
 /// Bytes of some body came: the host hands bodies over.
+#[inline(never)]
 pub(crate) fn a_body_came(worker: &SharedWorker) {
     if let Ok(mut worker) = worker.try_borrow_mut()
         && let Some(active) = worker.active.as_deref_mut()

@@ -105,7 +105,6 @@ fn the_control_plane_asks_a_real_provider() {
 }
 
 #[test]
-#[ignore = "the filter does not ask yet"]
 fn an_opaque_token_is_asked_about_and_revoked() {
     let folder = tempfile::tempdir().unwrap();
     let home = tempfile::tempdir().unwrap();

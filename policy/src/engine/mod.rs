@@ -354,6 +354,7 @@ impl<'a> Context<'a> {
         )
     }
 
+    #[inline(never)]
     fn denied(self, service: Option<&Service>, known: Known<'_>, denial: Denial) -> Verdict {
         let record = self.record(service, known, Some(&denial), None);
         let audit_required = known.decision.is_some_and(|decision| decision.audit_required)
@@ -362,6 +363,7 @@ impl<'a> Context<'a> {
     }
 
     /// Denied for its credential; the record says what may be said of that.
+    #[inline(never)]
     fn refused(self, service: &Service, denied: identity::Denied) -> Verdict {
         let mut verdict = self.denied(Some(service), Known::default(), denied.denial);
         if let Some(principal) = &mut verdict.record.principal {
@@ -373,6 +375,7 @@ impl<'a> Context<'a> {
     }
 
     /// Verifies who is asking, and goes on as far as the head of the request goes. `rounds`: questions asked before.
+    #[inline(never)]
     fn caller(self, cache: &mut TokenCache, service: &Service, prefix: &str, given: Given<'_>, rounds: u8) -> Begin {
         let settings = self.settings;
         let identified = identity::identify(self.tables, self.host, &settings.identity, cache, self.request, given);
@@ -448,6 +451,7 @@ impl<'a> Context<'a> {
     }
 
     /// Parses, decides, limits, re-emits.
+    #[inline(never)]
     fn decide(self, service: &Service, prefix: &str, principal: &Arc<Principal>, trace: Option<&mut Trace>) -> Verdict {
         let mut known = Known { principal: Some(principal), ..Known::default() };
         if !self.random {

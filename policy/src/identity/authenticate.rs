@@ -85,6 +85,7 @@ pub fn authenticate(
 ///
 /// # Errors
 /// A `credential_*` code, or `delegation_denied` for a delegation chain that is not understood.
+#[inline(never)]
 pub fn identify(
     tables: &Tables,
     host: &dyn Host,

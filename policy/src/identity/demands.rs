@@ -42,6 +42,7 @@ pub(super) fn token_type(provider: &Provider, typ: Option<&str>) -> Result<(), D
 }
 
 /// One of the provider's audiences, in the first of the audience claims that the token has.
+#[inline(never)]
 pub(super) fn audience(provider: &Provider, claims: &Json<'_>) -> Result<(), Denial> {
     if provider.any_audience {
         return Ok(());
@@ -74,6 +75,7 @@ pub(super) fn audience(provider: &Provider, claims: &Json<'_>) -> Result<(), Den
 
 /// A SPIFFE ID of the provider's trust domain, where it has one. The domain may have chosen the provider, so it is checked
 /// against the provider whose keys were used.
+#[inline(never)]
 pub(super) fn subject(provider: &Provider, claims: &Json<'_>) -> Result<(), Denial> {
     let Some(domain) = &provider.trust_domain else { return Ok(()) };
     let sub = claims.get("sub").and_then(Json::as_str).unwrap_or("");
@@ -92,6 +94,7 @@ pub(super) fn trust_domain(id: &str) -> Option<&str> {
 }
 
 /// Every claim that the provider demands.
+#[inline(never)]
 pub(super) fn required(provider: &Provider, claims: &Json<'_>) -> Result<(), Denial> {
     let present = |name: &str| match claims.get(name) {
         None | Some(Json::Null) => None,

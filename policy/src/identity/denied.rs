@@ -30,6 +30,7 @@ impl From<Denied> for Denial {
 }
 
 /// The first 16 hex digits of the token's SHA-256.
+#[inline(never)]
 pub(super) fn fingerprint(token: &str) -> Name {
     use std::fmt::Write;
     let mut text = String::with_capacity(16);

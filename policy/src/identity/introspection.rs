@@ -43,6 +43,7 @@ impl fmt::Debug for Introspection {
 impl Introspection {
     /// The denial where no answer came.
     #[must_use]
+    #[inline(never)]
     pub fn unanswered(&self) -> Denied {
         let detail = "The identity provider could not be asked about the token. Try again later.";
         Denied {

@@ -28,6 +28,7 @@ pub(super) struct Compact<'a> {
     signed: &'a [u8],
 }
 
+#[inline(never)]
 pub(super) fn invalid(detail: &'static str) -> Denial {
     Denial::new(Code::CredentialInvalid, detail)
 }

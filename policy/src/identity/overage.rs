@@ -17,6 +17,7 @@ const ALWAYS: [&str; 7] = ["iss", "sub", "aud", "act", "cnf", "jti", "acr"];
 ///
 /// Known ways: `_claim_names` (OpenID Connect Core 5.6.2, which Entra uses for groups beyond 200), at the top or in an
 /// object on the way of a nested path; Entra's `hasgroups` and `groups:src1`; selective disclosure (`_sd`).
+#[inline(never)]
 pub(super) fn check(tables: &Tables, provider: &Provider, claims: &Json<'_>) -> Result<(), Denial> {
     let Json::Object(members) = claims else { return Ok(()) };
     if set(claims, "_sd") {

@@ -21,6 +21,7 @@ pub(super) struct Verified {
     pub(super) valid_until: i64,
 }
 
+#[inline(never)]
 pub(super) fn expired() -> Denial {
     Denial::new(Code::CredentialExpired, "The token has expired. Get a new one.")
 }
@@ -44,6 +45,7 @@ pub(super) fn verify(
 }
 
 /// The claims of a token that is not verified yet.
+#[inline(never)]
 pub(super) fn payload<'c>(compact: &'c Compact<'_>) -> Result<Json<'c>, Denial> {
     Json::parse(&compact.payload)
         .filter(|json| matches!(json, Json::Object(_)))
@@ -52,6 +54,7 @@ pub(super) fn payload<'c>(compact: &'c Compact<'_>) -> Result<Json<'c>, Denial> 
 
 /// The provider that the token claims to come from: by `iss`, and by the trust domain of `sub` where there is no `iss`
 /// (a JWT-SVID need not have one). Either way only that provider's keys can verify it.
+#[inline(never)]
 pub(super) fn chosen<'t>(tables: &'t Tables, claims: &Json<'_>) -> Result<&'t Provider, Denial> {
     let unknown = || invalid("The token's issuer is not one of the configured identity providers.");
     if let Some(issuer) = claims.get("iss") {
@@ -124,6 +127,7 @@ pub(super) fn against<S: Steps>(
 }
 
 /// A bound token without the proof of possession (RFC 7800, 8705, 9449) is one that somebody else may hold.
+#[inline(never)]
 pub(super) fn unbound(claims: &Json<'_>) -> Result<(), Denial> {
     if claims.get("cnf").is_some() {
         return Err(invalid(
@@ -134,6 +138,7 @@ pub(super) fn unbound(claims: &Json<'_>) -> Result<(), Denial> {
 }
 
 /// The principal with a user; the token's hash and times are not in it yet.
+#[inline(never)]
 pub(super) fn principal(tables: &Tables, provider: &Provider, claims: &Json<'_>) -> Result<Principal, Denial> {
     let mut principal = claims::principal(tables, provider, claims)?;
     if principal.user.is_none() {
@@ -200,6 +205,7 @@ fn times<S: Steps>(
     Ok(Some((issued_at, end)))
 }
 
+#[inline(never)]
 pub(super) fn lifetime(provider: &Provider, issued_at: i64, expires_at: i64) -> Result<i64, Denial> {
     let age = expires_at.saturating_sub(issued_at);
     if age <= 0 {
