@@ -46,7 +46,7 @@ fn a_request_waits_for_the_answer_and_goes_on_rewritten_for_the_person_it_names(
         let mut exchange = get(&world, 2, "opaque");
         assert!(exchange.upstream.is_none() && exchange.answer().is_none(), "it waits");
         let asked = world.proxy.get().grpc.last().cloned().unwrap();
-        assert_eq!((asked.method.as_str(), asked.timeout_millis), ("doorward.v1.Identity/Introspect", Some(3_000)));
+        assert_eq!((asked.method.as_str(), asked.timeout_millis), ("doorward.v1.Identity/Introspect", Some(11_000)));
         let question = IntrospectRequest::decode(asked.sent[0].as_slice()).unwrap();
         assert_eq!((&*question.node, &*question.scope), ("n", "default"));
         assert_eq!((&*question.provider, &*question.token), ("corp", "opaque"));
@@ -114,7 +114,7 @@ fn a_call_that_fails_ends_or_is_forgotten_by_the_host_denies() {
         assert_eq!((code(&exchange).as_str(), exchange.upstream.is_none()), ("503 identity_unavailable", true));
     }
     let mut exchange = get(&world, 5, "opaque");
-    world.tick(3_900);
+    world.tick(11_900);
     assert_eq!(code(&exchange), "");
     world.tick(200);
     exchange.resume();
