@@ -118,6 +118,8 @@ pub struct Options {
     pub insecure_jwks: bool,
     /// Additional certificate authorities (PEM) for fetching key sets.
     pub jwks_ca: Option<PathBuf>,
+    /// The folder whose files may be sent to identity providers as secrets of clients.
+    pub client_secrets: Option<PathBuf>,
     /// Delete audit records that are older.
     pub audit_retention: Option<Duration>,
     /// For how much longer than that a record is kept that a named cursor has not passed.
@@ -149,7 +151,7 @@ pub async fn serve(source: Box<dyn PolicySource>, options: Options) -> anyhow::R
     let authorities =
         options.jwks_ca.as_ref().map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())));
     let authorities = authorities.transpose()?;
-    let asker = Asker::new(options.insecure_jwks, authorities.as_deref())
+    let asker = Asker::new(options.insecure_jwks, authorities.as_deref(), options.client_secrets.clone())
         .context("cannot prepare to ask identity providers; check --jwks-ca")?;
     let (trigger, triggers) = mpsc::channel();
     let keys = KeySets::new(

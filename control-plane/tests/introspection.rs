@@ -123,7 +123,7 @@ async fn only_an_answer_is_an_answer_and_everything_else_has_a_stable_reason() {
     text += &(document("plain", "http://idp.invalid/", &here) + "---\n");
     text += &document("secretless", &format!("http://127.0.0.1:{port}/good"), "{ file: /nothing/here }");
     std::fs::write(root.path().join("policies/a.yaml"), &text).unwrap();
-    let server = Server::start(root.path(), &[], None);
+    let server = Server::start(root.path(), &["--client-secrets", root.path().to_str().unwrap()], None);
     in_force(&server, 0);
     let mut client = asked(&server).await;
 
@@ -188,7 +188,7 @@ async fn a_slow_provider_takes_no_more_than_its_share() {
     std::fs::create_dir_all(root.path().join("policies")).unwrap();
     let at = |path: &str| document(path, &format!("http://127.0.0.1:{port}/{path}"), &here);
     std::fs::write(root.path().join("policies/a.yaml"), at("slow") + "---\n" + &at("good")).unwrap();
-    let server = Server::start(root.path(), &[], None);
+    let server = Server::start(root.path(), &["--client-secrets", root.path().to_str().unwrap()], None);
     in_force(&server, 0);
     let client = asked(&server).await;
     let mut asking = Vec::new();
@@ -213,14 +213,14 @@ async fn a_slow_provider_takes_no_more_than_its_share() {
 async fn only_providers_of_the_policy_in_force_are_asked_also_after_a_restart() {
     let root = tempfile::tempdir().unwrap();
     let (port, seen) = provider().await;
-    let here = "{ env: DOORWARD_TEST_NOT_SET }";
+    let here = "{ env: DOORWARD_SECRET_NOT_SET }";
     let secret = root.path().join("secret");
     std::fs::write(&secret, "s").unwrap();
     std::fs::create_dir_all(root.path().join("policies")).unwrap();
     let file = root.path().join("policies/a.yaml");
     let at = |path: &str, secret: &str| document("idp", &format!("http://127.0.0.1:{port}/{path}"), secret);
     std::fs::write(&file, at("inactive", here)).unwrap();
-    let server = Server::start(root.path(), &[], None);
+    let server = Server::start(root.path(), &["--client-secrets", root.path().to_str().unwrap()], None);
     let first = in_force(&server, 0);
     let mut client = asked(&server).await;
     assert_eq!(word(&mut client, "idp").await, "secret");
@@ -240,7 +240,7 @@ async fn only_providers_of_the_policy_in_force_are_asked_also_after_a_restart() 
     server.kill();
     // After a restart the last policy is in force; a document that no longer compiles is held at its last good version.
     std::fs::write(&file, at("inactive", "{ file: a, env: b }")).unwrap();
-    let server = Server::start(root.path(), &[], None);
+    let server = Server::start(root.path(), &["--client-secrets", root.path().to_str().unwrap()], None);
     let mut client = asked(&server).await;
     assert_eq!(word(&mut client, "idp").await, r#"{"active":false}"#);
     let before = in_force(&server, 0);
@@ -264,6 +264,8 @@ async fn who_may_subscribe_for_a_scope_may_ask_and_nobody_else() {
     let server = Server::start(
         root.path(),
         &[
+            "--client-secrets",
+            root.path().to_str().unwrap(),
             "--tls-cert",
             &files[0],
             "--tls-key",

@@ -85,6 +85,7 @@ impl ControlPlane {
         let mut command = Command::new(process::doorward());
         command.arg("serve").arg("--policies").arg(self.folder.join("policies"));
         command.arg("--data").arg(self.folder.join("data"));
+        command.arg("--client-secrets").arg(self.folder.join("secrets"));
         command.args(["--listen", &format!("127.0.0.1:{}", self.grpc)]);
         command.args(["--metrics-listen", &format!("127.0.0.1:{}", self.http)]);
         command.args(&self.arguments).envs(self.environment.iter().cloned());

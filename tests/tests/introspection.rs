@@ -45,17 +45,22 @@ fn token(port: u16) -> String {
 }
 
 /// A policy under which `alice`, as this provider calls her, reads the customers of her region.
-fn document(port: u16, secret: &Path) -> String {
+fn document(port: u16) -> String {
     format!(
         "apiVersion: doorward.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {{ name: real }}\nspec:\n  issuer: \
          http://127.0.0.1:{port}\n  audiences: [data-api]\n  introspection: {{ url: \
-         'http://127.0.0.1:{port}/token/introspection', clientId: doorward, clientSecret: {{ file: '{}' }}, cacheFor: 2s }}\n  \
+         'http://127.0.0.1:{port}/token/introspection', clientId: doorward, clientSecret: {{ file: client }}, cacheFor: 2s }}\n  \
          claims: {{ user: person, groups: groups, attributes: {{ region: region }} }}\n---\n{SHOP_SERVICE}kind: \
          AccessRole\nmetadata: {{ name: app-analyst }}\nspec:\n  grants:\n    - {{ service: shop, components: [customers], \
          verbs: [GET], fields: {{ read: [id, region] }}, rows: \"region = {{user.region}}\" }}\n---\nkind: \
-         AccessBinding\nmetadata: {{ name: analysts }}\nspec: {{ role: app-analyst, subjects: [{{ group: analysts }}] }}\n",
-        secret.display()
+         AccessBinding\nmetadata: {{ name: analysts }}\nspec: {{ role: app-analyst, subjects: [{{ group: analysts }}] }}\n"
     )
+}
+
+/// Makes this the secret of the client of the control plane in this folder.
+fn put_secret(folder: &Path, secret: &str) {
+    std::fs::create_dir_all(folder.join("secrets")).unwrap();
+    std::fs::write(folder.join("secrets/client"), secret).unwrap();
 }
 
 /// What the control plane has the provider say: its claims, or why there are none.
@@ -81,15 +86,14 @@ fn the_control_plane_asks_a_real_provider() {
     let home = tempfile::tempdir().unwrap();
     let port = process::free_port();
     let idp = provider(home.path(), port);
-    let secret = home.path().join("secret");
-    std::fs::write(&secret, "wrong").unwrap();
-    let mut plane = ControlPlane::prepare(home.path(), &document(port, &secret));
+    put_secret(home.path(), "wrong");
+    let mut plane = ControlPlane::prepare(home.path(), &document(port));
     plane.start();
     let good = token(port);
     wait("a wrong secret to be refused", LIMIT, || {
         (introspected(plane.grpc, &good) == Err("refused".into())).then_some(())
     });
-    std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    put_secret(home.path(), &format!("{SECRET}\n"));
     let claims = introspected(plane.grpc, &good).unwrap();
     assert_eq!(
         (&claims["active"], &claims["person"], &claims["aud"]),
@@ -110,11 +114,10 @@ fn an_opaque_token_is_asked_about_and_revoked() {
     let home = tempfile::tempdir().unwrap();
     let port = process::free_port();
     let idp = provider(home.path(), port);
-    let secret = home.path().join("secret");
-    std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    put_secret(folder.path(), &format!("{SECRET}\n"));
     let shop = Shop::new(7, 200);
     let datasette = Datasette::start(folder.path(), "shop", &shop);
-    let document = document(port, &secret);
+    let document = document(port);
     let stack = Stack::over(folder, datasette.port, shop, &document, "");
     let ask = |token: &str| stack.get("/shop/customers.json?_shape=objects").token(token).send();
 

@@ -90,6 +90,10 @@ pub struct Args {
     /// Additional certificate authorities (PEM) for fetching key sets and asking about tokens.
     #[arg(long, env = "DOORWARD_JWKS_CA", value_name = "FILE")]
     pub jwks_ca: Option<PathBuf>,
+    /// The folder with the secrets by which identity providers are asked about tokens (`introspection.clientSecret.file`). No
+    /// file outside it is sent.
+    #[arg(long, env = "DOORWARD_CLIENT_SECRETS", value_name = "DIR")]
+    pub client_secrets: Option<PathBuf>,
     /// Delete audit records older than this, e.g. 90d [default: keep all].
     #[arg(long, env = "DOORWARD_AUDIT_RETENTION", value_name = "DURATION", value_parser = duration)]
     pub audit_retention: Option<Duration>,
@@ -152,6 +156,7 @@ impl From<Args> for server::Options {
             epoch_floor: args.epoch_floor,
             insecure_jwks: args.insecure_jwks,
             jwks_ca: args.jwks_ca,
+            client_secrets: args.client_secrets,
             audit_retention: args.audit_retention,
             audit_cursor_hold: args.audit_cursor_hold,
         }

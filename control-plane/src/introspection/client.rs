@@ -1,6 +1,9 @@
 //! One question to one provider. Neither the token nor the secret, nor what the provider wrote, reaches a log or an error.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use reqwest::{Client, StatusCode, Url, header};
 use serde::Deserialize;
@@ -8,6 +11,7 @@ use tokio::{io::AsyncReadExt as _, time::timeout};
 
 use super::settings::{Secret, Settings};
 use crate::outbound;
+use doorward_policy_compiler::document::identity_provider::SECRET_PREFIX;
 
 /// Bytes that an answer may have at most.
 pub const MAX_ANSWER_BYTES: usize = 64 << 10;
@@ -70,15 +74,17 @@ pub struct Answer {
 pub struct Asker {
     client: Client,
     insecure: bool,
+    secrets: Option<PathBuf>,
 }
 
 impl Asker {
-    /// `insecure`: plain HTTP may leave this machine. `authorities`: additional roots, PEM.
+    /// `insecure`: plain HTTP may leave this machine. `authorities`: additional roots, PEM. `secrets`: the only folder whose
+    /// files are sent as secrets; without it none is.
     ///
     /// # Errors
     /// The authorities cannot be read, or TLS cannot be set up.
-    pub fn new(insecure: bool, authorities: Option<&[u8]>) -> reqwest::Result<Self> {
-        Ok(Self { client: outbound::client(CLIENT_TIMEOUT, authorities)?, insecure })
+    pub fn new(insecure: bool, authorities: Option<&[u8]>, secrets: Option<PathBuf>) -> reqwest::Result<Self> {
+        Ok(Self { client: outbound::client(CLIENT_TIMEOUT, authorities)?, insecure, secrets })
     }
 
     /// What the provider says of this token.
@@ -94,7 +100,7 @@ impl Asker {
         if outbound::allowed(&url, self.insecure).is_err() || !url.username().is_empty() || url.password().is_some() {
             return Err(Unanswered::Address);
         }
-        let secret = read(&settings.secret).await?;
+        let secret = read(&settings.secret, self.secrets.as_deref()).await?;
         // RFC 7662, 2.1, and RFC 6749, 2.3.1: id and secret are form-encoded before they are joined.
         let form = format!("token={}&token_type_hint=access_token", encoded(token));
         let request = self
@@ -145,11 +151,21 @@ fn active(body: &[u8]) -> Option<bool> {
     serde_json::from_str::<Answer>(text).ok().map(|answer| answer.active)
 }
 
-async fn read(secret: &Secret) -> Result<String, Unanswered> {
+/// Whoever writes policy chooses the secret and where it is sent. So only what is set apart for this can be one: a file below
+/// `folder`, or a variable of a certain name.
+async fn read(secret: &Secret, folder: Option<&Path>) -> Result<String, Unanswered> {
     let mut text = match secret {
-        Secret::Env(name) => std::env::var(name).map_err(|_| Unanswered::Secret)?,
+        Secret::Env(name) if name.starts_with(SECRET_PREFIX) => std::env::var(name).map_err(|_| Unanswered::Secret)?,
+        Secret::Env(_) => return Err(Unanswered::Secret),
         Secret::File(path) => {
-            let file = tokio::fs::File::open(path).await.map_err(|_| Unanswered::Secret)?;
+            let folder = folder.ok_or(Unanswered::Secret)?;
+            let (real_folder, real_path) =
+                tokio::try_join!(tokio::fs::canonicalize(folder), tokio::fs::canonicalize(folder.join(path)))
+                    .map_err(|_| Unanswered::Secret)?;
+            if !real_path.starts_with(&real_folder) {
+                return Err(Unanswered::Secret);
+            }
+            let file = tokio::fs::File::open(real_path).await.map_err(|_| Unanswered::Secret)?;
             let mut text = String::new();
             let most = MAX_SECRET_BYTES as u64 + 1;
             file.take(most).read_to_string(&mut text).await.map_err(|_| Unanswered::Secret)?;
@@ -198,6 +214,30 @@ mod tests {
             b"{\"active\":true,\"sub\":\"\xff\"}",
         ] {
             assert_eq!(active(wrong), None, "{}", String::from_utf8_lossy(wrong));
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_set_apart_for_it_is_sent_as_a_secret() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("secrets");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("good"), "s3cret\n").unwrap();
+        std::fs::write(root.path().join("seed"), "signing seed").unwrap();
+        std::os::unix::fs::symlink("good", folder.join("link")).unwrap();
+        std::os::unix::fs::symlink("../seed", folder.join("away")).unwrap();
+        let file = |path: &Path| Secret::File(path.to_str().unwrap().to_owned());
+        for path in [Path::new("good"), Path::new("link"), &folder.join("good"), Path::new("../secrets/good")] {
+            assert_eq!(read(&file(path), Some(&folder)).await.as_deref(), Ok("s3cret"), "{path:?}");
+            assert_eq!(read(&file(path), None).await, Err(Unanswered::Secret));
+        }
+        for path in
+            [Path::new("away"), Path::new("../seed"), &root.path().join("seed"), Path::new("."), Path::new("none")]
+        {
+            assert_eq!(read(&file(path), Some(&folder)).await, Err(Unanswered::Secret), "{path:?}");
+        }
+        for name in ["PATH", "HOME", "DOORWARD_SECRET_NOT_SET"] {
+            assert_eq!(read(&Secret::Env(name.to_owned()), Some(&folder)).await, Err(Unanswered::Secret), "{name}");
         }
     }
 

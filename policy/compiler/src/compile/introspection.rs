@@ -1,7 +1,10 @@
 //! `IdentityProvider.introspection` → `Introspection`.
 
 use super::{context::Context, out::Out};
-use crate::document::{IdentityProvider, identity_provider};
+use crate::document::{
+    IdentityProvider,
+    identity_provider::{self, SECRET_PREFIX},
+};
 use doorward_proto::v1;
 
 const DEFAULT_CACHE: u64 = 30_000;
@@ -62,9 +65,14 @@ fn check_secret(out: &mut Out<'_>, secret: &identity_provider::ClientSecret) {
     const PATH: &str = "spec.introspection.clientSecret";
     match (&secret.file, &secret.env) {
         (Some(file), None) if !file.is_empty() => {}
-        (None, Some(name)) if !name.is_empty() && !name.contains(['=', '\0']) => {}
+        (None, Some(name)) if name.starts_with(SECRET_PREFIX) && !name.contains(['=', '\0']) => {}
         (Some(_), None) => out.error("invalid_value", PATH, "name the file that holds the secret"),
-        (None, Some(_)) => out.error("invalid_value", PATH, "name the environment variable that holds the secret"),
+        (None, Some(_)) => {
+            let message = format!(
+                "the variable that holds the secret has a name that begins with {SECRET_PREFIX}; no other is sent"
+            );
+            out.error("invalid_value", PATH, message);
+        }
         _ => out.error("client_secret", PATH, "give exactly one of file and env"),
     }
 }

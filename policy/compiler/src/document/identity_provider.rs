@@ -241,13 +241,18 @@ pub struct Introspection {
     pub timeout: Option<Duration>,
 }
 
+/// How the name of every environment variable begins that may be sent as a secret. Whoever writes policy chooses the secret
+/// and where it is sent, so no other variable can be one.
+pub const SECRET_PREFIX: &str = "DOORWARD_SECRET_";
+
 /// Where the secret of a client is; exactly one place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ClientSecret {
-    /// File of the control plane that holds it; a line break at its end is left out.
+    /// File that holds it, in the folder that the control plane's `--client-secrets` names; a line break at its end is left
+    /// out.
     pub file: Option<String>,
-    /// Variable of the control plane's environment that holds it.
+    /// Variable of the control plane's environment that holds it; its name begins with `DOORWARD_SECRET_`.
     pub env: Option<String>,
 }
 
