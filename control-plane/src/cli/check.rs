@@ -6,9 +6,10 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::{
-    identity,
     output::{self, Format, GREEN, RED, YELLOW, clean, hex, paint},
+    presets,
     sources::{self, Sources},
+    values,
 };
 use crate::private;
 
@@ -51,28 +52,8 @@ pub struct CompileArgs {
     #[arg(long, default_value = "default", value_name = "NAME")]
     scope: String,
     /// JWK set of an IdentityProvider, for those that are fetched from a URL.
-    #[arg(long, value_name = "PROVIDER=FILE", value_parser = pair)]
+    #[arg(long, value_name = "PROVIDER=FILE", value_parser = values::pair)]
     jwks: Vec<(String, String)>,
-}
-
-/// Reads `NAME=VALUE`.
-pub fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write it as NAME=VALUE".into()),
-    }
-}
-
-/// JWK set files by provider.
-pub fn keys(pairs: Vec<(String, String)>) -> BTreeMap<String, PathBuf> {
-    pairs.into_iter().map(|(provider, file)| (provider, file.into())).collect()
-}
-
-/// Prints diagnostics to standard error, one a line.
-pub fn report(sources: &Sources) {
-    for found in &sources.compiled.diagnostics {
-        eprintln!("{}", clean(&found.to_string()));
-    }
 }
 
 /// Runs `validate`.
@@ -82,7 +63,7 @@ pub fn validate(args: ValidateArgs) -> anyhow::Result<ExitCode> {
     let errors = sources.errors();
     let found = &sources.compiled.diagnostics;
     let (documents, accepted) = (sources.documents.len(), sources.compiled.accepted.len());
-    let shown = if args.show { identity::shown(&sources) } else { Vec::new() };
+    let shown = if args.show { presets::shown(&sources) } else { Vec::new() };
     if args.format == Format::Json {
         let mut answer = json!({
             "valid": errors == 0,
@@ -98,7 +79,7 @@ pub fn validate(args: ValidateArgs) -> anyhow::Result<ExitCode> {
     } else {
         for (name, spec) in shown {
             let mut text = String::new();
-            identity::yaml(&spec, 2, &mut text);
+            presets::yaml(&spec, 2, &mut text);
             writeln!(out, "# IdentityProvider {name}\nspec:")?;
             text.lines().try_for_each(|line| writeln!(out, "{}", clean(line)))?;
         }
@@ -119,8 +100,8 @@ pub fn validate(args: ValidateArgs) -> anyhow::Result<ExitCode> {
 
 /// Runs `compile`.
 pub fn compile(args: CompileArgs) -> anyhow::Result<ExitCode> {
-    let sources = Sources::load(&args.paths, &args.scope, &keys(args.jwks))?;
-    report(&sources);
+    let sources = Sources::load(&args.paths, &args.scope, &values::keys(args.jwks))?;
+    sources.report();
     let errors = sources.errors();
     if errors > 0 {
         eprintln!("error: {errors} errors; {} is not written. Correct the documents first.", args.output.display());

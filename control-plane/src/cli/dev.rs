@@ -16,7 +16,7 @@ use rand::TryRngCore as _;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{check, serve};
+use super::values;
 use crate::clock;
 
 /// Helpers for development.
@@ -61,7 +61,7 @@ struct TokenArgs {
     #[arg(long, value_name = "NAME")]
     group: Vec<String>,
     /// Any other claim; the value is JSON where it parses as such (`level=3`, `regions=["EMEA","APAC"]`), else text.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = check::pair)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::pair)]
     claim: Vec<(String, String)>,
     /// The agent that acts for the user (`act`); repeat for a chain, outermost first.
     #[arg(long, value_name = "AGENT")]
@@ -70,7 +70,7 @@ struct TokenArgs {
     #[arg(long, value_name = "SCOPE")]
     scope: Vec<String>,
     /// How long it is valid.
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = serve::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = values::duration)]
     expires: Duration,
 }
 

@@ -15,10 +15,10 @@ use doorward_policy_compiler::{
 use serde_json::{Value, json};
 
 use super::{
-    check,
     output::{BOLD, DIM, Format, GREEN, RED, YELLOW, clean, paint},
     question::{self, Answer, Asker, Request},
     sources::Sources,
+    values,
 };
 use crate::host::LocalHost;
 
@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long, env = "DOORWARD_TOKEN", hide_env_values = true, value_name = "JWT")]
     token: Option<String>,
     /// JWK set of an IdentityProvider, for those that are fetched from a URL.
-    #[arg(long, value_name = "PROVIDER=FILE", value_parser = check::pair)]
+    #[arg(long, value_name = "PROVIDER=FILE", value_parser = values::pair)]
     jwks: Vec<(String, String)>,
     /// Let a request without any credential go on as unidentified, as a proxy does whose configuration says so.
     #[arg(long)]
@@ -74,10 +74,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME", conflicts_with = "token")]
     group: Vec<String>,
     /// Assume this attribute; several of one name are a list.
-    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "token", value_parser = check::pair)]
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "token", value_parser = values::pair)]
     attribute: Vec<(String, String)>,
     /// Assume this claim, by its path; several of one name are a list.
-    #[arg(long, value_name = "PATH=VALUE", conflicts_with = "token", value_parser = check::pair)]
+    #[arg(long, value_name = "PATH=VALUE", conflicts_with = "token", value_parser = values::pair)]
     claim: Vec<(String, String)>,
     /// Assume this tenant.
     #[arg(long, value_name = "NAME", conflicts_with = "token")]
@@ -157,9 +157,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         bail!("give the paths of the policy first, then the URL of the request");
     };
     let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-    let sources = Sources::load(&paths, "default", &check::keys(args.jwks.clone()))?;
+    let sources = Sources::load(&paths, "default", &values::keys(args.jwks.clone()))?;
     if sources.errors() > 0 {
-        check::report(&sources);
+        sources.report();
         eprintln!("warning: documents with errors are left out of what follows");
     }
     let mut settings = engine::Settings { tokenization_key: true, ..engine::Settings::default() };

@@ -1,5 +1,4 @@
-//! `doorward identity check`: what each provider makes of a token, by the checks of the filter. And the specs of providers
-//! as they stand after their presets.
+//! `doorward identity check`: what each provider makes of a token, by the checks of the filter.
 
 use std::{
     io::{Read as _, Write as _},
@@ -12,13 +11,12 @@ use doorward_policy::{
     bundle::{Provider, Tables},
     identity::{Attribute, Examination, Examined, Principal, examine},
 };
-use doorward_policy_compiler::document::Spec;
 use serde_json::{Map, Value, json};
 
 use super::{
-    check,
     output::{BOLD, DIM, Format, GREEN, RED, YELLOW, clean, paint},
     sources::Sources,
+    values,
 };
 use crate::host::LocalHost;
 
@@ -58,21 +56,14 @@ struct CheckArgs {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// JWK set of an IdentityProvider, for those that are fetched from a URL.
-    #[arg(long, value_name = "PROVIDER=FILE", value_parser = check::pair)]
+    #[arg(long, value_name = "PROVIDER=FILE", value_parser = values::pair)]
     jwks: Vec<(String, String)>,
     /// Check as of this time (RFC 3339), for a token that has expired since.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = values::moment)]
     at: Option<i64>,
     /// Form of the answer.
     #[arg(long, visible_alias = "format", value_enum, default_value_t = Format::Text)]
     output: Format,
-}
-
-fn moment(text: &str) -> Result<i64, String> {
-    let moment: jiff::Timestamp = text
-        .parse()
-        .map_err(|_| "write a time as RFC 3339 with its offset, such as 2026-01-31T12:00:00Z".to_owned())?;
-    Ok(moment.as_second())
 }
 
 /// Runs the command.
@@ -85,9 +76,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     let token = read(&args.token)?;
-    let sources = Sources::load(&args.paths, "default", &check::keys(args.jwks))?;
+    let sources = Sources::load(&args.paths, "default", &values::keys(args.jwks))?;
     if sources.errors() > 0 {
-        check::report(&sources);
+        sources.report();
         eprintln!("warning: documents with errors are left out of what follows");
     }
     let tables = sources.tables()?;
@@ -313,34 +304,4 @@ fn principal(principal: &Principal) -> Value {
         "tokenSha256": token.map(|token| &*token.sha256),
         "issuedAt": token.map(|token| token.issued_at), "expiresAt": token.map(|token| token.expires_at),
     })
-}
-
-/// The specs of all providers as they stand after their presets, as (name, spec).
-pub fn shown(sources: &Sources) -> Vec<(String, Value)> {
-    let providers = sources.documents.iter().filter_map(|document| match &document.spec {
-        Spec::IdentityProvider(spec) => Some((document.name.clone(), spec.shown())),
-        _ => None,
-    });
-    providers.collect()
-}
-
-/// A value as YAML in block style. Texts are written as JSON, which is YAML.
-pub fn yaml(value: &Value, indent: usize, out: &mut String) {
-    let pad = " ".repeat(indent);
-    match value {
-        Value::Object(members) => {
-            for (name, value) in members {
-                let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-                let name = if plain { name.clone() } else { Value::from(name.as_str()).to_string() };
-                match value {
-                    Value::Object(_) => {
-                        out.push_str(&format!("{pad}{name}:\n"));
-                        yaml(value, indent + 2, out);
-                    }
-                    value => out.push_str(&format!("{pad}{name}: {value}\n")),
-                }
-            }
-        }
-        value => out.push_str(&format!("{pad}{value}\n")),
-    }
 }

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     output::{clean, hex},
-    serve, sources,
+    sources, values,
 };
 use crate::{
     clock,
@@ -63,7 +63,7 @@ struct CreateArgs {
     #[arg(long)]
     tenant: Option<String>,
     /// How long it is valid [default: until it is revoked].
-    #[arg(long, value_name = "DURATION", value_parser = serve::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     expires: Option<std::time::Duration>,
     /// Network that it may come from, in CIDR notation; may be repeated.
     #[arg(long, value_name = "CIDR")]

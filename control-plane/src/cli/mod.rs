@@ -8,12 +8,14 @@ pub mod explain;
 pub mod identity;
 pub mod key;
 pub mod output;
+pub mod presets;
 pub mod proxies;
 pub mod question;
 pub mod reference;
 pub mod serve;
 pub mod sources;
 pub mod test;
+pub mod values;
 
 use std::process::ExitCode;
 

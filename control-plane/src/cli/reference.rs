@@ -1,6 +1,6 @@
 //! `doorward schema` and `doorward completion`.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{fmt, io::Write as _, process::ExitCode};
 
 use clap::CommandFactory as _;
 use doorward_policy_compiler::document::{Kind, schema};
@@ -26,11 +26,21 @@ enum SchemaFormat {
     Json,
 }
 
-fn kind(text: &str) -> Result<Kind, String> {
-    Kind::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or_else(|| {
+/// Text that names no kind.
+#[derive(Debug, Clone, Copy)]
+struct NoKind;
+
+impl fmt::Display for NoKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-        format!("use one of {}", names.join(", "))
-    })
+        write!(f, "use one of {}", names.join(", "))
+    }
+}
+
+impl std::error::Error for NoKind {}
+
+fn kind(text: &str) -> Result<Kind, NoKind> {
+    Kind::ALL.iter().copied().find(|kind| kind.as_str() == text).ok_or(NoKind)
 }
 
 /// Print a completion script for a shell.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 
+use super::values;
 use crate::{access::Grant, server, source::registry};
 
 /// Run the control plane: compile, sign and push policy; store and serve the audit log.
@@ -71,10 +72,10 @@ pub struct Args {
     pub max_connections: Option<usize>,
     /// Greatest age of a connection; then the client is told to make a new one, and half a minute later it is cut. It ends
     /// earlier where the client's certificate does.
-    #[arg(long, env = "DOORWARD_MAX_CONNECTION_AGE", value_name = "DURATION", default_value = "6h", value_parser = duration)]
+    #[arg(long, env = "DOORWARD_MAX_CONNECTION_AGE", value_name = "DURATION", default_value = "6h", value_parser = values::duration)]
     pub max_connection_age: Duration,
     /// How long a signed bundle is valid; it is renewed at half of that. Past it a proxy acts as its `onStale` says.
-    #[arg(long, env = "DOORWARD_BUNDLE_LIFETIME", value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    #[arg(long, env = "DOORWARD_BUNDLE_LIFETIME", value_name = "DURATION", default_value = "24h", value_parser = values::duration)]
     pub bundle_lifetime: Duration,
     /// Publish an empty policy even if the one in force is not empty. Without it, losing all documents (an unmounted
     /// volume, a wrong path) keeps the last policy in force.
@@ -95,11 +96,11 @@ pub struct Args {
     #[arg(long, env = "DOORWARD_CLIENT_SECRETS", value_name = "DIR")]
     pub client_secrets: Option<PathBuf>,
     /// Delete audit records older than this, e.g. 90d [default: keep all].
-    #[arg(long, env = "DOORWARD_AUDIT_RETENTION", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "DOORWARD_AUDIT_RETENTION", value_name = "DURATION", value_parser = values::duration)]
     pub audit_retention: Option<Duration>,
     /// With --audit-retention: keep records that a named cursor has not passed for so much longer at most. Then they are
     /// deleted all the same, and counted as lost to that cursor.
-    #[arg(long, env = "DOORWARD_AUDIT_CURSOR_HOLD", value_name = "DURATION", default_value = "7d", value_parser = duration)]
+    #[arg(long, env = "DOORWARD_AUDIT_CURSOR_HOLD", value_name = "DURATION", default_value = "7d", value_parser = values::duration)]
     pub audit_cursor_hold: Duration,
     /// Form of the process's own log on standard error. RUST_LOG sets its level, e.g. `doorward=debug`.
     #[arg(long, env = "DOORWARD_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
@@ -113,26 +114,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// Reads `500ms`, `30s`, `10m`, `24h` or `90d`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: u64 =
-        number.parse().map_err(|_| format!("`{text}` is not a duration; write e.g. 30s, 10m, 24h, 90d"))?;
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(format!("`{text}` has no unit that I know; write e.g. 500ms, 30s, 10m, 24h, 90d")),
-    };
-    match number.checked_mul(milliseconds) {
-        Some(total) if total > 0 && total <= 315_576_000_000 => Ok(Duration::from_millis(total)),
-        _ => Err(format!("`{text}` is out of range; a duration lies between 1ms and ten years")),
-    }
 }
 
 impl From<Args> for server::Options {
@@ -183,17 +164,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_need_a_unit_and_a_sane_size() {
-        assert_eq!(duration("90d"), Ok(Duration::from_secs(90 * 86_400)));
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        for wrong in ["", "5", "s", "0s", "1w", "99999999999999999999s", "9999999999d", "-1s"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
-
     #[test]
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory as _;

@@ -14,6 +14,7 @@ use doorward_policy_compiler::{
 };
 use serde_json::{Value, json};
 
+use super::output::clean;
 use crate::source::{Part, Reading, registry};
 
 /// The text of a file that is no policy, or of one that is to be written; it may be empty.
@@ -77,6 +78,13 @@ impl Sources {
     /// Number of errors.
     pub fn errors(&self) -> usize {
         self.compiled.diagnostics.iter().filter(|found| found.is_error()).count()
+    }
+
+    /// Prints what was found to standard error, one finding a line.
+    pub fn report(&self) {
+        for found in &self.compiled.diagnostics {
+            eprintln!("{}", clean(&found.to_string()));
+        }
     }
 
     /// The tables that decide.

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
 use super::{
-    check,
     output::{DIM, Format, GREEN, RED, clean, paint},
     question::{self, Answer, Asker, Request},
     sources::Sources,
@@ -45,7 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let sources = Sources::load(&args.paths, "default", &BTreeMap::new())?;
     let errors = sources.errors();
     if errors > 0 {
-        check::report(&sources);
+        sources.report();
     }
     let tables = sources.tables()?;
     let mut out = std::io::stdout().lock();

@@ -2,7 +2,7 @@
 
 use doorward_proto::v1::Filter;
 
-use super::super::{connect::Connection, serve};
+use super::super::{connect::Connection, values};
 use crate::{audit::position::Position, clock};
 
 /// Show the newest records, and with --follow those that come.
@@ -120,7 +120,7 @@ fn moment(text: &str) -> Result<i64, NoMoment> {
     if let Ok(moment) = text.parse::<jiff::Timestamp>() {
         return Ok(moment.as_microsecond());
     }
-    let ago = serve::duration(text).map_err(|_| NoMoment)?;
+    let ago = values::duration(text).map_err(|_| NoMoment)?;
     Ok(clock::now_micros().saturating_sub(i64::try_from(ago.as_micros()).unwrap_or(i64::MAX)))
 }
 
