@@ -5,7 +5,6 @@
 //! everybody may do everything; `doorward serve` then listens on the loopback only, unless told otherwise.
 
 use std::{
-    fmt,
     path::Path,
     str::FromStr,
     sync::{
@@ -16,14 +15,14 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use rustls::pki_types::CertificateDer;
-use sha2::{Digest as _, Sha256};
 use tonic::{Request, Status};
-use x509_cert::der::Decode as _;
 
-use crate::{clock::now_seconds, connections::Peer};
+use crate::{
+    certificate::{Name, Names, Owner},
+    clock::now_seconds,
+    connections::Peer,
+};
 
-/// Names of one certificate that are looked at.
-const MAX_NAMES: usize = 64;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// What a client may do.
@@ -54,18 +53,37 @@ pub struct Grant {
     name: String,
 }
 
-impl FromStr for Grant {
-    type Err = String;
+/// Text that is no grant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoGrant {
+    /// There is no equals sign.
+    #[error("`{0}` is not ROLE=NAME; write e.g. proxy=spiffe://corp.example/ns/edge/sa/envoy")]
+    Form(String),
+    /// There is no such role.
+    #[error("`{0}` is not a role; the roles are proxy, auditor and admin")]
+    Role(String),
+    /// A name or pattern that no certificate can have.
+    #[error(
+        "`{0}` is not the name of a client; write a SPIFFE ID, which may end in /*, or a DNS name, which may begin with *."
+    )]
+    Name(String),
+    /// A URI of another kind, or an address.
+    #[error("`{0}` is neither a SPIFFE ID (spiffe://DOMAIN/PATH) nor a DNS name")]
+    Kind(String),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Grant {
+    type Err = NoGrant;
+
+    fn from_str(text: &str) -> Result<Self, NoGrant> {
         let Some((role, name)) = text.trim().split_once('=') else {
-            return Err(format!("`{text}` is not ROLE=NAME; write e.g. proxy=spiffe://corp.example/ns/edge/sa/envoy"));
+            return Err(NoGrant::Form(text.to_owned()));
         };
         let role = match role.trim() {
             "proxy" => Role::Proxy,
             "auditor" => Role::Auditor,
             "admin" => Role::Admin,
-            other => return Err(format!("`{other}` is not a role; the roles are proxy, auditor and admin")),
+            other => return Err(NoGrant::Role(other.to_owned())),
         };
         let name = name.trim();
         let (plain, rest) = if let Some(rest) = name.strip_prefix("spiffe://") {
@@ -77,13 +95,10 @@ impl FromStr for Grant {
             || rest.len() > 2048
             || plain.contains(|c: char| c == '*' || c == ',' || !c.is_ascii_graphic())
         {
-            return Err(format!(
-                "`{name}` is not the name of a client; write a SPIFFE ID, which may end in /*, or a DNS name, which may \
-                begin with *."
-            ));
+            return Err(NoGrant::Name(name.to_owned()));
         }
         if !name.starts_with("spiffe://") && plain.contains(['/', ':']) {
-            return Err(format!("`{name}` is neither a SPIFFE ID (spiffe://DOMAIN/PATH) nor a DNS name"));
+            return Err(NoGrant::Kind(name.to_owned()));
         }
         Ok(Self { role, name: name.to_owned() })
     }
@@ -107,62 +122,6 @@ impl Grant {
             },
             _ => false,
         }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Name {
-    Spiffe(String),
-    Dns(String),
-}
-
-/// Who a client is: nobody in particular, where there are no client certificates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Owner(pub(crate) [u8; 32]);
-
-/// A client whose certificate was verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Client(Vec<Name>);
-
-impl fmt::Display for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.first() {
-            Some(Name::Spiffe(name) | Name::Dns(name)) => f.write_str(name),
-            None => f.write_str("nobody"),
-        }
-    }
-}
-
-impl Client {
-    fn of(certificate: &CertificateDer<'_>) -> Result<Self, &'static str> {
-        let certificate =
-            webpki::EndEntityCert::try_from(certificate).map_err(|_| "the client's certificate cannot be read")?;
-        let mut names: Vec<Name> = certificate
-            .valid_uri_names()
-            .filter(|uri| uri.starts_with("spiffe://") && uri.chars().all(|c| c.is_ascii_graphic()))
-            .take(MAX_NAMES)
-            .map(|uri| Name::Spiffe(uri.to_owned()))
-            .collect();
-        // SPIFFE X.509-SVID, 2: one URI name, no more. With several, which one speaks?
-        if names.len() > 1 {
-            return Err("the client's certificate has more than one SPIFFE ID");
-        }
-        let mut hosts: Vec<String> = certificate
-            .valid_dns_names()
-            .filter(|host| !host.contains('*'))
-            .take(MAX_NAMES)
-            .map(str::to_ascii_lowercase)
-            .collect();
-        hosts.sort();
-        names.extend(hosts.into_iter().map(Name::Dns));
-        if names.is_empty() {
-            return Err("the client's certificate names nobody; it needs a SPIFFE ID or a DNS name");
-        }
-        Ok(Self(names))
-    }
-
-    fn owner(&self) -> Owner {
-        Owner(Sha256::digest(self.to_string()).into())
     }
 }
 
@@ -204,9 +163,9 @@ fn judged(grants: &[Grant], certificate: Option<&CertificateDer<'_>>, roles: &[R
     let certificate = certificate.ok_or_else(|| {
         Status::unauthenticated("this control plane knows its clients by their certificates; present one")
     })?;
-    let client = Client::of(certificate).map_err(Status::unauthenticated)?;
+    let client = Names::of(certificate).map_err(|nameless| Status::unauthenticated(nameless.to_string()))?;
     let allowed =
-        grants.iter().any(|grant| roles.contains(&grant.role) && client.0.iter().any(|name| grant.covers(name)));
+        grants.iter().any(|grant| roles.contains(&grant.role) && client.all().iter().any(|name| grant.covers(name)));
     if !allowed {
         let needed = roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(" or ");
         return Err(Status::permission_denied(format!(
@@ -214,17 +173,6 @@ fn judged(grants: &[Grant], certificate: Option<&CertificateDer<'_>>, roles: &[R
         )));
     }
     Ok(client.owner())
-}
-
-/// Which client this certificate is of; none, if it names nobody.
-pub fn owner(certificate: &CertificateDer<'static>) -> Option<Owner> {
-    Client::of(certificate).ok().map(|client| client.owner())
-}
-
-/// When this certificate ends, in Unix seconds; none, if that cannot be read.
-pub fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
-    let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
-    i64::try_from(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs()).ok()
 }
 
 /// The grants of a file: `ROLE=NAME` lines; `#` begins a comment.
@@ -284,7 +232,7 @@ mod tests {
             "Proxy=a",
             "proxy=10.0.0.1:80",
         ] {
-            let problem = wrong.parse::<Grant>().expect_err(wrong);
+            let problem = wrong.parse::<Grant>().expect_err(wrong).to_string();
             assert!(problem.contains('`'), "{problem}");
         }
         for right in ["proxy=spiffe://corp/ns/a/*", "auditor = audit.corp", "admin=*.ops.corp"] {
@@ -348,17 +296,6 @@ mod tests {
         assert_eq!(missing.code(), tonic::Code::Unauthenticated);
         let junk = judged(&[], Some(&CertificateDer::from(vec![1, 2, 3])), &[Role::Proxy]).unwrap_err();
         assert_eq!(junk.code(), tonic::Code::Unauthenticated);
-    }
-
-    #[test]
-    fn the_end_of_a_certificate_is_read_in_both_forms_of_time() {
-        for (year, seconds) in [(2030, 1_893_456_000), (2075, 3_313_526_400)] {
-            let mut params = CertificateParams::new(vec!["a.corp".to_owned()]).unwrap();
-            params.not_after = rcgen::date_time_ymd(year, 1, 1);
-            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-            assert_eq!(not_after(certificate.der()), Some(seconds));
-        }
-        assert_eq!(not_after(&CertificateDer::from(vec![0x30, 0])), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod admin;
 pub mod audit;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod connections;

@@ -14,7 +14,7 @@ use super::{
     error::StoreError,
     position::{Misplaced, Position},
 };
-use crate::access::Owner;
+use crate::certificate::Owner;
 
 /// Cursors at most: each one can keep records from being deleted, and is a label of metrics.
 pub const MAX_CURSORS: usize = 64;

@@ -1,6 +1,6 @@
 //! Emitters: how they are named, and what the log durably knows of each.
 
-use crate::access::Owner;
+use crate::certificate::Owner;
 
 /// Bytes of a name at most.
 pub(super) const MAX_EMITTER_BYTES: usize = 512;

@@ -19,7 +19,8 @@ use super::{
     store::Store,
 };
 use crate::{
-    access::{Access, Owner, Role},
+    access::{Access, Role},
+    certificate::Owner,
     clock, connections,
     metrics::Metrics,
 };

@@ -6,7 +6,7 @@ use super::{
     cursors::{Change, Cursor, CursorError},
     room::Room,
 };
-use crate::access::Owner;
+use crate::certificate::Owner;
 
 /// A record whose form and chain within its batch were checked.
 #[derive(Debug, Clone)]

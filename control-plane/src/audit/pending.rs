@@ -18,7 +18,7 @@ use super::{
     state::{State, note_open},
     tables::stored,
 };
-use crate::{access::Owner, clock::now_micros};
+use crate::{certificate::Owner, clock::now_micros};
 
 /// Emitters that are remembered of one client: one takes a few hundred bytes of memory.
 const MAX_EMITTERS: usize = 200_000;

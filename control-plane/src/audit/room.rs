@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::Status;
 
-use crate::access::Owner;
+use crate::certificate::Owner;
 
 /// Bytes of records that wait for the disk, of all clients.
 const ALL_BYTES: usize = 64 << 20;

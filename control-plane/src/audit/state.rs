@@ -6,7 +6,7 @@ use super::{
     cursors::Cursors,
     emitter::{Emitter, Phase},
 };
-use crate::access::Owner;
+use crate::certificate::Owner;
 
 /// What the writer knows to be durable.
 #[derive(Debug, Clone, Default)]

@@ -16,7 +16,7 @@ use super::{
     room::{Room, Rooms},
     writer::Writer,
 };
-use crate::{access::Owner, metrics::Metrics};
+use crate::{certificate::Owner, metrics::Metrics};
 
 /// Batches of all streams that may wait for the disk. What they take in memory is bounded by [`Rooms`].
 const MAX_WAITING: usize = 256;

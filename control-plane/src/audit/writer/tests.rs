@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    access::Owner,
     audit::{cursors::CursorName, emitter::Phase, pending::MAX_OPEN},
+    certificate::Owner,
     clock::now_micros,
 };
 
