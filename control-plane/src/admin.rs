@@ -9,7 +9,8 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     access::{Access, Role},
-    push::{PolicyWatch, Registry},
+    policies::publish::PolicyWatch,
+    push::Registry,
 };
 
 /// Bytes of a page after which nothing is added: clients take four megabytes.

@@ -50,7 +50,7 @@ use crate::{
         report::NOT_STORED,
     },
     policy_store::PolicyStore,
-    push::{PolicyWatch, Push, Registry},
+    push::{Push, Registry},
     signing::Signer,
     source::PolicySource,
     streams::Bounds,
@@ -393,7 +393,7 @@ async fn http(
     mut shutdown: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
     audit: Store,
-    policy: PolicyWatch,
+    policy: publish::PolicyWatch,
     status: watch::Receiver<PolicyStatus>,
 ) -> anyhow::Result<()> {
     let ready = move || async move {

@@ -39,6 +39,9 @@ pub struct Published {
     pub update: PolicyUpdate,
 }
 
+/// The newest policy, or none yet.
+pub type PolicyWatch = watch::Receiver<Option<Arc<Published>>>;
+
 /// How policies are signed.
 pub struct Settings {
     /// Name of the set of services.
@@ -117,7 +120,7 @@ impl Publisher {
     }
 
     /// The newest policy.
-    pub fn policy(&self) -> watch::Receiver<Option<Arc<Published>>> {
+    pub fn policy(&self) -> PolicyWatch {
         self.published.subscribe()
     }
 
