@@ -9,6 +9,37 @@ use serde::{
 };
 use std::borrow::Cow;
 
+/// Why a text is not of its form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// No duration, or one that is too long.
+    #[error("a duration is a positive whole number with a unit, such as 500ms, 30s, 10m, 24h or 7d, at most 366d")]
+    Duration,
+    /// No moment.
+    #[error("a moment is written as RFC 3339 with its offset, such as 2026-01-31T12:00:00Z")]
+    Timestamp,
+    /// A day.
+    #[error(
+        "a moment is written as RFC 3339 with its offset, such as 2026-01-31T12:00:00Z; a date alone is not enough"
+    )]
+    Date,
+    /// No hash. The text is never quoted back: somebody may have put the key itself here.
+    #[error("a key is given by its hash: sha256: and 64 hexadecimal digits, never by the key itself")]
+    KeyHash,
+    /// No network.
+    #[error("\"{0}\" is not a network; write an address and a prefix length, such as 10.0.0.0/8")]
+    Network(String),
+    /// An address in a network, with the length of the network's prefix.
+    #[error("\"{0}\" has bits set after its prefix; is the prefix length right?")]
+    Prefix(String),
+    /// A backslash that stands before nothing.
+    #[error("a claim path cannot end with \\")]
+    Escape,
+    /// Too many names, or an empty one.
+    #[error("a claim path is 1 to 16 names joined by dots, none of them empty")]
+    ClaimPath,
+}
+
 /// A text type with a form of its own: deserialises by `$parse`, and describes itself in the schema.
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident($inner:ty), $schema:expr, $parse:expr) => {
@@ -18,7 +49,7 @@ macro_rules! text_type {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = Cow::<str>::deserialize(deserializer)?;
-                let parse: fn(&str) -> Result<$inner, String> = $parse;
+                let parse: fn(&str) -> Result<$inner, Malformed> = $parse;
                 parse(&text).map($name).map_err(D::Error::custom)
             }
         }
@@ -38,28 +69,23 @@ text_type! {
         let factor = match unit { "ms" => 1, "s" => 1_000, "m" => 60_000, "h" => 3_600_000, "d" => 86_400_000, _ => 0 };
         number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor))
             .filter(|milliseconds| *milliseconds > 0 && *milliseconds <= 366 * 86_400_000)
-            .ok_or_else(|| "a duration is a positive whole number with a unit, such as 500ms, 30s, 10m, 24h or 7d, at most 366d".to_owned())
+            .ok_or(Malformed::Duration)
     }
 }
 text_type! {
     /// A moment in Unix seconds, written as RFC 3339.
     Timestamp(i64), json_schema!({"type": "string", "format": "date-time"}), |text| {
-        parse_rfc3339(text).filter(|seconds| *seconds > 0).ok_or_else(|| {
-            let hint = if is_date(text) { "; a date alone is not enough" } else { "" };
-            format!("a moment is written as RFC 3339 with its offset, such as 2026-01-31T12:00:00Z{hint}")
-        })
+        parse_rfc3339(text).filter(|seconds| *seconds > 0).ok_or_else(|| if is_date(text) { Malformed::Date } else { Malformed::Timestamp })
     }
 }
 text_type! {
     /// SHA-256 of a presented API key, written `sha256:` and 64 hexadecimal digits.
     KeyHash([u8; 32]), json_schema!({"type": "string", "pattern": "^sha256:[0-9a-fA-F]{64}$"}), |text| {
-        // The text is never quoted back: somebody may have put the key itself here.
-        let wrong = || "a key is given by its hash: sha256: and 64 hexadecimal digits, never by the key itself".to_owned();
-        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(wrong)?;
+        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or(Malformed::KeyHash)?;
         let mut hash = [0; 32];
         for (at, byte) in hash.iter_mut().enumerate() {
             let pair = hex.get(at * 2..at * 2 + 2).filter(|pair| pair.bytes().all(|b| b.is_ascii_hexdigit()));
-            *byte = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(wrong)?;
+            *byte = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(Malformed::KeyHash)?;
         }
         Ok(hash)
     }
@@ -67,7 +93,7 @@ text_type! {
 text_type! {
     /// A network in CIDR notation, `10.0.0.0/8` or `2001:db8::/32`; a single address stands for itself.
     Network(String), json_schema!({"type": "string", "format": "cidr"}), |text| {
-        let wrong = || format!("\"{text}\" is not a network; write an address and a prefix length, such as 10.0.0.0/8");
+        let wrong = || Malformed::Network(text.to_owned());
         let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
         let address: std::net::IpAddr = address.parse().map_err(|_| wrong())?;
         let (bits, width) = match address {
@@ -82,7 +108,7 @@ text_type! {
         if length > width { return Err(wrong()); }
         let host = u32::from(width - length);
         if host > 0 && bits & (u128::MAX >> (128 - host)) != 0 {
-            return Err(format!("\"{text}\" has bits set after its prefix; is the prefix length right?"));
+            return Err(Malformed::Prefix(text.to_owned()));
         }
         Ok(format!("{address}/{length}"))
     }
@@ -96,13 +122,13 @@ text_type! {
         while let Some(c) = chars.next() {
             match (c, segments.last_mut()) {
                 ('.', _) => segments.push(String::new()),
-                ('\\', Some(last)) => last.push(chars.next().ok_or("a claim path cannot end with \\")?),
+                ('\\', Some(last)) => last.push(chars.next().ok_or(Malformed::Escape)?),
                 (c, Some(last)) => last.push(c),
                 _ => {}
             }
         }
         if segments.len() > 16 || segments.iter().any(String::is_empty) {
-            return Err("a claim path is 1 to 16 names joined by dots, none of them empty".to_owned());
+            return Err(Malformed::ClaimPath);
         }
         Ok(segments)
     }
