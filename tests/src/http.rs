@@ -157,6 +157,13 @@ impl Request {
     /// Sends the body in these pieces, chunked, each in a segment of its own, with these trailers.
     #[must_use]
     pub fn send_pieces(&self, pieces: &[&[u8]], trailers: &str) -> Response {
+        let segments = self.segments(pieces, trailers);
+        exchange(self.port, &segments.iter().map(Vec::as_slice).collect::<Vec<_>>())
+    }
+
+    /// The head and a chunked body in these pieces, and its end with these trailers.
+    #[must_use]
+    pub fn segments(&self, pieces: &[&[u8]], trailers: &str) -> Vec<Vec<u8>> {
         let mut out = vec![self.head(true)];
         for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
             let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
@@ -165,21 +172,27 @@ impl Request {
             out.push(chunk);
         }
         out.push(format!("0\r\n{trailers}\r\n").into_bytes());
-        exchange(self.port, &out.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        out
     }
 }
 
 /// Writes these segments and reads one response.
 #[must_use]
 pub fn exchange(port: u16, segments: &[&[u8]]) -> Response {
+    // So that the kernel sends each as a segment of its own; it does not say when it has.
+    exchange_paced(port, segments, Duration::from_millis(1))
+}
+
+/// Writes these segments with a pause after each, and reads one response.
+#[must_use]
+pub fn exchange_paced(port: u16, segments: &[&[u8]], pause: Duration) -> Response {
     let none = Response { status: 0, headers: Vec::new(), body: Vec::new() };
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return none };
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     for (at, segment) in segments.iter().enumerate() {
         if at > 0 {
-            // So that the kernel sends each as a segment of its own; it does not say when it has.
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(pause);
         }
         if stream.write_all(segment).is_err() {
             break;
