@@ -25,7 +25,7 @@ use doorward_policy::{
 };
 use doorward_proto::v1::{IntrospectResponse, introspect_response::Outcome};
 use prost::Message as _;
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, net::IpAddr, rc::Rc, time::Duration};
 
 const SERVICE: &str = "doorward.v1.Identity";
 const METHOD: &str = "Introspect";
@@ -35,9 +35,9 @@ const DEADLINE: Duration = Duration::from_secs(11);
 /// After so long without a word of the host, no answer comes any more: the host ends calls at their deadline.
 const OVERDUE_MILLIS: u64 = 12_000;
 /// Calls at once. At 50 ms an answer, these are 5,000 new tokens a second and worker; a flood of invented tokens goes no
-/// further than this, and takes at most 1 MiB.
+/// further than this, and takes at most 1 MiB. One client has at most half of what is free.
 const MAX_CALLS: usize = 256;
-/// Requests that wait at once, for any call.
+/// Requests that wait at once, for any call; one client has at most half of what is free.
 const MAX_WAITING: usize = 4096;
 
 /// A request that waits for an answer.
@@ -46,6 +46,7 @@ pub struct Slip {
     root: u32,
     head: Head,
     source: String,
+    client: Client,
     /// The head was the end.
     end: bool,
     /// The end of the body came.
@@ -53,11 +54,26 @@ pub struct Slip {
     has_trailers: bool,
     /// Bytes of its body so far.
     size: usize,
-    max_body: usize,
     decided_nanos: u64,
     pending: Option<Unanswered>,
     /// What became of it, until its stream takes it over.
     pub outcome: Option<Concluded>,
+}
+
+/// Who is given a share: an address; of IPv6 the /64, which one customer of a network has to himself.
+type Client = u64;
+
+fn client(source: &str) -> Client {
+    match source.parse().map(|ip: IpAddr| ip.to_canonical()) {
+        Ok(IpAddr::V4(ip)) => ip.to_bits().into(),
+        Ok(IpAddr::V6(ip)) => u64::try_from(ip.to_bits() >> 64).unwrap_or_default(),
+        Err(_) => 0,
+    }
+}
+
+/// Whether a client that has so many may have one more, of so many for all of whom so many are taken.
+fn may_take(own: usize, taken: usize, all: usize) -> bool {
+    own < all.saturating_sub(taken)
 }
 
 /// A slip, shared by its stream and the worker.
@@ -71,26 +87,26 @@ impl Slip {
             context,
             root,
             head,
+            client: client(&source),
             source,
             end,
             is_whole: end,
             has_trailers: false,
             size: 0,
-            max_body: 0,
             decided_nanos,
             pending: None,
             outcome: None,
         }
     }
 
-    /// More of its body came while it waits. What no service may read need not be kept together.
+    /// More of its body came while it waits. The host keeps it, up to its own limit.
     pub fn more_body(&mut self, worker: &SharedWorker, so_far: usize, end: bool) -> Flow {
         if self.size == 0 {
             a_body_came(worker);
         }
         self.size = self.size.max(so_far);
         self.is_whole |= end;
-        if self.size > self.max_body { Flow::STOP_AND_WATERMARK } else { Flow::STOP }
+        Flow::STOP
     }
 
     /// Trailers came while it waits: its body is whole.
@@ -132,6 +148,21 @@ impl Questions {
     fn waiting(&self) -> usize {
         self.calls.iter().map(|asked| asked.slips.len()).sum()
     }
+
+    fn has_room_to_wait(&self, client: Client) -> bool {
+        let own = self.calls.iter().flat_map(|asked| &asked.slips).filter(|slip| is_of(slip, client)).count();
+        may_take(own, self.waiting(), MAX_WAITING)
+    }
+
+    /// A call counts for the client who has waited for it longest.
+    fn has_room_to_call(&self, client: Client) -> bool {
+        let own = self.calls.iter().filter(|asked| asked.slips.first().is_some_and(|slip| is_of(slip, client))).count();
+        may_take(own, self.in_flight(), MAX_CALLS)
+    }
+}
+
+fn is_of(slip: &SharedSlip, client: Client) -> bool {
+    slip.try_borrow().is_ok_and(|slip| slip.client == client)
 }
 
 /// Asks on behalf of a request whose head has just come. The effective context is the stream's. Where nobody can be asked,
@@ -145,7 +176,6 @@ pub fn begin(
     pending: Unanswered,
 ) -> SharedSlip {
     slip.pending = Some(pending);
-    slip.max_body = active.max_body_bytes();
     let shared = Rc::new(RefCell::new(slip));
     if !ask(proxy, active, now_nanos, &shared, question) {
         resolve(proxy, active, now_nanos, &shared, Answer::None);
@@ -156,8 +186,10 @@ pub fn begin(
 /// False: nobody is asked.
 fn ask(proxy: &impl Proxy, active: &mut Active, now_nanos: u64, slip: &SharedSlip, question: Question) -> bool {
     let Question::Introspection(question) = question;
-    let Ok((context, root)) = slip.try_borrow().map(|slip| (slip.context, slip.root)) else { return false };
-    if active.questions.waiting() >= MAX_WAITING {
+    let Ok((context, root, client)) = slip.try_borrow().map(|slip| (slip.context, slip.root, slip.client)) else {
+        return false;
+    };
+    if !active.questions.has_room_to_wait(client) {
         active.metrics.unanswered();
         return false;
     }
@@ -165,7 +197,7 @@ fn ask(proxy: &impl Proxy, active: &mut Active, now_nanos: u64, slip: &SharedSli
         asked.slips.push(Rc::clone(slip));
         return true;
     }
-    if active.questions.in_flight() >= MAX_CALLS {
+    if !active.questions.has_room_to_call(client) {
         active.metrics.unanswered();
         return false;
     }
@@ -254,10 +286,14 @@ pub fn forget(proxy: &impl Proxy, active: &mut Active, slip: &SharedSlip) {
         return;
     };
     let detail = "The request ended before the identity provider answered about its token.";
-    let denial = Denial::new(Code::IdentityUnavailable, detail);
-    active.metrics.denied(denial.code);
-    let mut record = active.unavailable(proxy, proxy.now_nanos(), &request, denial).record;
-    pending.decision_id().clone_into(&mut record.decision_id);
+    // As where no answer came, so that the record says who was asked about what.
+    let begun = active.answer(proxy, proxy.now_nanos(), &request, pending.clone(), Answer::None);
+    let Begin::Done(verdict) = begun else { return };
+    let mut record = verdict.record;
+    if let Some(decision) = &mut record.decision {
+        detail.clone_into(&mut decision.detail);
+    }
+    active.metrics.denied(Code::IdentityUnavailable);
     active.record(proxy, record, false);
 }
 

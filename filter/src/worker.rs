@@ -424,12 +424,6 @@ impl Active {
         self.settings.bodies
     }
 
-    /// The largest body that any service may read.
-    #[must_use]
-    pub fn max_body_bytes(&self) -> usize {
-        self.settings.max_body_bytes
-    }
-
     /// Where questions go, and on whose behalf: the control plane's cluster, the node, the scope.
     #[must_use]
     pub fn asks(&self) -> (&str, &str, &str) {

@@ -161,16 +161,48 @@ fn requests_with_the_same_token_share_one_call() {
     assert!(third.upstream.is_none() && code(&third).starts_with("401"));
 }
 
+/// Whose requests come from now on.
+fn from(world: &World, address: &str) {
+    world.proxy.set().properties.insert("source\0address".into(), address.as_bytes().to_vec());
+}
+
 #[test]
-fn one_call_too_many_is_not_made() {
+fn one_call_too_many_is_not_made_and_no_client_takes_the_calls_of_all() {
     let world = World::asking(false);
-    let mut waiting: Vec<Exchange<'_>> =
-        (2..258).map(|context| get(&world, context, &format!("token{context}"))).collect();
-    assert_eq!((in_flight(&world), waiting.len()), (256, 256));
-    assert_eq!(code(&get(&world, 300, "opaque")), "503 identity_unavailable");
-    assert_eq!(calls(&world), 256);
-    waiting.pop().unwrap().done();
-    assert_eq!(code(&get(&world, 301, "opaque")), "", "there is room again");
+    from(&world, "203.0.113.9:1");
+    let mut waiting: Vec<Exchange<'_>> = (0..128).map(|n| get(&world, 2 + n, &format!("invented{n}"))).collect();
+    assert_eq!((in_flight(&world), waiting.len()), (128, 128));
+    from(&world, "203.0.113.9:2");
+    assert_eq!(code(&get(&world, 300, "opaque")), "503 identity_unavailable", "its half is taken, whatever its port");
+    from(&world, "10.0.0.7:1");
+    let other = get(&world, 301, "opaque");
+    assert_eq!(code(&other), "", "another client is asked about");
+    // One network of IPv6 is one client.
+    for n in 0..100 {
+        from(&world, &format!("[2001:db8::{n:x}]:9"));
+        waiting.push(get(&world, 400 + n, &format!("more{n}")));
+    }
+    assert_eq!(in_flight(&world), 128 + 1 + 64, "half of what was free, with the one that was there");
+    assert_eq!(calls(&world), 128 + 1 + 64);
+    waiting.swap_remove(0).done();
+    from(&world, "203.0.113.9:3");
+    assert_eq!(code(&get(&world, 600, "opaque2")), "503 identity_unavailable", "others have taken of its half");
+    for mut gone in waiting.drain(..100) {
+        gone.done();
+    }
+    assert_eq!(code(&get(&world, 601, "opaque3")), "", "there is room again");
+}
+
+#[test]
+fn no_client_takes_all_places_of_those_who_wait() {
+    let world = World::asking(false);
+    from(&world, "203.0.113.9:1");
+    let waiting: Vec<Exchange<'_>> = (0..2_050).map(|n| get(&world, 2 + n, "invented")).collect();
+    assert_eq!(calls(&world), 1);
+    let refused = waiting.iter().filter(|exchange| code(exchange) == "503 identity_unavailable").count();
+    assert_eq!(refused, 2, "of 4096 it has half");
+    from(&world, "10.0.0.7:1");
+    assert_eq!(code(&get(&world, 5_000, "opaque")), "", "another client waits");
 }
 
 #[test]
@@ -252,4 +284,26 @@ fn the_policy_that_is_in_force_when_the_answer_comes_decides() {
     answer(&world, claims(ALICE));
     exchange.resume();
     assert!(exchange.upstream.is_none() && code(&exchange).starts_with("401"), "{}", code(&exchange));
+}
+
+#[test]
+fn an_answer_of_the_policy_before_lets_nobody_in_and_is_not_kept() {
+    let world = World::asking(false);
+    let mut before = get(&world, 2, "opaque");
+    let old = world.proxy.token("Introspect").unwrap();
+    world.push();
+    // It began under the new policy, and does not share the call of the old one.
+    let mut after = get(&world, 3, "opaque");
+    assert_eq!(calls(&world), 2);
+    world.proxy.deliver(&world.worker, ROOT, old, claims(ALICE));
+    before.resume();
+    after.resume();
+    let third = get(&world, 4, "opaque");
+    assert!(before.upstream.is_none() && after.upstream.is_none() && third.upstream.is_none());
+    assert_eq!(calls(&world), 2, "the first waits for the newer call now");
+    answer(&world, claims(ALICE));
+    for exchange in [&mut before, &mut after] {
+        exchange.resume();
+        assert!(exchange.upstream.is_some());
+    }
 }

@@ -151,7 +151,9 @@ fn a_request_that_ends_while_its_token_is_asked_about_goes_nowhere_and_is_record
         let mut records = control::records(stack.control.grpc, all).into_iter().filter_map(|stored| stored.record);
         records.find(|record| record.decision.as_ref().is_some_and(|decision| decision.code == "identity_unavailable"))
     });
-    assert_eq!(record.principal.as_ref().map(|principal| principal.user.as_str()), Some("unidentified"), "{record:?}");
+    let principal = record.principal.clone().unwrap();
+    assert_eq!((&*principal.user, &*principal.provider, principal.token_sha256.len()), ("unidentified", "opaque", 16));
+    assert_eq!(record.service, "crm");
     std::thread::sleep(ANSWER_TAKES * 2);
     let seen = upstream.take();
     assert!(seen.is_empty(), "{seen:?}");

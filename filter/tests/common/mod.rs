@@ -130,7 +130,7 @@ fn bundle(required: bool, asks: bool) -> &'static [u8] {
             return compiled.bytes;
         }
         for provider in &mut compiled.bundle.providers {
-            provider.introspection = Some(Introspection { token_prefix: 0, cache_seconds: 30, jwts: false });
+            provider.introspection = Some(Introspection { cache_seconds: 30, ..Default::default() });
         }
         compiled.bundle.encode_to_vec()
     })

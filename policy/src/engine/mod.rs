@@ -1,7 +1,7 @@
 //! All steps in order: one verdict for one request.
 //!
-//! [`begin`] takes the head of a request through route and identity, so that nobody unauthenticated makes the proxy
-//! buffer a body; where the dialect reads bodies, [`finish`] goes on once the body is whole. Where somebody outside has to
+//! [`begin`] takes the head of a request through route and identity, so that nobody whose credential can be judged here and
+//! is not good makes the proxy buffer a body; where the dialect reads bodies, [`finish`] goes on once the body is whole. Where somebody outside has to
 //! be asked, [`begin`] gives the [`Question`], whoever runs the engine asks it, and [`answer`] goes on. The filter,
 //! `doorward explain` and `doorward test` all come through here.
 
@@ -218,8 +218,8 @@ pub fn finish(
     let Some((service, prefix)) = tables.route(request.authority, request.path) else {
         return context.unrouted();
     };
-    // An answer counts for the whole request that it was asked for, however long its body takes. After a change of policy
-    // it would have to be asked again, and there is no going back from a body to a question.
+    // An answer counts for the whole request that it was asked for, but for no longer than a minute. After that, or after a
+    // change of policy, it would have to be asked again, and there is no going back from a body to a question.
     let given = pending.held.as_ref().map_or(Given::Nothing, Given::Held);
     let principal = match identity::identify(tables, host, &settings.identity, cache, request, given) {
         Ok(Identified::Known { principal, .. }) => principal,

@@ -2,10 +2,10 @@
 
 use super::{
     Agent, Principal, TokenCache,
-    cache::Entry,
+    cache::{AskedAt, Entry},
     credentials::{Mesh, Settings, Unidentified, check_key, find_key, find_token, refuse_in_query},
     denied::{Denied, fingerprint},
-    introspection::{self, Introspection},
+    introspection::{self, Introspection, PolicyId},
     jws::{MAX_TOKEN_BYTES, invalid},
     mesh, token,
 };
@@ -40,10 +40,15 @@ pub struct Held {
     principal: Arc<Principal>,
     /// Unix seconds from which the token has expired.
     expired_from: i64,
+    /// Unix seconds from which nobody knows any more whether the token is still good.
+    used_until: i64,
     token: [u8; 32],
     /// A principal refers to the tables that it was verified with.
-    policy: ([u8; 32], u64),
+    policy: PolicyId,
 }
+
+/// So long a request may use the answer that it holds, where answers are kept for less: its body takes its time.
+const HELD_SECONDS: i64 = 60;
 
 /// What is there besides the request itself.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +140,7 @@ fn verify(
         return Err(invalid("The token is larger than 16 KiB. Ask the identity provider for fewer claims.").into());
     }
     let hash = cache.hash(token);
-    let stale = |entry: &mut Entry| entry.asked.is_some() && now >= entry.valid_until;
+    let stale = |entry: &mut Entry| entry.asked.is_some_and(|asked| now >= entry.valid_until || now < asked.since);
     if cache.get(hash, token).is_none_or(stale) {
         cache.counts.misses = cache.counts.misses.saturating_add(1);
         if let Some((provider, terms)) = introspection::whose(tables, token) {
@@ -169,9 +174,10 @@ fn verify(
         cache.remove(hash);
         return Err(denied(token::expired(), &verified));
     }
-    let held = entry.asked.map(|expired_from| Held {
+    let held = entry.asked.map(|asked| Held {
         principal: verified.clone(),
-        expired_from,
+        expired_from: asked.expired_from,
+        used_until: entry.valid_until.max(held_until(now)),
         token: Sha256::digest(token).into(),
         policy: policy(tables),
     });
@@ -189,8 +195,13 @@ fn verify(
     finish(tables, now, combined, &verified).map(known_as)
 }
 
-fn policy(tables: &Tables) -> ([u8; 32], u64) {
+fn policy(tables: &Tables) -> PolicyId {
     (*tables.digest(), tables.epoch())
+}
+
+/// Until when a request may use the answer that it holds, where answers are kept for less: its body takes its time.
+fn held_until(now: i64) -> i64 {
+    now.saturating_add(HELD_SECONDS)
 }
 
 /// A token that only its provider can say something about.
@@ -214,17 +225,25 @@ impl Asked<'_> {
         };
         introspection::sendable(self.token).map_err(refused)?;
         let sha256: [u8; 32] = Sha256::digest(self.token).into();
-        let question = Introspection { provider: self.provider.name.clone(), token: self.token.into() };
+        let policy = policy(self.tables);
+        let question = Introspection { provider: self.provider.name.clone(), token: self.token.into(), policy };
         match given {
-            Given::Held(held) if held.token == sha256 && held.policy == policy(self.tables) => {
+            // What was learned since goes before what this request holds.
+            Given::Nothing | Given::Held(_) if cache.is_inactive(&sha256, self.now) => {
+                Err(refused(introspection::Refused::Inactive.into()))
+            }
+            Given::Held(held) if held.token == sha256 && held.policy == policy => {
                 if self.now >= held.expired_from {
                     return Err(refused(token::expired()));
+                }
+                if self.now >= held.used_until {
+                    return Err(question.unanswered());
                 }
                 Ok(Ok(held.clone()))
             }
             Given::Answer { question: asked, claims } if *asked == question => {
-                let answered =
-                    introspection::verify(self.tables, self.provider, self.now, claims, fingerprint(self.token));
+                let asked = (self.provider, self.terms);
+                let answered = introspection::verify(self.tables, asked, self.now, self.token, claims);
                 // Whatever was known before, this is newer.
                 if cache.get(self.hash, self.token).is_some() {
                     cache.remove(self.hash);
@@ -239,11 +258,11 @@ impl Asked<'_> {
                 let principal = Arc::new(verified.principal);
                 let kept = self.now.saturating_add(self.terms.cache_seconds.into());
                 let until = kept.min(verified.valid_until);
-                cache.insert(self.hash, self.token, principal.clone(), until, Some(verified.valid_until));
-                let policy = policy(self.tables);
-                Ok(Ok(Held { principal, expired_from: verified.valid_until, token: sha256, policy }))
+                let asked = AskedAt { since: self.now, expired_from: verified.valid_until, bytes: claims.len() };
+                cache.insert(self.hash, self.token, principal.clone(), until, Some(asked));
+                let (expired_from, used_until) = (verified.valid_until, kept.max(held_until(self.now)));
+                Ok(Ok(Held { principal, expired_from, used_until, token: sha256, policy }))
             }
-            _ if cache.is_inactive(&sha256, self.now) => Err(refused(introspection::Refused::Inactive.into())),
             _ => Ok(Err(question)),
         }
     }

@@ -41,15 +41,27 @@ pub struct CacheCounts {
     pub misses: u64,
 }
 
+/// An answer of an identity provider: it is used from when it came until `valid_until` of its entry, and then asked for again.
+#[derive(Clone, Copy)]
+pub(super) struct AskedAt {
+    /// Unix seconds. The clock may be set back; the answer is not better for it.
+    pub(super) since: i64,
+    /// Unix seconds from which the token has expired.
+    pub(super) expired_from: i64,
+    /// Bytes of the answer.
+    pub(super) bytes: usize,
+}
+
 pub(super) struct Entry {
     token: Box<str>,
     serial: u64,
     pub(super) principal: Arc<Principal>,
     /// Unix seconds from which the token is refused; clock skew is in it.
     pub(super) valid_until: i64,
-    /// The identity provider was asked about it: from `valid_until` on it is asked again, and from this time on (Unix
-    /// seconds) the token has expired.
-    pub(super) asked: Option<i64>,
+    /// Where the identity provider was asked about it.
+    pub(super) asked: Option<AskedAt>,
+    /// What it counts for of the bytes that may be held.
+    cost: usize,
     /// The principal together with the key and the peer it last came with.
     pub(super) combined: Option<(Option<usize>, Option<Name>, Arc<Principal>)>,
 }
@@ -126,7 +138,7 @@ impl TokenCache {
 
     pub(super) fn remove(&mut self, hash: u64) {
         if let Some(entry) = self.entries.remove(&hash) {
-            self.bytes = self.bytes.saturating_sub(cost(&entry.token));
+            self.bytes = self.bytes.saturating_sub(entry.cost);
         }
     }
 
@@ -153,9 +165,9 @@ impl TokenCache {
         token: &str,
         principal: Arc<Principal>,
         valid_until: i64,
-        asked: Option<i64>,
+        asked: Option<AskedAt>,
     ) {
-        let cost = cost(token);
+        let cost = cost(token, asked);
         if self.max_entries == 0 || cost > self.max_bytes {
             return;
         }
@@ -167,7 +179,8 @@ impl TokenCache {
             }
         }
         self.serial = self.serial.wrapping_add(1);
-        let entry = Entry { token: token.into(), serial: self.serial, principal, valid_until, asked, combined: None };
+        let serial = self.serial;
+        let entry = Entry { token: token.into(), serial, principal, valid_until, asked, cost, combined: None };
         self.entries.insert(hash, entry);
         self.order.push_back((hash, self.serial));
         self.bytes += cost;
@@ -179,9 +192,9 @@ impl TokenCache {
     }
 }
 
-/// What an entry counts for: the token, and about twice that for the principal made of it.
-fn cost(token: &str) -> usize {
-    3 * token.len() + 512
+/// What an entry counts for: the token, and about twice what the principal is made of, which is the token or an answer.
+fn cost(token: &str, asked: Option<AskedAt>) -> usize {
+    token.len() + 2 * asked.map_or(token.len(), |asked| asked.bytes) + 512
 }
 
 #[cfg(test)]
@@ -201,7 +214,7 @@ mod tests {
         };
         assert_eq!(cache.len(), 3);
         assert!(!held(&mut cache, "a") && held(&mut cache, "b") && held(&mut cache, "d"));
-        let mut small = TokenCache::new(100, 2 * cost("xxxx"));
+        let mut small = TokenCache::new(100, 2 * cost("xxxx", None));
         for token in ["xxx1", "xxx2", "xxx3"] {
             let hash = small.hash(token);
             small.insert(hash, token, Arc::default(), 10, None);
@@ -215,13 +228,14 @@ mod tests {
             small.remove(hash);
         }
         assert!(small.order.len() <= 201);
-        assert_eq!(small.bytes, small.entries.values().map(|entry| cost(&entry.token)).sum::<usize>());
+        assert_eq!(small.bytes, small.entries.values().map(|entry| entry.cost).sum::<usize>());
     }
 
     #[test]
     fn tokens_that_are_not_active_are_bounded_and_push_no_good_one_out() {
         let mut cache = TokenCache::new(2, 1 << 20);
-        cache.insert(7, "good", Arc::default(), 10, Some(10));
+        let asked = AskedAt { since: 0, expired_from: 10, bytes: 100 };
+        cache.insert(7, "good", Arc::default(), 10, Some(asked));
         let sha256 = |at: usize| {
             let mut sha256 = [0; 32];
             sha256[..8].copy_from_slice(&at.to_be_bytes());

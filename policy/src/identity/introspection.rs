@@ -24,6 +24,9 @@ pub(super) const INACTIVE_SECONDS: i64 = 10;
 const TYPES: [&str; 4] = ["bearer", "jwt", "at+jwt", "access_token"];
 const USES: [&str; 2] = ["access", "access_token"];
 
+/// Digest and epoch of a policy.
+pub(super) type PolicyId = ([u8; 32], u64);
+
 /// The question to an identity provider whether a token is good (RFC 7662, section 2.1).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Introspection {
@@ -31,6 +34,8 @@ pub struct Introspection {
     pub provider: Name,
     /// The token. It goes to the provider and nowhere else.
     pub token: Box<str>,
+    /// The policy under which it is asked. What was asked under another is another question.
+    pub(super) policy: PolicyId,
 }
 
 impl fmt::Debug for Introspection {
@@ -86,7 +91,7 @@ pub(super) fn whose<'t>(tables: &'t Tables, token: &str) -> Option<(&'t Provider
     let asked = || tables.providers().iter().filter_map(|provider| Some((provider, provider.introspection.as_ref()?)));
     // Most policies have none, and then tokens cost nothing here.
     asked().next()?;
-    if token.bytes().filter(|byte| *byte == b'.').count() == 2 {
+    if is_jwt(token) {
         if !asked().any(|(_, terms)| terms.jwts) {
             return None;
         }
@@ -98,6 +103,10 @@ pub(super) fn whose<'t>(tables: &'t Tables, token: &str) -> Option<(&'t Provider
         asked().filter(|(_, terms)| terms.token_prefix.as_ref().is_none_or(|prefix| token.starts_with(&**prefix)));
     let first = fitting.next()?;
     fitting.next().is_none().then_some(first)
+}
+
+fn is_jwt(token: &str) -> bool {
+    token.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
 /// Refuses what no provider issued as a bearer token (RFC 6750, section 2.1), so that nobody is asked about it.
@@ -112,10 +121,10 @@ pub(super) fn sendable(token: &str) -> Result<(), Denial> {
 /// Holds an answer to everything that is demanded of a token of this provider, revocation by restrictions aside.
 pub(super) fn verify(
     tables: &Tables,
-    provider: &Provider,
+    (provider, terms): (&Provider, &bundle::Introspection),
     now: i64,
+    token: &str,
     answer: &[u8],
-    sha256: Name,
 ) -> Result<token::Verified, Refused> {
     let unreadable = || {
         let detail = "The identity provider's answer about the token could not be read. Try again later.";
@@ -132,7 +141,10 @@ pub(super) fn verify(
     }
     issuer(provider, &claims)?;
     kind(&claims)?;
-    let (issued_at, expires_at) = times(provider, now, &claims)?;
+    if is_jwt(token) {
+        demands::token_type(provider, super::jws::Compact::parse(token)?.typ.as_deref())?;
+    }
+    let (issued_at, expires_at) = times(provider, terms, now, &claims)?;
     demands::audience(provider, &claims)?;
     if provider.trust_domain.is_some() {
         demands::subject(provider, &claims)?;
@@ -142,6 +154,7 @@ pub(super) fn verify(
     overage::check(tables, provider, &claims)?;
     let mut principal = token::principal(tables, provider, &claims)?;
     let valid_until = expires_at.map_or(i64::MAX, |at| at.saturating_add(provider.clock_skew_seconds.into()));
+    let sha256 = fingerprint(token);
     if let Some(token) = &mut principal.token {
         token.sha256 = sha256;
         // Issued at nobody knows when: every restriction on tokens that were issued before a time holds.
@@ -151,12 +164,13 @@ pub(super) fn verify(
     Ok(token::Verified { principal, valid_until })
 }
 
-/// `iss` need not be there (RFC 7662, section 2.2). Where it is, it is the provider's.
+/// `iss` need not be there (RFC 7662, section 2.2) where the provider has one issuer. Where it is, it is the provider's.
 fn issuer(provider: &Provider, claims: &Json<'_>) -> Result<(), Denial> {
     let own =
         |issuer: &str| *issuer == *provider.issuer || provider.more_issuers.iter().any(|other| **other == *issuer);
     match claims.get("iss") {
-        None => Ok(()),
+        None if provider.more_issuers.is_empty() => Ok(()),
+        None => Err(invalid("The identity provider does not say which of its issuers (iss) the token is of.")),
         Some(issuer) if issuer.as_str().is_some_and(own) => Ok(()),
         Some(_) => Err(invalid("The identity provider answered about a token of another issuer.")),
     }
@@ -175,8 +189,13 @@ fn kind(claims: &Json<'_>) -> Result<(), Denial> {
     Err(invalid("The identity provider says that the token is no bearer token for APIs."))
 }
 
-/// `iat` and `exp`. Neither need be there: that the token is active now, the provider has said.
-fn times(provider: &Provider, now: i64, claims: &Json<'_>) -> Result<(Option<i64>, Option<i64>), Denial> {
+/// `iat` and `exp`. Neither need be there, unless an age is demanded: that the token is active now, the provider has said.
+fn times(
+    provider: &Provider,
+    terms: &bundle::Introspection,
+    now: i64,
+    claims: &Json<'_>,
+) -> Result<(Option<i64>, Option<i64>), Denial> {
     let time = |name: &str| match claims.get(name) {
         None => Ok(None),
         Some(value) => value
@@ -195,8 +214,17 @@ fn times(provider: &Provider, now: i64, claims: &Json<'_>) -> Result<(Option<i64
     if issued_at.is_some_and(|at| at > now.saturating_add(skew)) {
         return Err(invalid("The token was issued in the future (iat). Check the clocks."));
     }
-    if let (Some(from), Some(until)) = (issued_at, expires_at) {
-        token::lifetime(provider, from, until)?;
+    match (issued_at, expires_at) {
+        (Some(from), Some(until)) => {
+            token::lifetime(provider, from, until)?;
+        }
+        _ if terms.demands_age => {
+            return Err(invalid(
+                "The identity provider does not say when the token was issued and when it expires (iat, exp), and a greatest \
+                 age is demanded (maxTokenAge).",
+            ));
+        }
+        _ => {}
     }
     Ok((issued_at, expires_at))
 }

@@ -6,6 +6,7 @@ use crate::document::{
     identity_provider::{self, SECRET_PREFIX},
 };
 use doorward_proto::v1;
+use sha2::{Digest, Sha256};
 
 const DEFAULT_CACHE: u64 = 30_000;
 const MIN_CACHE: u64 = 1_000;
@@ -13,7 +14,7 @@ const MAX_CACHE: u64 = 600_000;
 const MAX_TIMEOUT: u64 = 10_000;
 const MAX_PREFIX_BYTES: usize = 64;
 
-/// Checks all of it. The bundle says when the provider is asked; it never says where, or as whom.
+/// Checks all of it. The bundle says when the provider is asked, and whether where or as whom has changed; it never says where, or as whom.
 pub(super) fn introspection(
     context: &Context<'_>,
     out: &mut Out<'_>,
@@ -39,7 +40,15 @@ pub(super) fn introspection(
         token_prefix: out.optional(given.token_prefix.as_deref()),
         cache_seconds: u32::try_from(cache / 1000).unwrap_or(1),
         jwts: provider.is_keyless(),
+        asked: asked(given),
+        age: provider.max_token_age.is_some(),
     }
+}
+
+/// Tells places to ask at from each other without telling them to anybody.
+fn asked(given: &identity_provider::Introspection) -> u64 {
+    let digest = Sha256::digest(format!("{}\n{}", given.url, given.client_id));
+    digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 fn check_address(out: &mut Out<'_>, url: &str) {

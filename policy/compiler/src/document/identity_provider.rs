@@ -39,12 +39,14 @@ pub struct IdentityProvider {
     /// How the provider is asked about tokens that only it can read (RFC 7662). Without `jwks` beside it the provider has no
     /// keys, and is asked about its JWTs as well; with `jwks: {}` its keys are found by discovery.
     pub introspection: Option<Introspection>,
-    /// A token with `exp - iat` above this is refused, and so is one without `iat`. Default `60m`.
+    /// A token with `exp - iat` above this is refused, and so is one without `iat`. Default `60m`. An answer of the provider
+    /// about a token (`introspection`) may lack `iat` or `exp`, unless this is given here or by the preset.
     pub max_token_age: Option<Duration>,
     /// Tolerated difference between clocks. Default `30s`, at most `10m`.
     pub clock_skew: Option<Duration>,
     /// Header `typ` values that are accepted, such as `[at+jwt]` (RFC 9068), whatever their case and with or without
-    /// `application/`; `none` stands for a token without `typ`. Default `[JWT, at+jwt, none]`.
+    /// `application/`; `none` stands for a token without `typ`. Default `[JWT, at+jwt, none]`. An opaque token has no header, so
+    /// nothing of this is demanded of it.
     pub token_types: Option<Vec<String>>,
     /// How claims become the principal.
     #[serde(default)]

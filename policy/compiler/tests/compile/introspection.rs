@@ -77,6 +77,16 @@ fn every_mistake_is_named() {
 }
 
 #[test]
+fn another_place_to_ask_at_is_another_policy() {
+    let digest = |text: &str| compiled(text, EC).digest;
+    let here = digest(&asked(""));
+    assert_eq!(here, digest(&asked(", timeout: 9s")));
+    for (old, new) in [("https://idp.test/introspect", "https://idp.test/other"), ("door-client", "other-client")] {
+        assert_ne!(here, digest(&asked("").replace(old, new)), "{new}");
+    }
+}
+
+#[test]
 fn of_two_providers_no_token_can_be_of_both() {
     let two = |first: &str, second: &str| {
         let other = "issuer: 'https://other.test', audiences: [a]";

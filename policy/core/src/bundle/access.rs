@@ -67,6 +67,8 @@ pub struct Introspection {
     pub cache_seconds: u32,
     /// It has no keys, so it is asked about its JWTs as well.
     pub jwts: bool,
+    /// An answer must say when the token was issued and when it expires, so that its age is known.
+    pub demands_age: bool,
 }
 
 /// A demand on the claims of every token.

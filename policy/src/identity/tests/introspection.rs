@@ -19,7 +19,7 @@ fn asking(jwts: bool, change: impl FnOnce(&mut doorward_proto::v1::Bundle)) -> T
     let mut bundle = bundle();
     let name = bundle.strings.iter().position(|text| text == "corp").unwrap() as u32;
     let corp = bundle.providers.iter_mut().find(|provider| provider.name == name).unwrap();
-    corp.introspection = Some(doorward_proto::v1::Introspection { token_prefix: 0, cache_seconds: 30, jwts });
+    corp.introspection = Some(doorward_proto::v1::Introspection { cache_seconds: 30, jwts, ..Default::default() });
     change(&mut bundle);
     let digest = Sha256::digest(bundle.encode_to_vec()).into();
     Tables::build(&bundle, digest, 1).unwrap()
@@ -32,12 +32,13 @@ fn ask(tables: &Tables, cache: &mut TokenCache, now: i64, token: &str, given: Gi
     identify(tables, &clock(now), &Settings::default(), cache, &request, given).map_err(|denied| denied.denial.code)
 }
 
-fn question() -> Introspection {
-    Introspection { provider: "corp".into(), token: OPAQUE.into() }
+fn question(tables: &Tables) -> Introspection {
+    let policy = (*tables.digest(), tables.epoch());
+    Introspection { provider: "corp".into(), token: OPAQUE.into(), policy }
 }
 
 fn answered_at(tables: &Tables, cache: &mut TokenCache, now: i64, answer: &[u8]) -> Result<Arc<Principal>, Code> {
-    let question = question();
+    let question = question(tables);
     match ask(tables, cache, now, OPAQUE, Given::Answer { question: &question, claims: answer })? {
         Identified::Known { principal, .. } => Ok(principal),
         Identified::Ask(_) => panic!("asked again"),
@@ -66,7 +67,7 @@ fn an_opaque_token_is_asked_about_and_a_jwt_that_keys_can_verify_never_is() {
     let tables = asking(false, |_| {});
     let mut cache = TokenCache::default();
     let asked = ask(&tables, &mut cache, NOW, OPAQUE, Given::Nothing);
-    assert!(matches!(&asked, Ok(Identified::Ask(asked)) if *asked == question()), "{asked:?}");
+    assert!(matches!(&asked, Ok(Identified::Ask(asked)) if *asked == question(&tables)), "{asked:?}");
     assert!(!format!("{asked:?}").contains(OPAQUE));
     assert!(matches!(ask(&tables, &mut cache, NOW, &good(), Given::Nothing), Ok(Identified::Known { .. })));
     let broken = format!("{}x", good());
@@ -224,19 +225,21 @@ fn another_policy_asks_again_and_an_answer_counts_for_its_own_token_and_provider
     answered_at(&first, &mut cache, NOW, answer.as_bytes()).unwrap();
     assert!(matches!(ask(&second, &mut cache, NOW, OPAQUE, Given::Nothing), Ok(Identified::Ask(_))));
     for other in [
-        Introspection { provider: "other".into(), token: OPAQUE.into() },
-        Introspection { provider: "corp".into(), token: "opaque-token-2".into() },
+        Introspection { provider: "other".into(), ..question(&first) },
+        Introspection { token: "opaque-token-2".into(), ..question(&first) },
+        // Asked under another policy: perhaps at another address.
+        question(&second),
     ] {
         let given = Given::Answer { question: &other, claims: answer.as_bytes() };
         let got = ask(&first, &mut TokenCache::default(), NOW, OPAQUE, given);
-        assert!(matches!(&got, Ok(Identified::Ask(asked)) if *asked == question()), "{got:?}");
+        assert!(matches!(&got, Ok(Identified::Ask(asked)) if *asked == question(&first)), "{got:?}");
     }
 }
 
 #[test]
-fn what_was_held_at_the_head_counts_for_the_body_under_the_same_policy_until_the_token_expires() {
+fn what_was_held_at_the_head_counts_for_the_body_under_the_same_policy_for_a_minute() {
     let (tables, changed) = (asking(false, |_| {}), asking(true, |_| {}));
-    let question = question();
+    let question = question(&tables);
     let claims = good_answer(json!({})).to_string();
     let given = Given::Answer { question: &question, claims: claims.as_bytes() };
     let Ok(Identified::Known { held: Some(held), .. }) = ask(&tables, &mut TokenCache::default(), NOW, OPAQUE, given)
@@ -244,10 +247,114 @@ fn what_was_held_at_the_head_counts_for_the_body_under_the_same_policy_until_the
         panic!()
     };
     let at = |tables: &Tables, now, token| ask(tables, &mut TokenCache::default(), now, token, Given::Held(&held));
-    assert!(matches!(at(&tables, NOW + 300, OPAQUE), Ok(Identified::Known { .. })));
+    assert!(matches!(at(&tables, NOW + 59, OPAQUE), Ok(Identified::Known { .. })));
+    // Nobody knows whether it was revoked meanwhile.
+    assert!(matches!(at(&tables, NOW + 60, OPAQUE), Err(Code::IdentityUnavailable)));
     assert!(matches!(at(&tables, NOW + 630, OPAQUE), Err(Code::CredentialExpired)));
     assert!(matches!(at(&tables, NOW, "opaque-token-2"), Ok(Identified::Ask(_))));
     assert!(matches!(at(&changed, NOW, OPAQUE), Ok(Identified::Ask(_))));
+}
+
+#[test]
+fn what_was_learned_of_a_token_goes_before_what_a_request_holds() {
+    let tables = asking(false, |_| {});
+    let mut cache = TokenCache::default();
+    let question = question(&tables);
+    let claims = good_answer(json!({})).to_string();
+    let given = Given::Answer { question: &question, claims: claims.as_bytes() };
+    let Ok(Identified::Known { held: Some(held), .. }) = ask(&tables, &mut cache, NOW, OPAQUE, given) else { panic!() };
+    let given = Given::Answer { question: &question, claims: br#"{"active":false}"# };
+    assert!(matches!(ask(&tables, &mut cache, NOW + 31, OPAQUE, given), Err(Code::CredentialInvalid)));
+    let got = ask(&tables, &mut cache, NOW + 32, OPAQUE, Given::Held(&held));
+    assert!(matches!(got, Err(Code::CredentialInvalid)), "{got:?}");
+}
+
+#[test]
+fn the_type_of_a_jwt_is_demanded_also_where_its_provider_is_asked() {
+    let typed = |typ: &'static str| {
+        asking(true, |bundle| {
+            let index = u32::try_from(bundle.strings.len()).unwrap();
+            bundle.strings.push(typ.to_owned());
+            bundle.providers.iter_mut().for_each(|provider| provider.token_types = vec![index]);
+        })
+    };
+    let own = good();
+    let got = |tables: &Tables| {
+        let Ok(Identified::Ask(question)) = ask(tables, &mut TokenCache::default(), NOW, &own, Given::Nothing) else {
+            panic!("not asked")
+        };
+        let claims = good_answer(json!({"token_type": null})).to_string();
+        let given = Given::Answer { question: &question, claims: claims.as_bytes() };
+        ask(tables, &mut TokenCache::default(), NOW, &own, given)
+    };
+    assert!(matches!(got(&typed("JWT")), Ok(Identified::Known { .. })));
+    assert!(matches!(got(&typed("at+jwt")), Err(Code::CredentialInvalid)));
+}
+
+#[test]
+fn where_a_provider_has_several_issuers_an_answer_says_which() {
+    let several = asking(false, |bundle| {
+        let index = u32::try_from(bundle.strings.len()).unwrap();
+        bundle.strings.push("https://idp.test/other".to_owned());
+        let corp = bundle.providers.iter_mut().find(|provider| provider.introspection.is_some());
+        corp.unwrap().more_issuers = vec![index];
+    });
+    assert_eq!(answered(&several, &good_answer(json!({"iss": null}))).err(), Some(Code::CredentialInvalid));
+    for issuer in [good_answer(json!({}))["iss"].clone(), json!("https://idp.test/other")] {
+        assert!(answered(&several, &good_answer(json!({"iss": issuer}))).is_ok());
+    }
+    assert!(answered(&asking(false, |_| {}), &good_answer(json!({"iss": null}))).is_ok());
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_no_answer_last_longer() {
+    let tables = asking(false, |_| {});
+    let mut cache = TokenCache::default();
+    let answer = good_answer(json!({"nbf": null, "iat": null})).to_string();
+    answered_at(&tables, &mut cache, NOW, answer.as_bytes()).unwrap();
+    let mut at = |now| ask(&tables, &mut cache, now, OPAQUE, Given::Nothing);
+    assert!(matches!(at(NOW), Ok(Identified::Known { .. })));
+    for back in [1, 3_600] {
+        assert!(matches!(at(NOW - back), Ok(Identified::Ask(_))));
+    }
+}
+
+#[test]
+fn large_answers_count_for_what_the_cache_may_hold() {
+    let tables = asking(false, |_| {});
+    let mut cache = TokenCache::new(4096, 1 << 20);
+    let groups: Vec<_> = (0..200).map(|n| format!("group-{n:0150}")).collect();
+    let answer = good_answer(json!({"groups": groups})).to_string();
+    for n in 0..100 {
+        let token = format!("opaque-{n}");
+        let question = Introspection { token: token.as_str().into(), ..question(&tables) };
+        let given = Given::Answer { question: &question, claims: answer.as_bytes() };
+        assert!(ask(&tables, &mut cache, NOW, &token, given).is_ok());
+    }
+    let most = (1 << 20) / (2 * answer.len());
+    assert!((1..=most).contains(&cache.len()), "{} of {most}", cache.len());
+}
+
+#[test]
+fn where_an_age_is_demanded_an_answer_says_how_old_the_token_is() {
+    let demanding = |demanded: bool| {
+        asking(false, |bundle| {
+            for provider in &mut bundle.providers {
+                provider.max_token_age_seconds = 700;
+                provider.introspection.iter_mut().for_each(|terms| terms.age = demanded);
+            }
+        })
+    };
+    for missing in [json!({"iat": null}), json!({"exp": null}), json!({"iat": null, "exp": null})] {
+        let answer = good_answer(missing);
+        assert_eq!(answered(&demanding(true), &answer).err(), Some(Code::CredentialInvalid), "{answer}");
+        assert!(answered(&demanding(false), &answer).is_ok(), "{answer}");
+    }
+    for demanded in [true, false] {
+        assert!(answered(&demanding(demanded), &good_answer(json!({}))).is_ok());
+        let old = good_answer(json!({"iat": NOW - 100, "exp": NOW + 601}));
+        assert_eq!(answered(&demanding(demanded), &old).err(), Some(Code::CredentialInvalid));
+    }
 }
 
 #[test]

@@ -59,6 +59,7 @@ impl Decoder {
             token_prefix: self.optional(introspection.token_prefix, path)?,
             cache_seconds: introspection.cache_seconds,
             jwts: introspection.jwts,
+            demands_age: introspection.age,
         })
     }
 
