@@ -1,14 +1,15 @@
 //! Signature algorithms: which key fits which, which keys are too weak, and the pure-Rust verifiers.
 
+#[cfg(feature = "p384")]
+use super::es384::{self, Es384};
 use super::{Algorithm, KeyMaterial, VerificationKey};
 use crate::host::{Host, Verification};
 use jwt_compact::{
     Algorithm as JwtAlgorithm, AlgorithmSignature,
     alg::{Ed25519, Es256, Hs256, Hs256Key, Hs384, Hs384Key, Hs512, Hs512Key, Rsa},
 };
-use p384::ecdsa::signature::{Signer, Verifier};
 use rsa::{BigUint, RsaPublicKey};
-use std::{borrow::Cow, convert::Infallible, num::NonZeroUsize};
+use std::{borrow::Cow, convert::Infallible};
 
 /// RSA keys outside of this range are refused: below is breakable, above is a way to burn CPU.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
@@ -81,7 +82,11 @@ pub fn weakness(key: &VerificationKey) -> Option<&'static str> {
             }
         }
         KeyMaterial::P256 { x, y } => p256_key(x, y).is_none().then_some("The point is not on the curve P-256."),
-        KeyMaterial::P384 { x, y } => p384_key(x, y).is_none().then_some("The point is not on the curve P-384."),
+        #[cfg(feature = "p384")]
+        KeyMaterial::P384 { x, y } => es384::key(x, y).is_none().then_some("The point is not on the curve P-384."),
+        // The compiler looked at it, and the host does when it reads the key.
+        #[cfg(not(feature = "p384"))]
+        KeyMaterial::P384 { .. } => None,
         KeyMaterial::Ed25519(bytes) => {
             ed25519_is_weak(bytes).then_some("The Ed25519 key is not a canonical point of large order.")
         }
@@ -155,7 +160,7 @@ fn ed25519_probe() -> ed25519_compact::Signature {
 }
 
 /// Checks a signature in JWS form (raw r‖s for ECDSA) in pure Rust. False as well for a key that does not fit the
-/// algorithm, is malformed or too weak.
+/// algorithm, is malformed or too weak, and for ES384 without the feature `p384`.
 #[must_use]
 pub fn verify_signature(algorithm: Algorithm, key: &VerificationKey, message: &[u8], signature: &[u8]) -> bool {
     if !fits(algorithm, key) || !strong_enough(algorithm, key) {
@@ -178,7 +183,8 @@ pub fn verify_signature(algorithm: Algorithm, key: &VerificationKey, message: &[
                 .is_ok_and(|key| check(&scheme, &key, message, signature))
         }
         (KeyMaterial::P256 { x, y }, _) => p256_key(x, y).is_some_and(|key| check(&Es256, &key, message, signature)),
-        (KeyMaterial::P384 { x, y }, _) => p384_key(x, y).is_some_and(|key| check(&Es384, &key, message, signature)),
+        #[cfg(feature = "p384")]
+        (KeyMaterial::P384 { x, y }, _) => es384::key(x, y).is_some_and(|key| check(&Es384, &key, message, signature)),
         (KeyMaterial::Ed25519(bytes), _) => {
             check(&Ed25519, &ed25519_compact::PublicKey::new(*bytes), message, signature)
         }
@@ -189,11 +195,6 @@ pub fn verify_signature(algorithm: Algorithm, key: &VerificationKey, message: &[
 fn p256_key(x: &[u8; 32], y: &[u8; 32]) -> Option<p256::ecdsa::VerifyingKey> {
     let point = p256::EncodedPoint::from_affine_coordinates(x.into(), y.into(), false);
     p256::ecdsa::VerifyingKey::from_encoded_point(&point).ok()
-}
-
-fn p384_key(x: &[u8; 48], y: &[u8; 48]) -> Option<p384::ecdsa::VerifyingKey> {
-    let point = p384::EncodedPoint::from_affine_coordinates(x.into(), y.into(), false);
-    p384::ecdsa::VerifyingKey::from_encoded_point(&point).ok()
 }
 
 fn check<A: JwtAlgorithm>(algorithm: &A, key: &A::VerifyingKey, message: &[u8], signature: &[u8]) -> bool {
@@ -246,39 +247,5 @@ impl JwtAlgorithm for Hosted<'_> {
             Verification::Invalid => false,
             Verification::Unavailable => verify_signature(self.algorithm, key, message, &signature.0),
         }
-    }
-}
-
-/// ES384 (RFC 7518 section 3.4), which `jwt-compact` does not bring.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Es384;
-
-/// A signature of [`Es384`]: r‖s.
-#[derive(Clone, Debug)]
-pub struct Es384Signature(p384::ecdsa::Signature);
-
-impl AlgorithmSignature for Es384Signature {
-    const LENGTH: Option<NonZeroUsize> = NonZeroUsize::new(96);
-    fn try_from_slice(slice: &[u8]) -> anyhow::Result<Self> {
-        Ok(Es384Signature(p384::ecdsa::Signature::from_slice(slice)?))
-    }
-    fn as_bytes(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.0.to_bytes().to_vec())
-    }
-}
-
-impl JwtAlgorithm for Es384 {
-    type SigningKey = p384::ecdsa::SigningKey;
-    type VerifyingKey = p384::ecdsa::VerifyingKey;
-    type Signature = Es384Signature;
-
-    fn name(&self) -> Cow<'static, str> {
-        Cow::Borrowed("ES384")
-    }
-    fn sign(&self, signing_key: &Self::SigningKey, message: &[u8]) -> Es384Signature {
-        Es384Signature(signing_key.sign(message))
-    }
-    fn verify_signature(&self, signature: &Es384Signature, key: &Self::VerifyingKey, message: &[u8]) -> bool {
-        key.verify(message, &signature.0).is_ok()
     }
 }
