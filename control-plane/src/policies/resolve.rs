@@ -46,6 +46,12 @@ pub enum Unpublished {
         /// Its first line there.
         line: u32,
     },
+    /// A part that cannot be read.
+    #[error("{part} cannot be read, nothing is known of what it holds, and leaving it out could widen access")]
+    Unread {
+        /// Its origin.
+        part: String,
+    },
     /// A restriction or a service.
     #[error("{document} does not compile as written, {otherwise}, and leaving it out could widen access")]
     Needed {
@@ -85,6 +91,17 @@ enum Version {
     Written,
     LastGood,
     LeftOut,
+}
+
+/// How the name of a document is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// The document says it.
+    Surely,
+    /// It is no YAML. Read line by line, it seems to have this name.
+    ByItsText,
+    /// It cannot even be named.
+    Not,
 }
 
 struct Candidate {
@@ -146,15 +163,24 @@ impl Resolver<'_> {
                 Err(unread) => {
                     self.diagnostics.push(error("unreadable", "", "", &source.origin, 0, unread.to_string()));
                     unreadable.push(source.origin.clone());
+                    // It could hold a restriction, and of what it held nothing is known.
+                    if !self.previous.values().any(|good| good.file == source.origin) {
+                        self.blocked = Some(Unpublished::Unread { part: source.origin.clone() });
+                    }
                     continue;
                 }
             };
             for chunk in chunk::split(text) {
-                if !self.read_chunk(&source.origin, &chunk, &mut seen) {
-                    unreadable.push(source.origin.clone());
-                    let kind = chunk.kind().unwrap_or_default();
-                    if could_widen(&kind, &chunk.text) {
-                        unnamed.push((source.origin.clone(), chunk.line, kind));
+                match self.read_chunk(&source.origin, &chunk, &mut seen) {
+                    Named::Surely => {}
+                    // The name may be another one's: what stood in this file stays.
+                    Named::ByItsText => unreadable.push(source.origin.clone()),
+                    Named::Not => {
+                        unreadable.push(source.origin.clone());
+                        let kind = chunk.kind().unwrap_or_default();
+                        if could_widen(&kind, &chunk.text) {
+                            unnamed.push((source.origin.clone(), chunk.line, kind));
+                        }
                     }
                 }
             }
@@ -184,19 +210,26 @@ impl Resolver<'_> {
         }
     }
 
-    /// False: the document cannot even be named.
-    fn read_chunk(&mut self, file: &str, chunk: &Chunk, seen: &mut BTreeSet<String>) -> bool {
+    /// Reads one document. How its name is known.
+    fn read_chunk(&mut self, file: &str, chunk: &Chunk, seen: &mut BTreeSet<String>) -> Named {
         let (documents, diagnostics) = compiler::parse(file, &chunk.in_place());
         let broken = diagnostics.iter().any(|d| d.severity == compiler::ERROR);
+        // What is YAML says itself what it is called.
+        let said = diagnostics.iter().find(|d| !d.kind.is_empty() && !d.name.is_empty());
+        let said = said.map(|d| (d.kind.clone(), d.name.clone()));
         self.diagnostics.extend(diagnostics);
         if documents.is_empty() && !broken {
-            return true;
+            return Named::Surely;
         }
-        let identity = documents.first().map(compiler::identity).or_else(|| chunk.identity());
-        let Some((kind, name)) = identity else { return false };
+        let sure = documents.first().map(compiler::identity).or(said);
+        let named = if sure.is_some() { Named::Surely } else { Named::ByItsText };
+        let Some((kind, name)) = sure.or_else(|| chunk.identity()) else { return Named::Not };
         let source = GoodDocument { file: file.to_owned(), line: chunk.line, text: chunk.text.clone() };
         let candidate = Candidate { kind, name, source, documents, version: Version::Written };
         let key = candidate.key();
+        if named == Named::ByItsText && seen.contains(&key) {
+            return Named::Not;
+        }
         if !seen.insert(key.clone()) {
             // Which of the two is meant, nobody can say: the last good version decides, or neither.
             let message = format!("{key} is defined twice; remove or rename one of the two.");
@@ -204,14 +237,14 @@ impl Resolver<'_> {
             if let Some(first) = self.candidates.iter().position(|c| c.key() == key && c.version == Version::Written) {
                 self.demote(first);
             }
-            self.candidates.push(Candidate { version: Version::LeftOut, ..candidate });
-            return true;
+            self.candidates.push(Candidate { version: Version::LeftOut, documents: Vec::new(), ..candidate });
+            return named;
         }
         self.candidates.push(candidate);
         if broken {
             self.demote(self.candidates.len() - 1);
         }
-        true
+        named
     }
 
     /// Written → last good → left out.
@@ -315,110 +348,4 @@ impl Resolver<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SERVICE: &str = "apiVersion: doorward.dev/v1alpha1\nkind: DataService\nmetadata: { name: shop }\nspec:\n  dialect: datasette\n  match: [{ path: /shop }]\n  components:\n    shop/orders: { key: [id], fields: { id: integer, total: number } }\n";
-    const ROLE: &str = "apiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadata: { name: ai-x }\nspec:\n  grants: [{ service: shop, components: [shop/orders], verbs: [GET], fields: { read: [FIELDS] } }]\n";
-    const RESTRICTION: &str = "apiVersion: doorward.dev/v1alpha1\nkind: AccessRestriction\nmetadata: { name: cut }\nspec: { subjects: [{ user: bob }], effect: deny, services: [shop] }\n";
-
-    fn run(files: &[(&str, &str)], previous: &GoodDocuments) -> Resolution {
-        let dir = tempfile::tempdir().unwrap();
-        let (keys, _triggers) = crate::jwks::tests::key_sets(dir.path());
-        let files: Vec<_> =
-            files.iter().map(|(name, text)| Part { origin: (*name).into(), text: Ok((*text).into()) }).collect();
-        resolve(&Reading { parts: files, remarks: Vec::new() }, previous, &keys, "default")
-    }
-
-    fn fates(resolution: &Resolution) -> Vec<(String, bool, bool)> {
-        resolution.documents.iter().map(|d| (d.name.clone(), d.accepted, d.last_good)).collect()
-    }
-
-    #[test]
-    fn a_broken_service_does_not_take_a_good_edit_of_a_role_with_it() {
-        let first = run(&[("r.yaml", &ROLE.replace("FIELDS", "id")), ("s.yaml", SERVICE)], &GoodDocuments::new());
-        assert!(first.compiled.is_ok() && first.good.len() == 2, "{:?}", first.diagnostics);
-        let broken = SERVICE.replace("datasette", "datasett");
-        let second = run(&[("r.yaml", &ROLE.replace("FIELDS", "id, total")), ("s.yaml", &broken)], &first.good);
-        assert_eq!(
-            fates(&second),
-            [("ai-x".into(), true, false), ("shop".into(), false, true)],
-            "{:?}",
-            second.diagnostics
-        );
-        assert!(second.good["AccessRole/ai-x"].text.contains("total"));
-        assert_eq!(second.good["DataService/shop"], first.good["DataService/shop"]);
-        // The same over a file that cannot be read at all, and over one whose document cannot even be named.
-        let third = run(&[("r.yaml", &ROLE.replace("FIELDS", "id")), ("s.yaml", "]")], &second.good);
-        assert_eq!(
-            fates(&third),
-            [("ai-x".into(), true, false), ("shop".into(), false, true)],
-            "{:?}",
-            third.diagnostics
-        );
-    }
-
-    #[test]
-    fn a_broken_role_without_a_good_version_is_left_out_alone() {
-        let other = ROLE.replace("FIELDS", "id").replace("ai-x", "ai-y");
-        let broken = ROLE.replace("FIELDS", "nothing");
-        let found = run(&[("r.yaml", &(broken + "---\n" + &other)), ("s.yaml", SERVICE)], &GoodDocuments::new());
-        assert!(found.compiled.is_ok());
-        assert_eq!(
-            fates(&found),
-            [("ai-x".into(), false, false), ("ai-y".into(), true, false), ("shop".into(), true, false)]
-        );
-        assert!(!found.good.contains_key("AccessRole/ai-x"));
-    }
-
-    #[test]
-    fn a_restriction_in_force_never_falls_away_because_it_no_longer_compiles() {
-        let first = run(&[("c.yaml", RESTRICTION), ("s.yaml", SERVICE)], &GoodDocuments::new());
-        assert!(first.good.contains_key("AccessRestriction/cut"), "{:?}", first.diagnostics);
-        let broken = RESTRICTION.replace("shop", "gone");
-        let held = run(&[("c.yaml", &broken), ("s.yaml", SERVICE)], &first.good);
-        assert!(held.compiled.is_ok() && fates(&held)[0] == ("cut".into(), false, true), "{:?}", held.diagnostics);
-        let renamed = SERVICE.replace("name: shop", "name: store");
-        let blocked = run(&[("c.yaml", &broken), ("s.yaml", &renamed)], &first.good);
-        assert!(blocked.compiled.as_ref().is_err_and(|reason| reason.to_string().contains("AccessRestriction/cut")));
-        assert_eq!(blocked.good, first.good);
-    }
-
-    #[test]
-    fn a_restriction_that_never_compiled_is_not_left_out_beside_new_grants() {
-        let role = ROLE.replace("FIELDS", "id");
-        for (wrong, right) in [
-            ("deny", "forbid"),
-            ("kind: AccessRestriction", "kind: AccesRestriction"),
-            ("apiVersion: doorward.dev/v1alpha1\n", ""),
-            ("metadata: { name: cut }", "metadata: { nam"),
-            ("[shop]", "[shpo]"),
-        ] {
-            let broken = RESTRICTION.replace(wrong, right);
-            let found = run(&[("c.yaml", &broken), ("r.yaml", &role), ("s.yaml", SERVICE)], &GoodDocuments::new());
-            assert!(found.compiled.as_ref().is_err_and(|reason| reason.to_string().contains("widen")), "{broken}");
-            assert!(found.good.is_empty());
-        }
-        let twice = run(
-            &[("c.yaml", RESTRICTION), ("d.yaml", RESTRICTION), ("r.yaml", &role), ("s.yaml", SERVICE)],
-            &GoodDocuments::new(),
-        );
-        assert!(twice.compiled.is_err());
-        // What is not ours, and what only grants, holds nothing up.
-        let foreign = "apiVersion: kustomize.config.k8s.io/v1\nkind: Kustomization\nresources: [a.yaml]\n";
-        let grants = ROLE.replace("metadata: { name: ai-x }", "metadata: { nam");
-        let found = run(&[("k.yaml", foreign), ("r.yaml", &grants), ("s.yaml", SERVICE)], &GoodDocuments::new());
-        assert!(found.compiled.is_ok() && !found.diagnostics.is_empty());
-    }
-
-    #[test]
-    fn of_two_documents_with_one_name_neither_wins() {
-        let role = |fields: &str| ROLE.replace("FIELDS", fields);
-        let first = run(&[("a.yaml", &role("id")), ("s.yaml", SERVICE)], &GoodDocuments::new());
-        let second =
-            run(&[("a.yaml", &role("total")), ("b.yaml", &role("id, total")), ("s.yaml", SERVICE)], &first.good);
-        assert!(second.compiled.is_ok() && second.diagnostics.iter().any(|d| d.code == "duplicate"));
-        assert_eq!(second.good["AccessRole/ai-x"], first.good["AccessRole/ai-x"]);
-        assert!(!fates(&second).iter().any(|(name, accepted, _)| name == "ai-x" && *accepted));
-    }
-}
+mod tests;

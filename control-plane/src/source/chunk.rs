@@ -47,18 +47,26 @@ pub fn in_place(line: u32, text: &str) -> String {
     "\n".repeat(line.saturating_sub(1) as usize) + text
 }
 
-/// The documents of a file. A marker in the first column always ends a document (YAML 1.2, 9.1.2), whatever it stands in.
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+/// The documents of a file. A marker in the first column, `---` or `...`, always ends a document (YAML 1.2, 9.1.2), whatever it
+/// stands in. A byte order mark is none of the text.
 ///
 /// A document without `apiVersion` takes over that of the one before it in its file; since each is kept on its own, the
 /// line is put in the place of its marker.
 pub fn split(text: &str) -> Vec<Chunk> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut chunks = vec![Chunk { line: 1, text: String::new() }];
     for (line, number) in text.split_inclusive('\n').zip(1_u32..) {
-        if line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])) {
+        if is_marker(line, "---") {
             let rest = line.get(3..).unwrap_or_default().trim();
             // `--- {kind: …}`: what follows the marker belongs to the document, unless it is a comment.
             let text = if rest.is_empty() || rest.starts_with('#') { "\n".to_owned() } else { format!("   {rest}\n") };
             chunks.push(Chunk { line: number, text });
+        } else if is_marker(line, "...") {
+            chunks.push(Chunk { line: number, text: "\n".to_owned() });
         } else if let Some(last) = chunks.last_mut() {
             last.text.push_str(line);
         }
@@ -96,6 +104,14 @@ mod tests {
         let inherited = split("apiVersion: v1\nkind: A\n---\nkind: B\n");
         assert_eq!(inherited[1], Chunk { line: 3, text: "apiVersion: v1\nkind: B\n".into() });
         assert!(split("").is_empty() && split("---\n---\n").is_empty());
+    }
+
+    #[test]
+    fn the_end_marker_ends_a_document_as_it_does_for_the_reader_of_yaml() {
+        let text = "kind: A\n...\nkind: B\n... # end\n---\nkind: C\n...\n";
+        let lines: Vec<_> = split(text).iter().map(|chunk| (chunk.line, chunk.text.trim().to_owned())).collect();
+        assert_eq!(lines, [(1, "kind: A".into()), (2, "kind: B".into()), (5, "kind: C".into())]);
+        assert_eq!(split("\u{feff}kind: A\n")[0].text, "kind: A\n");
     }
 
     #[test]

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_and_a_pipe_are_unreadable_and_hold_nothing_up() {
+    fn an_empty_file_and_a_pipe_are_unreadable_and_do_not_block_the_reader() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.yaml"), "").unwrap();
         let pipe = dir.path().join("b.yaml");
