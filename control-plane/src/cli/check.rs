@@ -23,7 +23,7 @@ use crate::private;
     doorward validate policies/ --show\n\n\
     EXIT CODES:\n  0  no errors (there may be warnings)\n  1  errors\n  2  the command line is wrong")]
 pub struct ValidateArgs {
-    /// Files and directories.
+    /// Files and directories, or other sources as KIND:REST.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Print each IdentityProvider as it stands after its preset. Keys given inline are left out.
@@ -42,7 +42,7 @@ pub struct ValidateArgs {
     doorward compile policies/ -o bundle.bin --jwks corporate=jwks.json\n\n\
     EXIT CODES:\n  0  written\n  1  a document has errors; nothing is written\n  2  the command line is wrong")]
 pub struct CompileArgs {
-    /// Files and directories.
+    /// Files and directories, or other sources as KIND:REST.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Where to write the bundle.

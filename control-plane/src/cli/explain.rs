@@ -39,7 +39,7 @@ use crate::host::LocalHost;
     -X PATCH -d '{\"status\":\"open\"}' https://data.example.com/api/v2/crm/_table/orders/7\n\n\
     EXIT CODES:\n  0  allowed, rewritten or not\n  1  errors\n  2  the command line is wrong\n  3  denied")]
 pub struct Args {
-    /// Policy files and directories, then the URL.
+    /// Policy files and directories, or other sources as KIND:REST; then the URL.
     // One at a time: with a minimum here, clap wants it met anew on each side of an option between path and URL.
     #[arg(required = true, num_args = 1.., value_name = "PATH... URL")]
     paths_and_url: Vec<String>,

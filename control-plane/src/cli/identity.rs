@@ -52,7 +52,7 @@ struct CheckArgs {
     /// command line.
     #[arg(value_name = "TOKEN")]
     token: String,
-    /// Policy files and directories.
+    /// Policy files and directories, or other sources as KIND:REST.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// JWK set of an IdentityProvider, for those that are fetched from a URL.

@@ -28,7 +28,7 @@ use crate::{access::Grant, server, source::registry};
     address, or --insecure must be given.\n\n\
     The filter trusts the public key in DATA/policy-signing.pub; put it in the plugin's configuration.")]
 pub struct Args {
-    /// Directory of policy documents, read recursively; hidden files are ignored.
+    /// Directory of policy documents, read recursively; hidden files are ignored. Or another source as KIND:REST.
     #[arg(long, env = "DOORWARD_POLICIES", value_name = "DIR")]
     pub policies: PathBuf,
     /// Directory for all state; created if it does not exist. One process per directory.

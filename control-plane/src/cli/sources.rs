@@ -41,7 +41,9 @@ impl Sources {
     /// Reads and compiles everything under these paths. `keys`: JWK sets by provider, besides `inline` and `file`.
     pub fn load(paths: &[PathBuf], scope: &str, keys: &BTreeMap<String, PathBuf>) -> anyhow::Result<Self> {
         let (mut documents, mut diagnostics, mut files) = (Vec::new(), Vec::new(), 0);
-        for source in registry::open_all(paths)? {
+        let sources = registry::open_all(paths)?;
+        let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
+        for source in sources {
             let Reading { parts, remarks } = source.read()?;
             files += parts.len();
             for Part { origin, text } in parts {
@@ -61,7 +63,10 @@ impl Sources {
             );
         }
         if files == 0 {
-            bail!("there is no *.yaml or *.yml file under the given paths; check the path");
+            bail!(
+                "nothing is in {}; check the path. In a directory, files that end in .yaml or .yml count",
+                names.join(", ")
+            );
         }
         let mut given = BTreeMap::new();
         for (provider, path) in keys {

@@ -28,7 +28,7 @@ use crate::host::LocalHost;
     request: { url: https://data.example.com/api/v2/crm/_table/orders }\n        expect: { decision: rewrite }\n\n\
     EXIT CODES:\n  0  all tests passed\n  1  a test failed, or a document has errors\n  2  the command line is wrong")]
 pub struct Args {
-    /// Files and directories with the policy and its tests.
+    /// Files and directories with the policy and its tests, or other sources as KIND:REST.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Run only tests whose name contains this.

@@ -79,17 +79,17 @@ pub struct Remark {
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
     /// The machine did not give it.
-    #[error("the file cannot be read: {0}")]
+    #[error("it cannot be read: {0}")]
     Io(#[from] std::io::Error),
     /// A pipe would keep the reader waiting for ever, a device has no end.
     #[error("it is no regular file; policy is read from regular files only")]
     Irregular,
     /// So looks a file that is being written in place, or whose writing failed. Were it read as one without documents, a
     /// restriction in it would fall away.
-    #[error("the file is empty; what it held stays in force until the file is deleted")]
+    #[error("it is empty; what it held stays in force until it is deleted")]
     Empty,
     /// It is larger than this number of bytes.
-    #[error("the file has more than {0} bytes; split it into smaller ones")]
+    #[error("it has more than {0} bytes; split it into smaller ones")]
     TooLarge(u64),
 }
 
@@ -105,7 +105,7 @@ impl Unread {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// There is no such directory.
-    #[error("the policy directory {0} does not exist; create it or correct --policies")]
+    #[error("the policy directory {0} does not exist; create it, or correct the path")]
     NoDirectory(PathBuf),
     /// There is nothing at a path.
     #[error("cannot read {path}; give a policy file or a directory: {error}")]
@@ -114,6 +114,14 @@ pub enum SourceError {
         path: PathBuf,
         /// Why.
         error: std::io::Error,
+    },
+    /// What looks like the name of a source is none, and there is no such path.
+    #[error("{argument} is no path that is there, and no kind of source begins so; there is {schemes}")]
+    NoScheme {
+        /// As it was given.
+        argument: String,
+        /// What sources are named by.
+        schemes: String,
     },
     /// A directory or a link that cannot be followed.
     #[error("{path} cannot be looked into: {error}")]

@@ -17,7 +17,7 @@ const SCHEMES: &[(&str, Open)] = &[("dir:", |rest| Ok(Box::new(Directory::watche
 pub fn open(argument: &Path) -> Result<Box<dyn PolicySource>, SourceError> {
     match scheme(argument) {
         Some((open, rest)) => open(rest),
-        None => Ok(Box::new(Directory::watched(argument)?)),
+        None => Ok(Box::new(Directory::watched(argument).map_err(|error| mistyped(argument, error))?)),
     }
 }
 
@@ -31,7 +31,11 @@ pub fn open_all(arguments: &[PathBuf]) -> Result<Vec<Box<dyn PolicySource>>, Sou
     for argument in arguments {
         match scheme(argument) {
             Some((open, rest)) => sources.push(open(rest)?),
-            None => paths.push(argument.clone()),
+            None => {
+                // For its error, which names this one.
+                Directory::given(vec![argument.clone()]).map_err(|error| mistyped(argument, error))?;
+                paths.push(argument.clone());
+            }
         }
     }
     if !paths.is_empty() {
@@ -40,7 +44,39 @@ pub fn open_all(arguments: &[PathBuf]) -> Result<Vec<Box<dyn PolicySource>>, Sou
     Ok(sources)
 }
 
+/// An argument that begins as the name of a source would, and is none: says which there are.
+fn mistyped(argument: &Path, error: SourceError) -> SourceError {
+    let text = argument.to_string_lossy();
+    let begins_so = text.split_once(':').is_some_and(|(kind, _)| !kind.is_empty() && !kind.contains('/'));
+    if !begins_so || argument.exists() {
+        return error;
+    }
+    let schemes = SCHEMES.iter().map(|(scheme, _)| format!("{scheme}…")).collect::<Vec<_>>().join(", ");
+    SourceError::NoScheme { argument: text.into_owned(), schemes }
+}
+
 fn scheme(argument: &Path) -> Option<(Open, &str)> {
     let text = argument.to_str()?;
     SCHEMES.iter().find_map(|(scheme, open)| text.strip_prefix(scheme).map(|rest| (*open, rest)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_that_is_mistyped_is_told_with_those_there_are() {
+        let told = |argument: &str| {
+            let path = PathBuf::from(argument);
+            let all = open_all(std::slice::from_ref(&path)).err().map(|error| error.to_string()).unwrap_or_default();
+            let one = open(&path).err().map(|error| error.to_string()).unwrap_or_default();
+            (all, one)
+        };
+        let (all, one) = told("dirr:policies");
+        assert!(all.contains("there is dir:…") && one == all, "{all} {one}");
+        for path in ["nowhere", "./dirr:policies", "a/b:c"] {
+            let (all, one) = told(path);
+            assert!(!all.contains("dir:…") && all.contains(path) && one.contains("does not exist"), "{all} {one}");
+        }
+    }
 }
