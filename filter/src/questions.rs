@@ -376,7 +376,12 @@ fn resolve(proxy: &impl Proxy, active: &mut Active, now_nanos: u64, shared: &Sha
                     }
                     let response = Response::Untouched;
                     let decision_id = String::new();
-                    Concluded { phase: Phase::Body(awaited), decision_id, response, caller_is_invisible: false }
+                    Concluded {
+                        phase: Phase::Body(Box::new(awaited)),
+                        decision_id,
+                        response,
+                        caller_is_invisible: false,
+                    }
                 });
                 None
             }

@@ -38,7 +38,7 @@ pub enum Phase {
     /// Somebody was asked about it; its verdict, once there is one, is found there.
     Asking(SharedSlip),
     /// Its body is awaited.
-    Body(AwaitedBody),
+    Body(Box<AwaitedBody>),
     /// It goes on.
     Passing,
     /// It was answered or reset here.
@@ -144,7 +144,8 @@ impl Stream {
                 active.bodies.await_body(self.id, pending.decision_id(), now / 1_000_000);
                 let decided_nanos = proxy.now_nanos().saturating_sub(now);
                 drop(headers);
-                self.phase = Phase::Body(AwaitedBody { limit, pending, head, source, size: 0, decided_nanos });
+                let awaited = AwaitedBody { limit, pending, head, source, size: 0, decided_nanos };
+                self.phase = Phase::Body(Box::new(awaited));
                 Flow::STOP
             }
         }
@@ -227,7 +228,7 @@ impl Stream {
         let Some(active) = worker.active.as_deref_mut() else {
             return self.closed(proxy, "The filter's configuration is not valid; the proxy's log says why.");
         };
-        self.take(conclusion::body_is_whole(proxy, active, now, (self.id, self.root), body));
+        self.take(conclusion::body_is_whole(proxy, active, now, (self.id, self.root), *body));
         self.flow()
     }
 
@@ -259,11 +260,8 @@ impl Stream {
 
     /// A request whose body never came to its end leaves a record too: its caller was verified, and nothing of it went on.
     fn unfinished(&mut self, proxy: &impl Proxy) {
-        let Phase::Body(AwaitedBody { pending, head, source, size, .. }) =
-            std::mem::replace(&mut self.phase, Phase::Ended)
-        else {
-            return;
-        };
+        let Phase::Body(body) = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+        let AwaitedBody { pending, head, source, size, .. } = *body;
         let shared = std::rc::Rc::clone(&self.worker);
         let Ok(mut worker) = shared.try_borrow_mut() else { return };
         let Some(active) = worker.active.as_deref_mut() else { return };

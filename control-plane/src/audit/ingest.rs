@@ -23,6 +23,7 @@ use crate::{
     certificate::Owner,
     clock, connections,
     metrics::Metrics,
+    owned::Owned,
 };
 
 /// Batches of one stream that may wait for the disk; beyond, the stream is read no further.
@@ -54,7 +55,7 @@ struct Pending {
 
 #[tonic::async_trait]
 impl AuditIngest for Ingest {
-    type ReportStream = ReceiverStream<Result<AuditAck, Status>>;
+    type ReportStream = Owned<ReceiverStream<Result<AuditAck, Status>>>;
 
     async fn report(&self, request: Request<Streaming<AuditBatch>>) -> Result<Response<Self::ReportStream>, Status> {
         let owner = self.access.check(&request, &[Role::Proxy])?;
@@ -64,9 +65,11 @@ impl AuditIngest for Ingest {
         let batches = request.into_inner();
         let (acks, stream) = mpsc::channel(IN_FLIGHT);
         let (pending, waiting) = mpsc::channel(IN_FLIGHT);
-        tokio::spawn(acknowledge(waiting, acks, Arc::clone(&self.metrics)).instrument(span.clone()));
-        tokio::spawn(receive(batches, owner, self.store.clone(), pending, self.shutdown.clone()).instrument(span));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let acknowledging = acknowledge(waiting, acks, Arc::clone(&self.metrics)).instrument(span.clone());
+        let receiving = receive(batches, owner, self.store.clone(), pending, self.shutdown.clone()).instrument(span);
+        // What was read is stored, also when nobody waits for the acknowledgement any more.
+        let tasks = vec![tokio::spawn(acknowledging), tokio::spawn(receiving)];
+        Ok(Response::new(Owned::finishing(ReceiverStream::new(stream), tasks)))
     }
 }
 

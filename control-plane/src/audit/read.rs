@@ -23,6 +23,7 @@ use crate::{
     access::{Access, Role},
     clock, connections,
     metrics::Metrics,
+    owned::Owned,
 };
 
 const DEFAULT_QUERY_LIMIT: u32 = 100;
@@ -43,8 +44,8 @@ pub struct Reader {
 
 #[tonic::async_trait]
 impl AuditLog for Reader {
-    type TailStream = Inlet<TailEvent>;
-    type QueryStream = Inlet<StoredRecord>;
+    type TailStream = Owned<Inlet<TailEvent>>;
+    type QueryStream = Owned<Inlet<StoredRecord>>;
 
     async fn tail(&self, request: Request<TailRequest>) -> Result<Response<Self::TailStream>, Status> {
         self.access.check(&request, &READERS)?;
@@ -71,8 +72,7 @@ impl AuditLog for Reader {
                 tail.events.send(Err(status), 1).await;
             }
         };
-        tokio::spawn(sending.instrument(span));
-        Ok(Response::new(stream))
+        Ok(Response::new(Owned::new(stream, tokio::spawn(sending.instrument(span)))))
     }
 
     async fn query(&self, request: Request<QueryRequest>) -> Result<Response<Self::QueryStream>, Status> {
@@ -93,8 +93,7 @@ impl AuditLog for Reader {
                 records.send(Err(status), 1).await;
             }
         };
-        tokio::spawn(sending.instrument(span));
-        Ok(Response::new(stream))
+        Ok(Response::new(Owned::new(stream, tokio::spawn(sending.instrument(span)))))
     }
 
     async fn list_cursors(

@@ -148,14 +148,14 @@ impl KeySource for Keys<'_> {
             usable: &usable,
         };
         let found = match location {
-            KeyLocation::Uri(uri) => self.keys.get(&Source::Uri(uri.to_owned()), &want),
-            KeyLocation::Discovery(issuer) => self.keys.get(&Source::Issuer(issuer.to_owned()), &want),
-            KeyLocation::File(path) => self.keys.get(&Source::File(path.to_owned()), &want),
+            KeyLocation::Uri(uri) => Ok(Source::Uri(uri.to_owned())),
+            KeyLocation::Discovery(issuer) => Ok(Source::Issuer(issuer.to_owned())),
+            KeyLocation::File(path) => Ok(Source::File(path.to_owned())),
             KeyLocation::Secret { .. } => {
-                Err("a secretRef needs Kubernetes; mount the secret and name it with jwks.file".into())
+                Err("a secretRef needs Kubernetes; mount the secret and name it with jwks.file".to_owned())
             }
         };
-        match found {
+        match found.and_then(|source| self.keys.get(&source, &want).map_err(|missing| missing.to_string())) {
             Ok(Found { body, stands_in }) => {
                 if let Some(times) = stands_in {
                     self.kept.borrow_mut().insert(provider.to_owned(), times);

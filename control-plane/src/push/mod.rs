@@ -23,6 +23,7 @@ use crate::{
     certificate::Owner,
     connections::{Client, Peer},
     metrics::Metrics,
+    owned::Owned,
     policies::publish::PolicyWatch,
 };
 
@@ -48,7 +49,7 @@ pub struct Push {
 
 #[tonic::async_trait]
 impl PolicyDiscovery for Push {
-    type SubscribeStream = ReceiverStream<Result<PolicyUpdate, Status>>;
+    type SubscribeStream = Owned<ReceiverStream<Result<PolicyUpdate, Status>>>;
 
     async fn subscribe(
         &self,
@@ -82,7 +83,7 @@ impl PolicyDiscovery for Push {
                 let _ = updates.send(Err(status)).await;
             }
         };
-        tokio::spawn(stream_ends.instrument(span));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let task = tokio::spawn(stream_ends.instrument(span));
+        Ok(Response::new(Owned::new(ReceiverStream::new(stream), task)))
     }
 }
