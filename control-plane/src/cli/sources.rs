@@ -15,7 +15,7 @@ use doorward_policy_compiler::{
 use serde_json::{Value, json};
 
 use super::output::clean;
-use crate::source::{Part, Reading, registry};
+use crate::source::{Part, Reading, read_whole, registry};
 
 /// The text of a file that is no policy, or of one that is to be written; it may be empty.
 pub fn read(path: &Path) -> anyhow::Result<String> {
@@ -44,7 +44,7 @@ impl Sources {
         let sources = registry::open_all(paths)?;
         let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
         for source in sources {
-            let Reading { parts, remarks } = source.read()?;
+            let Reading { parts, remarks } = read_whole(&*source)?;
             files += parts.len();
             for Part { origin, text } in parts {
                 match text {

@@ -60,9 +60,16 @@ impl Compiled {
     /// # Errors
     /// A proxy would refuse it.
     pub fn load(&self) -> Result<Tables, Refused> {
-        let digest = self.digest.as_slice().try_into().map_err(|_| Refused::Digest)?;
-        Ok(Tables::decode(&self.bytes, digest, 1)?)
+        load(&self.bytes, &self.digest)
     }
+}
+
+/// Puts a bundle into force here, as each proxy will.
+///
+/// # Errors
+/// A proxy would refuse it.
+pub fn load(bytes: &[u8], digest: &[u8]) -> Result<Tables, Refused> {
+    Ok(Tables::decode(bytes, digest.try_into().map_err(|_| Refused::Digest)?, 1)?)
 }
 
 /// `kind` and `metadata.name`.

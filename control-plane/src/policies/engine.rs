@@ -21,7 +21,7 @@ use crate::{
     metrics::Metrics,
     policy_store::{PolicyStore, StoreError},
     signing::Signer,
-    source::{PolicySource, Version},
+    source::{self, PolicySource, Version},
     wake::{Trigger, Waker},
 };
 
@@ -170,7 +170,7 @@ impl Engine {
             result = tracing::field::Empty,
         );
         let _entered = span.enter();
-        let reading = match self.source.read() {
+        let reading = match source::read_whole(&*self.source) {
             Ok(reading) => reading,
             Err(error) => {
                 span.record("result", "unreadable");

@@ -13,7 +13,10 @@ use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
-use super::report::{AGAIN, Reporter};
+use super::{
+    compiler,
+    report::{AGAIN, Reporter},
+};
 use crate::{
     clock::{now_micros, now_seconds},
     metrics::Metrics,
@@ -166,13 +169,24 @@ impl Publisher {
             tracing::warn!("the stored policy is of another scope or damaged; it is not served");
             return;
         }
-        let own = envelope.key_id == self.signer.key_id() && self.signer.verify(&stored.envelope, &stored.signature);
-        if own && envelope.epoch == epoch && epoch > self.settings.epoch_floor && envelope.expires_at > now_seconds() {
+        // Who can write to the data directory need not be who holds the key: nothing of somebody else's is signed.
+        if envelope.key_id != self.signer.key_id() || !self.signer.verify(&stored.envelope, &stored.signature) {
+            tracing::warn!(
+                "the stored policy is not signed with this key; it is not served, and proxies keep what they hold until the \
+                 policy documents are read"
+            );
+            return;
+        }
+        if let Err(refused) = compiler::load(&stored.payload, &envelope.digest) {
+            tracing::error!(%refused, "the stored policy does not load, and proxies would refuse it; it is not served");
+            return;
+        }
+        if envelope.epoch == epoch && epoch > self.settings.epoch_floor && envelope.expires_at > now_seconds() {
             tracing::info!(epoch, "the last policy is in force");
             self.announce(envelope, stored);
             return;
         }
-        // The key was changed, the floor raised, or the signature has expired. Signed anew now it would have a newer epoch
+        // The floor was raised, or the signature has expired. Signed anew now it would have a newer epoch
         // than a later policy that was pushed but could not be stored: the directory is read first.
         self.left = Some((stored.payload, envelope.digest));
     }
@@ -305,7 +319,40 @@ fn is_due(issued_at: i64, expires_at: i64, now: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_due, next_epoch};
+    use super::*;
+
+    /// What is served of what this payload left behind, at once and after the documents gave nothing.
+    fn served(payload: Vec<u8>, own: bool, floor: u64) -> [bool; 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let publisher = |key: &str, epoch_floor| {
+            let store = Arc::new(PolicyStore::open(&dir.path().join("policy.redb")).unwrap());
+            let keys = dir.path().join(key);
+            std::fs::create_dir_all(&keys).unwrap();
+            let settings = Settings { scope: "default".into(), lifetime: Duration::from_secs(600), epoch_floor };
+            let reporter = Arc::new(Reporter::new(Arc::default()));
+            Publisher::new(settings, store, Signer::open(&keys, None).unwrap(), Arc::default(), reporter).unwrap()
+        };
+        let mut first = publisher("a", 0);
+        let digest = Sha256::digest(&payload).to_vec();
+        first.publish(payload, digest);
+        drop(first);
+        let mut second = publisher(if own { "a" } else { "b" }, floor);
+        let at_once = second.current().is_some();
+        second.serve_left();
+        [at_once, second.current().is_some()]
+    }
+
+    #[test]
+    fn what_the_last_process_left_is_served_if_its_key_signed_it_and_proxies_would_take_it() {
+        let bundle = doorward_proto::v1::Bundle { format: 1, strings: vec![String::new()], ..Default::default() };
+        let good = bundle.encode_to_vec();
+        assert_eq!(served(good.clone(), true, 0), [true, true]);
+        assert_eq!(served(good.clone(), true, u64::MAX - 1), [false, true], "signed anew above the floor");
+        for floor in [0, u64::MAX - 1] {
+            assert_eq!(served(good.clone(), false, floor), [false, false], "somebody else's");
+            assert_eq!(served(b"no bundle".to_vec(), true, floor), [false, false], "nothing that loads");
+        }
+    }
 
     #[test]
     fn epochs_grow_by_the_clock_and_never_fall_with_it() {

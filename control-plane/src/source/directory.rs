@@ -71,7 +71,8 @@ impl Directory {
         let mut open = Vec::new();
         for root in &self.roots {
             match fs::metadata(root) {
-                Ok(meta) if !meta.is_dir() => files.push(root.clone()),
+                // A watched directory is never a file, whatever has taken its place: then it is an error.
+                Ok(meta) if !meta.is_dir() && self.base.is_none() => files.push(root.clone()),
                 _ => open.push((root.clone(), 0)),
             }
         }
@@ -226,6 +227,25 @@ mod tests {
         let texts: Vec<_> =
             read(dir.path()).unwrap().into_iter().map(|file| file.text.unwrap_err().to_string()).collect();
         assert!(texts[0].contains("empty") && texts[1].contains("regular"), "{texts:?}");
+    }
+
+    #[test]
+    fn a_watched_directory_that_became_something_else_is_an_error_and_not_a_policy() {
+        let dir = tempfile::tempdir().unwrap();
+        let watched = dir.path().join("policies.yaml");
+        fs::create_dir(&watched).unwrap();
+        fs::write(watched.join("a.yaml"), "a").unwrap();
+        let source = Directory::watched(&watched).unwrap();
+        assert_eq!(source.read().unwrap().parts.len(), 1);
+        fs::remove_dir_all(&watched).unwrap();
+        assert!(source.read().is_err() && source.version().is_err(), "nothing");
+        fs::write(&watched, "kind: X").unwrap();
+        assert!(source.read().is_err() && source.version().is_err(), "a file");
+        fs::remove_file(&watched).unwrap();
+        fs::write(dir.path().join("other.yaml"), "kind: X").unwrap();
+        std::os::unix::fs::symlink("other.yaml", &watched).unwrap();
+        assert!(source.read().is_err() && source.version().is_err(), "a link to a file");
+        assert!(matches!(Directory::watched(&watched), Err(SourceError::NoDirectory(_))));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub trait PolicySource: Send + Sync {
     /// The source cannot be asked. What was read last stays in force.
     fn version(&self) -> Result<Version, SourceError>;
 
-    /// Everything that is there.
+    /// Everything that is there. [`read_whole`] sees to it that what changed meanwhile is read again.
     ///
     /// # Errors
     /// Not even what there is can be told: a part that is merely missing from a reading is taken for deleted, and a
@@ -36,6 +36,25 @@ pub trait PolicySource: Send + Sync {
     /// Calls `waker` whenever something may have changed, until what is returned is dropped. None: nothing will tell, and
     /// the version is asked for every second.
     fn wake(&self, waker: Waker) -> Option<Watch>;
+}
+
+/// Readings at most until one is whole. A volume is swapped in milliseconds; somebody who copies files takes longer, and the
+/// next reading is a second away.
+const READINGS: usize = 20;
+
+/// Everything that is there, as it is at one time: a source that changed meanwhile is read again.
+///
+/// # Errors
+/// As of [`PolicySource::read`], or it changes each time.
+pub fn read_whole(source: &dyn PolicySource) -> Result<Reading, SourceError> {
+    for _ in 0..READINGS {
+        let before = source.version()?;
+        let reading = source.read()?;
+        if source.version()? == before {
+            return Ok(reading);
+        }
+    }
+    Err(SourceError::Restless)
 }
 
 /// Keeps a [`PolicySource::wake`] going.
@@ -139,6 +158,9 @@ pub enum SourceError {
         /// Levels that are looked into.
         most: usize,
     },
+    /// It changed each time while it was read.
+    #[error("it changes while it is read")]
+    Restless,
     /// There are more files than this.
     #[error("more than {0} policy files; is this the right directory?")]
     TooMany(usize),
@@ -161,4 +183,54 @@ fn passes(error: &std::io::Error) -> bool {
             | Errno::STALE
             | Errno::TIMEDOUT
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Changes so many times while it is read.
+    struct Changing {
+        changes: u64,
+        version: AtomicU64,
+    }
+
+    impl PolicySource for Changing {
+        fn name(&self) -> String {
+            "a source that changes".into()
+        }
+
+        fn version(&self) -> Result<Version, SourceError> {
+            Ok(Version(self.version.load(Ordering::Relaxed)))
+        }
+
+        fn read(&self) -> Result<Reading, SourceError> {
+            let version = self.version.load(Ordering::Relaxed);
+            if version < self.changes {
+                self.version.store(version + 1, Ordering::Relaxed);
+            }
+            Ok(Reading {
+                parts: vec![Part { origin: version.to_string(), text: Ok(String::new()) }],
+                remarks: Vec::new(),
+            })
+        }
+
+        fn wake(&self, _: Waker) -> Option<Watch> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_reading_is_of_one_state_of_the_source_or_an_error() {
+        for changes in [0, 1, 5, 19] {
+            let reading = read_whole(&Changing { changes, version: AtomicU64::new(0) }).unwrap();
+            assert_eq!(reading.parts[0].origin, changes.to_string());
+        }
+        assert!(matches!(
+            read_whole(&Changing { changes: u64::MAX, version: AtomicU64::new(0) }),
+            Err(SourceError::Restless)
+        ));
+    }
 }
