@@ -31,6 +31,13 @@ pub fn allowed(url: &Url, insecure: bool) -> Result<(), Forbidden> {
     }
 }
 
+/// The proxy of the environment for HTTPS, which it only passes on (CONNECT). Empty variables are none.
+fn secure_proxy(variable: impl Fn(&str) -> Option<String>) -> Option<reqwest::Result<reqwest::Proxy>> {
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let address = names.into_iter().filter_map(variable).find(|address| !address.is_empty())?;
+    Some(reqwest::Proxy::https(address).map(|proxy| proxy.no_proxy(reqwest::NoProxy::from_env())))
+}
+
 /// A client that takes so long at most. `authorities`: additional roots, PEM.
 ///
 /// # Errors
@@ -41,7 +48,12 @@ pub fn client(timeout: Duration, authorities: Option<&[u8]>) -> reqwest::Result<
         .connect_timeout(Duration::from_secs(5))
         .timeout(timeout)
         // A redirect would let one host name another as the authority over its tokens.
-        .redirect(reqwest::redirect::Policy::none());
+        .redirect(reqwest::redirect::Policy::none())
+        // Plain HTTP is for this machine. Through a proxy of the environment it would leave it, and the proxy's answer count.
+        .no_proxy();
+    if let Some(proxy) = secure_proxy(|name| std::env::var(name).ok()) {
+        client = client.proxy(proxy?);
+    }
     if let Some(pem) = authorities {
         for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
             client = client.add_root_certificate(certificate);

@@ -17,6 +17,7 @@ use doorward_proto::v1::{
     audit_log_server::{AuditLog, AuditLogServer},
     tail_event::Event,
 };
+use doorward_test_support::wait;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
@@ -374,5 +375,30 @@ async fn an_exporter_that_stands_still_is_never_moved_on() {
             Event::Notice(notice) => panic!("{notice:?}"),
             Event::Heartbeat(_) => {}
         }
+    }
+}
+
+#[tokio::test]
+async fn an_export_into_a_pipe_that_nobody_reads_ends_by_a_signal_and_delivers_the_rest_later() {
+    for signal in ["-TERM", "-INT"] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(dir.path(), &[], None);
+        let mut emitter = Emitter::new("node/0/boot");
+        create(&server, "siem").await.unwrap();
+        report(&server, &mut emitter, 1_000).await;
+        let mut child = doorward(server.grpc, &["audit", "export", "--cursor", "siem", "--follow"]).spawn().unwrap();
+        let held = child.stdout.take();
+        let mut export = Guard(child);
+        // Nothing outside tells when the pipe is full.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(export.0.try_wait().unwrap(), None);
+        export.signal(signal);
+        let ended = wait("the end of the export", Duration::from_secs(20), || export.0.try_wait().unwrap());
+        assert!(ended.success(), "{ended}");
+        drop(held);
+        let again = doorward(server.grpc, &["audit", "export", "--cursor", "siem"]).output().unwrap();
+        let text = String::from_utf8(again.stdout).unwrap();
+        assert!(text.lines().next().unwrap().starts_with("{\"cursor\":1,"), "{}", text.lines().next().unwrap());
+        assert_eq!(text.lines().count(), 1_000);
     }
 }

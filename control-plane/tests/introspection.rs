@@ -179,34 +179,123 @@ async fn only_an_answer_is_an_answer_and_everything_else_has_a_stable_reason() {
     assert!(!metrics.contains("unheard-of"));
 }
 
+/// A server over these documents, whose secrets lie in `root`.
+fn start(root: &std::path::Path, documents: &[String], flags: &[&str]) -> Server {
+    std::fs::write(root.join("secret"), "s").unwrap();
+    std::fs::create_dir_all(root.join("policies")).unwrap();
+    std::fs::write(root.join("policies/a.yaml"), documents.join("---\n")).unwrap();
+    let flags = [&["--client-secrets", root.to_str().unwrap()], flags].concat();
+    let server = Server::start(root, &flags, None);
+    in_force(&server, 0);
+    server
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_provider_takes_no_more_than_its_share() {
+async fn slow_providers_leave_room_for_others() {
     let root = tempfile::tempdir().unwrap();
     let (port, _seen) = provider().await;
-    std::fs::write(root.path().join("secret"), "s").unwrap();
-    let here = format!("{{ file: '{}' }}", root.path().join("secret").display());
-    std::fs::create_dir_all(root.path().join("policies")).unwrap();
-    let at = |path: &str| document(path, &format!("http://127.0.0.1:{port}/{path}"), &here);
-    std::fs::write(root.path().join("policies/a.yaml"), at("slow") + "---\n" + &at("good")).unwrap();
-    let server = Server::start(root.path(), &["--client-secrets", root.path().to_str().unwrap()], None);
-    in_force(&server, 0);
+    let at = |name: &str, path: &str| document(name, &format!("http://127.0.0.1:{port}/{path}"), "{ file: secret }");
+    let server = start(root.path(), &[at("one", "slow"), at("two", "slow"), at("good", "good")], &[]);
     let client = asked(&server).await;
     let mut asking = Vec::new();
-    for number in 0..40 {
-        let mut client = client.clone();
-        asking.push(tokio::spawn(async move { ask(&mut client, "slow", &format!("t{number}")).await.unwrap() }));
+    for number in 0..100 {
+        for provider in ["one", "two"] {
+            let mut client = client.clone();
+            asking.push(tokio::spawn(async move { ask(&mut client, provider, &format!("t{number}")).await.unwrap() }));
+        }
     }
-    let mut reasons = Vec::new();
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let mut good = client.clone();
     assert_eq!(word(&mut good, "good").await, ACTIVE, "there is room for others");
+    let mut reasons = Vec::new();
     for asking in asking {
         match asking.await.unwrap() {
             Outcome::Unavailable(unavailable) => reasons.push(unavailable.reason),
             Outcome::Claims(_) => panic!("an answer"),
         }
     }
-    let busy = reasons.iter().filter(|reason| *reason == "busy").count();
-    assert_eq!(busy, 8, "{reasons:?}");
+    let open = reasons.iter().filter(|reason| *reason == "timeout").count();
+    assert_eq!(open, 32 + 32, "one client has half of the 64 of a provider");
+    assert_eq!(reasons.iter().filter(|reason| *reason == "busy").count(), 200 - open, "{reasons:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_asks_about_invented_tokens_leaves_room_for_another() {
+    let root = tempfile::tempdir().unwrap();
+    let (port, _seen) = provider().await;
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue(&["localhost"]);
+    let write = |name: &str, text: &str| {
+        let path = root.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let files = [write("server.pem", &certificate), write("server.key", &key), write("clients.pem", &authority.pem)];
+    let flags = ["--tls-cert", &files[0], "--tls-key", &files[1], "--tls-client-ca", &files[2]];
+    let flags = [&flags[..], &["--client", "proxy=spiffe://corp/a", "--client", "proxy=spiffe://corp/b"]].concat();
+    let documents = [document("good", &format!("http://127.0.0.1:{port}/good"), "{ file: secret }")];
+    let server = start(root.path(), &documents, &flags);
+    let mut clients = Vec::new();
+    for name in ["a", "b"] {
+        let identity = authority.issue(&[&format!("spiffe://corp/{name}")]);
+        clients.push(IdentityClient::new(connect(&server, &authority, Some(identity)).await.unwrap()));
+    }
+    let (hostile, mut honest) = (clients.remove(0), clients.remove(0));
+    let mut flood = tokio::task::JoinSet::new();
+    for caller in 0..64 {
+        let mut client = hostile.clone();
+        flood.spawn(async move {
+            for number in 0.. {
+                let _ = ask(&mut client, "good", &format!("invented-{caller}-{number}")).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for number in 0..20 {
+        let answer = ask(&mut honest, "good", &format!("honest-{number}")).await.unwrap();
+        assert!(matches!(answer, Outcome::Claims(_)), "{number}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_http_does_not_leave_this_machine_by_a_proxy_of_the_environment() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let root = tempfile::tempdir().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = listener.local_addr().unwrap().port();
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let noted = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = vec![0; 4096];
+            let read = stream.read(&mut buffer).await.unwrap_or(0);
+            noted.lock().unwrap().push(String::from_utf8_lossy(&buffer[..read]).into_owned());
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{ACTIVE}",
+                ACTIVE.len()
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    std::fs::write(root.path().join("secret"), "s3cret").unwrap();
+    std::fs::create_dir_all(root.path().join("policies")).unwrap();
+    let plain = document("plain", "http://127.0.0.1:1/", "{ file: secret }");
+    let secure = document("secure", "https://idp.invalid/introspect", "{ file: secret }");
+    std::fs::write(root.path().join("policies/a.yaml"), [plain, secure].join("---\n")).unwrap();
+    let proxy = format!("http://127.0.0.1:{proxy}");
+    let names = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    let variables: Vec<_> = names.iter().map(|name| format!("{name}={proxy}")).collect();
+    let flags = ["--client-secrets", root.path().to_str().unwrap()];
+    let server = Server::start_in(root.path(), &flags, &variables.join(" "));
+    in_force(&server, 0);
+    let mut client = asked(&server).await;
+    assert_eq!(word(&mut client, "plain").await, "connection");
+    assert!(seen.lock().unwrap().is_empty(), "{seen:?}");
+    assert_ne!(word(&mut client, "secure").await, ACTIVE);
+    let seen = seen.lock().unwrap();
+    assert!(!seen.is_empty() && seen.iter().all(|text| text.starts_with("CONNECT idp.invalid:443")), "{seen:?}");
+    assert!(seen.iter().all(|text| !text.contains("s3cret") && !text.contains(TOKEN)), "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -68,7 +68,11 @@ pub fn refused(status: &Status) -> anyhow::Error {
 
 /// Runs a client command until it is done.
 pub fn block_on_all<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?.block_on(work)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let result = runtime.block_on(work);
+    // A thread may still write to a pipe that nobody reads.
+    runtime.shutdown_background();
+    result
 }
 
 /// Runs a client command until it is done or Ctrl-C; the latter is a clean end.

@@ -21,7 +21,8 @@ use crate::{access::Grant, server, source::registry};
     --client proxy=spiffe://corp.example/ns/edge/sa/envoy --client auditor=audit.corp.example \\\n      \
     --client 'admin=*.ops.corp.example'\n\n\
     ROLES OF CLIENTS:\n  \
-    proxy    subscribes to policy and sends audit records; an emitter is written by the client that began it\n  \
+    proxy    subscribes to policy, sends audit records, and has tokens asked about; an emitter is written by the client\n           \
+    that began it\n  \
     auditor  reads the audit log; moves the cursors of its own exports\n  \
     admin    the same; makes and removes cursors, and sees the proxies and the state of the documents\n  \
     Without --tls-client-ca clients cannot be told apart and may do everything, so --listen must be a loopback\n  \

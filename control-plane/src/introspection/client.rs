@@ -7,10 +7,10 @@ use std::{
 
 use reqwest::{Client, StatusCode, Url, header};
 use serde::Deserialize;
-use tokio::{io::AsyncReadExt as _, time::timeout};
+use tokio::time::timeout;
 
 use super::settings::{Secret, Settings};
-use crate::outbound;
+use crate::{outbound, regular};
 use doorward_policy_compiler::document::identity_provider::SECRET_PREFIX;
 
 /// Bytes that an answer may have at most.
@@ -165,11 +165,8 @@ async fn read(secret: &Secret, folder: Option<&Path>) -> Result<String, Unanswer
             if !real_path.starts_with(&real_folder) {
                 return Err(Unanswered::Secret);
             }
-            let file = tokio::fs::File::open(real_path).await.map_err(|_| Unanswered::Secret)?;
-            let mut text = String::new();
-            let most = MAX_SECRET_BYTES as u64 + 1;
-            file.take(most).read_to_string(&mut text).await.map_err(|_| Unanswered::Secret)?;
-            text
+            let text = tokio::task::spawn_blocking(move || regular::read(&real_path, MAX_SECRET_BYTES as u64)).await;
+            text.ok().and_then(Result::ok).ok_or(Unanswered::Secret)?
         }
     };
     let end = text.trim_end_matches(['\r', '\n']).len();

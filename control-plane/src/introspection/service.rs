@@ -23,7 +23,9 @@ use super::{
 };
 use crate::{
     access::{Access, Role},
+    certificate::Owner,
     clock::now_seconds,
+    connections::{Client, Peer, may_take},
     metrics::Metrics,
 };
 
@@ -31,16 +33,32 @@ use crate::{
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// Bytes of a name.
 const MAX_NAME_BYTES: usize = 256;
-/// Questions that are open at one time. Each has a connection, that is a file descriptor.
-const MAX_OPEN: usize = 64;
-/// Those of one provider, so that one that is slow leaves room for the others.
-const MAX_OPEN_EACH: usize = 32;
+/// Questions that are open at one time. Each has a connection, that is a file descriptor. One provider has at most half of what
+/// is free, so that one that is slow leaves room for the others.
+const MAX_OPEN: usize = 128;
+/// Questions to one provider. One client has at most half of what is free, so that who asks about invented tokens leaves room
+/// for the others.
+const MAX_OPEN_EACH: usize = 64;
 
 /// What is given to everybody who asked.
 type Given = Result<Arc<Answer>, Unanswered>;
 /// Which question it is: the token by its hash, so that it is kept nowhere.
 type Key = (Arc<Settings>, [u8; 32]);
-type Flights = Arc<Mutex<HashMap<Key, watch::Receiver<Option<Given>>>>>;
+type Flights = Arc<Mutex<HashMap<Key, Flight>>>;
+
+/// A question that is open.
+struct Flight {
+    /// Who asked first.
+    client: Client,
+    landed: watch::Receiver<Option<Given>>,
+}
+
+/// Whether this client may put one more question to this provider.
+fn has_room(flights: &HashMap<Key, Flight>, client: Client, provider: &str) -> bool {
+    let at_provider = || flights.iter().filter(|(key, _)| key.0.provider == provider);
+    let own = at_provider().filter(|(_, flight)| flight.client == client).count();
+    may_take(at_provider().count(), flights.len(), MAX_OPEN) && may_take(own, at_provider().count(), MAX_OPEN_EACH)
+}
 
 /// The service.
 pub struct Identity {
@@ -75,24 +93,28 @@ impl Identity {
     }
 
     /// The same token is asked about once at a time; who comes meanwhile gets the same answer.
-    async fn answer(&self, settings: Arc<Settings>, token: String) -> Given {
-        let mut flight = self.flight(settings, token)?;
+    async fn answer(&self, client: Client, settings: Arc<Settings>, token: String) -> Given {
+        let mut flight = self.flight(client, settings, token)?;
         let landed = flight.wait_for(Option::is_some).await.map_err(|_| Unanswered::Internal)?;
         landed.clone().unwrap_or(Err(Unanswered::Internal))
     }
 
-    fn flight(&self, settings: Arc<Settings>, token: String) -> Result<watch::Receiver<Option<Given>>, Unanswered> {
+    fn flight(
+        &self,
+        client: Client,
+        settings: Arc<Settings>,
+        token: String,
+    ) -> Result<watch::Receiver<Option<Given>>, Unanswered> {
         let key = (settings, Sha256::digest(&token).into());
         let mut flights = lock(&self.flights);
         if let Some(flight) = flights.get(&key) {
-            return Ok(flight.clone());
+            return Ok(flight.landed.clone());
         }
-        let own = flights.keys().filter(|(other, _)| other.provider == key.0.provider).count();
-        if flights.len() >= MAX_OPEN || own >= MAX_OPEN_EACH {
+        if !has_room(&flights, client, &key.0.provider) {
             return Err(Unanswered::Busy);
         }
         let (landed, flight) = watch::channel(None);
-        flights.insert(key.clone(), flight.clone());
+        flights.insert(key.clone(), Flight { client, landed: flight.clone() });
         drop(flights);
         let (asker, landing) = (self.asker.clone(), Landing { flights: Arc::clone(&self.flights), key });
         // A task of its own: others may wait for the answer when the first who asked is gone.
@@ -110,6 +132,7 @@ impl Identity {
 impl identity_server::Identity for Identity {
     async fn introspect(&self, request: Request<IntrospectRequest>) -> Result<Response<IntrospectResponse>, Status> {
         self.access.check(&request, &[Role::Proxy])?;
+        let client = request.extensions().get::<Peer>().map_or(Client::Named(Owner::default()), Peer::client);
         let IntrospectRequest { node, scope, provider, token } = request.into_inner();
         if scope != self.scope {
             return Err(Status::not_found(format!(
@@ -134,7 +157,7 @@ impl identity_server::Identity for Identity {
             milliseconds = tracing::field::Empty,
         );
         let result = match settings {
-            Some(settings) => self.answer(settings, token).instrument(span.clone()).await,
+            Some(settings) => self.answer(client, settings, token).instrument(span.clone()).await,
             None => Err(Unanswered::UnknownProvider),
         };
         let outcome = match &result {

@@ -76,6 +76,11 @@ impl Server {
         Self::start_after(root, extra, Some(&format!("ulimit -n {descriptors}")), free_port())
     }
 
+    /// With these environment variables, as the shell writes them.
+    pub fn start_in(root: &Path, extra: &[&str], variables: &str) -> Self {
+        Self::start_after(root, extra, Some(&format!("export {variables}")), free_port())
+    }
+
     fn start_after(root: &Path, extra: &[&str], before: Option<&str>, grpc: u16) -> Self {
         std::fs::create_dir_all(root.join("policies")).unwrap();
         let http = free_port();

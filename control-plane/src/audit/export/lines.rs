@@ -18,7 +18,7 @@ const LINE_BYTES: u64 = 1 << 20;
 
 /// Standard output. What was flushed into a pipe counts as delivered: what its reader loses, it has lost.
 pub(super) fn stdout(_: &str) -> Result<Box<dyn Exporter>, ExportError> {
-    Ok(Box::new(Lines { target: "standard output".to_owned(), out: Out::Stdout(io::stdout()) }))
+    Ok(Box::new(Lines { target: "standard output".to_owned(), out: Out::Stdout }))
 }
 
 /// The end of a file, which only its owner may read if it is new. Lines are on the disk before they count as delivered.
@@ -38,7 +38,7 @@ struct Lines {
 }
 
 enum Out {
-    Stdout(io::Stdout),
+    Stdout,
     File(File),
 }
 
@@ -47,7 +47,14 @@ impl Exporter for Lines {
     async fn deliver(&mut self, records: &[StoredRecord]) -> Result<(), ExportError> {
         let lines: String = records.iter().map(|stored| format!("{}\n", json::stored(stored))).collect();
         let written = match &mut self.out {
-            Out::Stdout(out) => out.write_all(lines.as_bytes()).and_then(|()| out.flush()),
+            // A thread of its own: who does not read its pipe must not keep signals from being heard.
+            Out::Stdout => {
+                let writing = tokio::task::spawn_blocking(move || {
+                    let mut out = io::stdout().lock();
+                    out.write_all(lines.as_bytes()).and_then(|()| out.flush())
+                });
+                writing.await.map_err(io::Error::other).flatten()
+            }
             Out::File(file) => file.write_all(lines.as_bytes()).and_then(|()| file.sync_data()),
         };
         written.map_err(|source| ExportError::Write { target: self.target.clone(), source })
