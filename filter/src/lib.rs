@@ -36,6 +36,8 @@ pub mod proxy;
 pub mod questions;
 pub mod repeats;
 pub mod response;
+
+mod shape;
 pub mod slots;
 pub mod stream;
 pub mod subscribe;

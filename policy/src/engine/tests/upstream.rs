@@ -1,7 +1,10 @@
 //! What goes upstream of who calls, and of what clients say of it.
 
 use super::*;
-use crate::engine::upstream::{Caller, identity_headers};
+use crate::{
+    dialect::Rewrite,
+    engine::upstream::{Caller, identity_headers},
+};
 
 #[test]
 fn what_says_who_calls_or_names_another_path_is_misleading_in_any_spelling() {

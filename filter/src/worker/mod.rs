@@ -1,10 +1,12 @@
 //! The root context: one per worker VM. Holds the policy in force and the streams to the control plane.
 
+mod decisions;
+
 use crate::{
     audit::{ACKNOWLEDGE_MILLIS, Emitter, Limits, Waiter},
     bodies::{self, Awaited},
-    config::{self, Bodies, Choice, Config, ConfigError, MeshIdentity, OnStale, TOKENIZATION_KEY},
-    host::{DecisionHost, Random},
+    config::{self, Bodies, Choice, Config, ConfigError, MeshIdentity, TOKENIZATION_KEY},
+    host::Random,
     leader::Lease,
     metrics::Metrics,
     policy_store::{Policy, Rejection, Store, Trust},
@@ -18,9 +20,8 @@ use crate::{
 use doorward_policy::{
     audit::gap,
     code::{Code, Denial},
-    engine::{self, Answer, Begin, Pending, Settings, Unanswered, Verdict},
+    engine::Settings,
     identity::{self, TokenCache},
-    request::HttpRequest,
 };
 use doorward_proto::v1::{AuditRecord, StoredPolicy};
 use std::{cell::RefCell, rc::Rc};
@@ -359,65 +360,6 @@ impl Active {
         self.subscription.answer(proxy, nonce, result.as_ref().map(|_| ()), self.policy.as_ref(), now);
     }
 
-    /// The policy that decides, or the reason why none does.
-    fn deciding(&mut self, proxy: &impl Proxy, now: u64) -> Result<(&Policy, bool), Denial> {
-        let Some(policy) = &self.policy else {
-            let detail = "No verified policy has reached this proxy yet.";
-            return Err(Denial::new(Code::PolicyUnavailable, detail));
-        };
-        let stale = policy.is_stale(seconds(now));
-        if stale && !self.complained {
-            self.complained = true;
-            proxy.log(Level::Warn, "doorward: the policy in force has expired and no newer one came.");
-        }
-        if stale && self.config.on_stale == OnStale::Deny {
-            let detail = "The policy of this proxy has expired and no newer one has reached it.";
-            return Err(Denial::new(Code::PolicyUnavailable, detail));
-        }
-        Ok((policy, stale))
-    }
-
-    /// Decides on the head of a request.
-    pub fn begin(&mut self, proxy: &impl Proxy, now_nanos: u64, request: &HttpRequest<'_>) -> Begin {
-        self.step(proxy, now_nanos, request, None)
-    }
-
-    /// Goes on with a request whose question has its answer, or will have none. The policy in force now decides.
-    pub fn answer(
-        &mut self,
-        proxy: &impl Proxy,
-        now_nanos: u64,
-        request: &HttpRequest<'_>,
-        pending: Unanswered,
-        answer: Answer<'_>,
-    ) -> Begin {
-        self.step(proxy, now_nanos, request, Some((pending, answer)))
-    }
-
-    #[inline(never)]
-    fn step(
-        &mut self,
-        proxy: &impl Proxy,
-        now_nanos: u64,
-        request: &HttpRequest<'_>,
-        answer: Option<(Unanswered, Answer<'_>)>,
-    ) -> Begin {
-        let (tables, stale) = match self.deciding(proxy, now_nanos / 1_000_000) {
-            Ok((policy, stale)) => (Rc::clone(&policy.tables), stale),
-            Err(denial) => return Begin::Done(Box::new(self.unavailable(proxy, now_nanos, request, denial))),
-        };
-        let host = DecisionHost { proxy, now_nanos, random: &self.random };
-        let (settings, cache) = (&self.settings, &mut self.cache);
-        let mut begun = match answer {
-            None => engine::begin(&tables, &host, settings, cache, request),
-            Some((pending, answer)) => engine::answer(&tables, &host, settings, cache, pending, answer, request),
-        };
-        if let Begin::Done(verdict) = &mut begun {
-            verdict.record.policy_stale = stale;
-        }
-        begun
-    }
-
     /// Whether bodies reach the filter while the head of a request waits.
     #[must_use]
     pub fn reads_bodies(&self) -> bool {
@@ -428,53 +370,6 @@ impl Active {
     #[must_use]
     pub fn asks(&self) -> (&str, &str, &str) {
         (&self.config.control_plane.cluster, &self.node.node, &self.config.scope)
-    }
-
-    /// Decides on a request whose body is whole (`fits`), or went over its limit.
-    #[inline(never)]
-    pub fn finish(
-        &mut self,
-        proxy: &impl Proxy,
-        now_nanos: u64,
-        pending: Pending,
-        request: &HttpRequest<'_>,
-        fits: bool,
-    ) -> Verdict {
-        let (tables, stale) = match self.deciding(proxy, now_nanos / 1_000_000) {
-            Ok((policy, stale)) => (Rc::clone(&policy.tables), stale),
-            Err(denial) => return self.unavailable(proxy, now_nanos, request, denial),
-        };
-        let host = DecisionHost { proxy, now_nanos, random: &self.random };
-        let request = HttpRequest { body: request.body.filter(|_| fits), ..*request };
-        let mut verdict = engine::finish(&tables, &host, &self.settings, &mut self.cache, pending, &request);
-        verdict.record.policy_stale = stale;
-        verdict
-    }
-
-    /// Denies a request about which nothing can be decided.
-    #[must_use]
-    #[inline(never)]
-    pub fn unavailable(
-        &self,
-        proxy: &impl Proxy,
-        now_nanos: u64,
-        request: &HttpRequest<'_>,
-        denial: Denial,
-    ) -> Verdict {
-        engine::unavailable(&DecisionHost { proxy, now_nanos, random: &self.random }, request, denial)
-    }
-
-    /// Denies a request whose body never came to its end.
-    #[must_use]
-    pub fn unfinished(
-        &self,
-        proxy: &impl Proxy,
-        pending: &Pending,
-        request: &HttpRequest<'_>,
-        denial: Denial,
-    ) -> Verdict {
-        let host = DecisionHost { proxy, now_nanos: proxy.now_nanos(), random: &self.random };
-        engine::unfinished(&host, pending, request, denial)
     }
 
     /// Sends records now. The effective context must be the root's.
