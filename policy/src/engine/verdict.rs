@@ -72,19 +72,19 @@ pub enum Outcome {
     Deny(Denial),
 }
 
-/// Result of [`begin`] and [`answer`].
+/// Result of [`begin`](super::begin) and [`answer`](super::answer).
 #[derive(Debug)]
 pub enum Begin {
     /// Decided from the head alone.
     Done(Box<Verdict>),
-    /// The body is needed: buffer at most `limit` bytes and call [`finish`]; over it, call that without a body.
+    /// The body is needed: buffer at most `limit` bytes and call [`finish`](super::finish); over it, call that without a body.
     Body {
         /// Bytes.
         limit: usize,
         /// What is known so far.
         pending: Pending,
     },
-    /// Somebody has to be asked: ask within a deadline, and call [`answer`] with what came of it.
+    /// Somebody has to be asked: ask within a deadline, and call [`answer`](super::answer) with what came of it.
     Ask {
         /// What to ask.
         question: Question,
