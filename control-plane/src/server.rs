@@ -151,6 +151,9 @@ pub async fn serve(source: Box<dyn PolicySource>, options: Options) -> anyhow::R
     let authorities =
         options.jwks_ca.as_ref().map(|path| fs::read(path).with_context(|| format!("cannot read {}", path.display())));
     let authorities = authorities.transpose()?;
+    if let Some(folder) = options.client_secrets.as_ref().filter(|folder| !folder.is_dir()) {
+        bail!("{} (--client-secrets) is no directory that is there", folder.display());
+    }
     let asker = Asker::new(options.insecure_jwks, authorities.as_deref(), options.client_secrets.clone())
         .context("cannot prepare to ask identity providers; check --jwks-ca")?;
     let (trigger, triggers) = mpsc::channel();

@@ -186,3 +186,28 @@ async fn an_old_policy_does_not_take_the_place_of_a_newer_one_while_the_document
         assert!(next.epoch < held, "it may have been a revocation");
     }
 }
+
+#[tokio::test]
+async fn a_line_of_the_log_says_of_which_compilation_or_stream_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let server = Server::start_logging(dir.path(), &log);
+    server.write("a.yaml", &role("a", "x"));
+    let mut proxy = Proxy::connect(&server, "envoy-7", Vec::new(), 0).await;
+    proxy.policy(SOON).await.unwrap();
+    let lines = || -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    for (message, span, field, value) in [
+        ("documents compiled", "compilation", "scope", "default"),
+        ("proxy connected", "policy_stream", "scope", "default"),
+        ("proxy connected", "policy_stream", "node", "envoy-7"),
+    ] {
+        wait_async(message, SOON, async || {
+            let said = lines().into_iter().find(|line| line["message"] == message)?;
+            (said["span"]["name"] == span && said["span"][field] == value).then_some(())
+        })
+        .await;
+    }
+}

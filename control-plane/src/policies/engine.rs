@@ -249,7 +249,7 @@ impl Engine {
             return Err(Unpublished::Empty);
         }
         // Every proxy would refuse it; one that starts would have no policy at all.
-        compiled.load()?;
+        std::panic::catch_unwind(AssertUnwindSafe(|| compiled.load())).map_err(|_| Unpublished::Panicked)??;
         Ok(Some(compiled))
     }
 }

@@ -69,6 +69,9 @@ pub enum Unpublished {
     /// Everything is gone.
     #[error("there is no document left; restart with --allow-empty if an empty policy is meant")]
     Empty,
+    /// A defect of what loads a policy, in proxies as here.
+    #[error("internal error, please report it: loading what was compiled panicked, and so it would in proxies")]
+    Panicked,
     /// A defect of the compiler, which proxies would find.
     #[error("internal error, please report it: what was compiled does not load, and proxies would refuse it ({0})")]
     Refused(#[from] compiler::Refused),

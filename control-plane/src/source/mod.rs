@@ -41,6 +41,9 @@ pub trait PolicySource: Send + Sync {
 /// Readings at most until one is whole. A volume is swapped in milliseconds; somebody who copies files takes longer, and the
 /// next reading is a second away.
 const READINGS: usize = 20;
+/// Bytes of all documents of a source: ten times what a hundred thousand usual documents have. The compiler takes several times
+/// as much.
+const MAX_BYTES: usize = 256 << 20;
 
 /// Everything that is there, as it is at one time: a source that changed meanwhile is read again.
 ///
@@ -50,6 +53,10 @@ pub fn read_whole(source: &dyn PolicySource) -> Result<Reading, SourceError> {
     for _ in 0..READINGS {
         let before = source.version()?;
         let reading = source.read()?;
+        let bytes: usize = reading.parts.iter().filter_map(|part| part.text.as_ref().ok()).map(String::len).sum();
+        if bytes > MAX_BYTES {
+            return Err(SourceError::TooLarge(MAX_BYTES));
+        }
         if source.version()? == before {
             return Ok(reading);
         }
@@ -124,7 +131,7 @@ impl Unread {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// There is no such directory.
-    #[error("the policy directory {0} does not exist; create it, or correct the path")]
+    #[error("the policy directory {0} is not there, or is no directory; create it, or correct the path")]
     NoDirectory(PathBuf),
     /// There is nothing at a path.
     #[error("cannot read {path}; give a policy file or a directory: {error}")]
@@ -158,6 +165,9 @@ pub enum SourceError {
         /// Levels that are looked into.
         most: usize,
     },
+    /// All of it has more than this number of bytes.
+    #[error("its documents have more than {0} bytes together; is this the right place?")]
+    TooLarge(usize),
     /// It changed each time while it was read.
     #[error("it changes while it is read")]
     Restless,

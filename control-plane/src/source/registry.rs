@@ -76,7 +76,7 @@ mod tests {
         assert!(all.contains("there is dir:…") && one == all, "{all} {one}");
         for path in ["nowhere", "./dirr:policies", "a/b:c"] {
             let (all, one) = told(path);
-            assert!(!all.contains("dir:…") && all.contains(path) && one.contains("does not exist"), "{all} {one}");
+            assert!(!all.contains("dir:…") && all.contains(path) && one.contains("is not there"), "{all} {one}");
         }
     }
 }

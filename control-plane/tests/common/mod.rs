@@ -81,6 +81,12 @@ impl Server {
         Self::start_after(root, extra, Some(&format!("export {variables}")), free_port())
     }
 
+    /// Its log goes to this file, as JSON.
+    pub fn start_logging(root: &Path, log: &Path) -> Self {
+        let before = format!("exec 2>'{}'", log.display());
+        Self::start_after(root, &["--log-format", "json"], Some(&before), free_port())
+    }
+
     fn start_after(root: &Path, extra: &[&str], before: Option<&str>, grpc: u16) -> Self {
         std::fs::create_dir_all(root.join("policies")).unwrap();
         let http = free_port();

@@ -27,6 +27,12 @@ pub enum ExportError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another export writes to the file.
+    #[error("another process exports to {path}; each export has a file of its own")]
+    Taken {
+        /// The file.
+        path: String,
+    },
     /// The file ends with something that no export has written.
     #[error("{path} does not end with a whole line, and what is there is not of an export; name another file")]
     ForeignFile {

@@ -1,9 +1,10 @@
 //! JSON lines, on standard output or at the end of a file.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt as _,
+    path::Path,
 };
 
 use doorward_proto::v1::StoredRecord;
@@ -26,6 +27,15 @@ pub(super) fn file(path: &str) -> Result<Box<dyn Exporter>, ExportError> {
     let failed = |source| ExportError::Write { target: path.to_owned(), source };
     let opened = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path);
     let mut file = opened.map_err(failed)?;
+    // Its lines and another one's would be mixed, and one would take away what the other has just begun.
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(ExportError::Taken { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    // If the file is new: it must be found again.
+    let folder = Path::new(path).parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all()).map_err(failed)?;
     if !repair(&mut file).map_err(failed)? {
         return Err(ExportError::ForeignFile { path: path.to_owned() });
     }
@@ -84,6 +94,17 @@ fn repair(file: &mut File) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_exports_do_not_write_to_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.jsonl");
+        let path = path.to_str().unwrap();
+        let first = file(path).unwrap();
+        assert!(matches!(file(path), Err(ExportError::Taken { .. })));
+        drop(first);
+        assert!(file(path).is_ok());
+    }
 
     #[tokio::test]
     async fn a_line_that_was_cut_off_is_taken_away_and_a_file_of_something_else_is_left_alone() {
