@@ -34,7 +34,7 @@ const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// Bytes of a name.
 const MAX_NAME_BYTES: usize = 256;
 /// Questions that are open at one time. Each has a connection, that is a file descriptor. One provider has at most half of what
-/// is free, so that one that is slow leaves room for the others.
+/// is free, so that one that is slow leaves room for the others; and so has one client, however many providers it asks about.
 const MAX_OPEN: usize = 128;
 /// Questions to one provider. One client has at most half of what is free, so that who asks about invented tokens leaves room
 /// for the others.
@@ -56,8 +56,11 @@ struct Flight {
 /// Whether this client may put one more question to this provider.
 fn has_room(flights: &HashMap<Key, Flight>, client: Client, provider: &str) -> bool {
     let at_provider = || flights.iter().filter(|(key, _)| key.0.provider == provider);
-    let own = at_provider().filter(|(_, flight)| flight.client == client).count();
-    may_take(at_provider().count(), flights.len(), MAX_OPEN) && may_take(own, at_provider().count(), MAX_OPEN_EACH)
+    let own = flights.values().filter(|flight| flight.client == client).count();
+    let own_there = at_provider().filter(|(_, flight)| flight.client == client).count();
+    may_take(own, flights.len(), MAX_OPEN)
+        && may_take(at_provider().count(), flights.len(), MAX_OPEN)
+        && may_take(own_there, at_provider().count(), MAX_OPEN_EACH)
 }
 
 /// The service.
@@ -182,5 +185,49 @@ impl identity_server::Identity for Identity {
             Err(unanswered) => Outcome::Unavailable(Unavailable { reason: unanswered.to_string() }),
         };
         Ok(Response::new(IntrospectResponse { outcome: Some(outcome) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::IpAddr, time::Duration};
+
+    use super::{super::settings::Secret, *};
+
+    /// Puts questions of this client to these providers in turn until it may put no more. How many those are.
+    fn fill(flights: &mut HashMap<Key, Flight>, client: Client, providers: usize) -> usize {
+        let before = flights.len();
+        loop {
+            let taken = flights.len();
+            for provider in (0..providers).map(|number| number.to_string()) {
+                if has_room(flights, client, &provider) {
+                    let settings = Settings {
+                        provider,
+                        url: String::new(),
+                        client_id: String::new(),
+                        secret: Secret::File(String::new()),
+                        timeout: Duration::ZERO,
+                    };
+                    let token = Sha256::digest(flights.len().to_string()).into();
+                    let flight = Flight { client, landed: watch::channel(None).1 };
+                    flights.insert((Arc::new(settings), token), flight);
+                }
+            }
+            if flights.len() == taken {
+                return taken - before;
+            }
+        }
+    }
+
+    #[test]
+    fn one_client_leaves_room_for_another_however_many_providers_it_asks_about() {
+        let address = |last| Client::Address(IpAddr::from([127, 0, 0, last]));
+        for providers in 1..=20 {
+            let mut flights = HashMap::new();
+            let taken = fill(&mut flights, address(1), providers);
+            assert!(taken <= MAX_OPEN / 2, "{taken} at {providers}");
+            assert!(fill(&mut flights, address(2), 1) >= 16, "at the first of {providers}");
+            assert!(flights.len() <= MAX_OPEN);
+        }
     }
 }

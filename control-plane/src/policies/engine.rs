@@ -242,10 +242,7 @@ impl Engine {
         if self.publisher.current().is_some_and(|current| current.digest == compiled.digest) {
             return Ok(None);
         }
-        if compiled.empty
-            && !self.allow_empty
-            && self.publisher.before().is_some_and(|payload| !compiler::is_empty(&payload))
-        {
+        if compiled.empty && !self.allow_empty && self.publisher.was_full() {
             return Err(Unpublished::Empty);
         }
         // Every proxy would refuse it; one that starts would have no policy at all.

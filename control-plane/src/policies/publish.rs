@@ -67,6 +67,8 @@ pub struct Publisher {
     good: GoodDocuments,
     /// The policy of the last process, which cannot be served as it is signed.
     left: Option<(Vec<u8>, Vec<u8>)>,
+    /// The last process had a policy that was not empty, whoever signed it: it does not become empty by accident.
+    was_full: bool,
     unstored: Option<Unstored>,
     /// A proxy came that holds a newer epoch than the one in force.
     outrun: Arc<AtomicBool>,
@@ -112,6 +114,7 @@ impl Publisher {
             published: watch::Sender::new(None),
             good,
             left: None,
+            was_full: false,
             unstored: None,
             outrun: Arc::default(),
             signed: false,
@@ -136,6 +139,11 @@ impl Publisher {
     pub fn before(&self) -> Option<Vec<u8>> {
         let current = self.current().map(|current| current.update.payload.clone());
         current.or_else(|| self.left.as_ref().map(|(payload, _)| payload.clone()))
+    }
+
+    /// Whether proxies were given a policy that is not empty last, by this process or the one before it.
+    pub fn was_full(&self) -> bool {
+        self.current().map_or(self.was_full, |current| !compiler::is_empty(&current.update.payload))
     }
 
     /// Where to note that a proxy holds a newer epoch than the one in force.
@@ -169,6 +177,7 @@ impl Publisher {
             tracing::warn!("the stored policy is of another scope or damaged; it is not served");
             return;
         }
+        self.was_full = !compiler::is_empty(&stored.payload);
         // Who can write to the data directory need not be who holds the key: nothing of somebody else's is signed.
         if envelope.key_id != self.signer.key_id() || !self.signer.verify(&stored.envelope, &stored.signature) {
             tracing::warn!(
@@ -323,6 +332,7 @@ mod tests {
 
     /// What is served of what this payload left behind, at once and after the documents gave nothing.
     fn served(payload: Vec<u8>, own: bool, floor: u64) -> [bool; 2] {
+        let was_full = !compiler::is_empty(&payload);
         let dir = tempfile::tempdir().unwrap();
         let publisher = |key: &str, epoch_floor| {
             let store = Arc::new(PolicyStore::open(&dir.path().join("policy.redb")).unwrap());
@@ -338,6 +348,8 @@ mod tests {
         drop(first);
         let mut second = publisher(if own { "a" } else { "b" }, floor);
         let at_once = second.current().is_some();
+        // Also where it is not served: an empty policy in its place wants to be meant.
+        assert_eq!(second.was_full(), was_full);
         second.serve_left();
         [at_once, second.current().is_some()]
     }
@@ -345,7 +357,11 @@ mod tests {
     #[test]
     fn what_the_last_process_left_is_served_if_its_key_signed_it_and_proxies_would_take_it() {
         let bundle = doorward_proto::v1::Bundle { format: 1, strings: vec![String::new()], ..Default::default() };
-        let good = bundle.encode_to_vec();
+        let empty = bundle.encode_to_vec();
+        assert_eq!(served(empty, true, 0), [true, true]);
+        let role = doorward_proto::v1::Role { name: 1, ..Default::default() };
+        let strings = vec![String::new(), "ai-x".to_owned()];
+        let good = doorward_proto::v1::Bundle { strings, roles: vec![role], ..bundle }.encode_to_vec();
         assert_eq!(served(good.clone(), true, 0), [true, true]);
         assert_eq!(served(good.clone(), true, u64::MAX - 1), [false, true], "signed anew above the floor");
         for floor in [0, u64::MAX - 1] {
