@@ -9,15 +9,16 @@ MAKEFLAGS += --no-print-directory
 
 T := deploy/tools
 
-.PHONY: help tools wasm build test demo demo-check lint fmt bench docs clean distclean
+.PHONY: help tools wasm build test demo demo-check lint fmt bench docs crds clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-tools: ## install the pinned tools into .tools/ (Envoy, Datasette, the OIDC provider, wasm32 toolchain)
+tools: ## install the pinned tools into .tools/ (Envoy, Datasette, the OIDC provider, wasm32 toolchain, Kubernetes)
 	@$(T)/wasm-toolchain.sh
 	@$(T)/python-env.sh
 	@$(T)/oidc-provider.sh
+	@$(T)/kubernetes.sh
 
 wasm: ## build the filter: target-wasm/doorward_filter.wasm
 	@$(T)/wasm-build.sh doorward-filter-proxy-wasm
@@ -53,6 +54,9 @@ bench: ## build what the benchmarks need and run them all; parts: bench/run.sh m
 
 docs: ## regenerate the documents that are generated from code
 	@docs/generate.sh
+
+crds: ## regenerate Kubernetes' definitions of the kinds (deploy/crds) from their types
+	@UPDATE_DOCS=1 cargo test --quiet --locked -p doorward-policy-compiler --lib document::crd
 
 clean: ## remove build output
 	@rm -rf target target-wasm .demo

@@ -8,6 +8,7 @@ pub mod access_key;
 pub mod access_restriction;
 pub mod access_role;
 pub mod common;
+pub mod crd;
 pub mod data_service;
 mod diagnostic;
 pub mod identity_provider;
