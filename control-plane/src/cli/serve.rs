@@ -147,8 +147,9 @@ impl From<Args> for server::Options {
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // What the client of Kubernetes meets, our own watches say once.
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,doorward=info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,doorward=info,kube_client=off"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => log.init(),

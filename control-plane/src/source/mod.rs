@@ -8,6 +8,7 @@
 
 pub mod chunk;
 pub mod directory;
+pub mod kubernetes;
 pub mod registry;
 
 use std::path::PathBuf;
@@ -164,6 +165,17 @@ pub enum SourceError {
         path: PathBuf,
         /// Levels that are looked into.
         most: usize,
+    },
+    /// No API server can be asked.
+    #[error("no Kubernetes API server can be used: {0}; set KUBECONFIG, or run in a pod with a service account")]
+    NoCluster(String),
+    /// The API server has not told yet what there is.
+    #[error("the documents of namespace {namespace} are not known yet: {problem}")]
+    Unlisted {
+        /// Of which namespace.
+        namespace: String,
+        /// What the API server says.
+        problem: String,
     },
     /// All of it has more than this number of bytes.
     #[error("its documents have more than {0} bytes together; is this the right place?")]

@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{PolicySource, SourceError, directory::Directory};
+use super::{PolicySource, SourceError, directory::Directory, kubernetes::Kubernetes};
 
 /// How a source is opened from what follows its scheme on the command line.
 type Open = fn(&str) -> Result<Box<dyn PolicySource>, SourceError>;
 
 /// Sources by the scheme with which an argument names them. One without a scheme is a path.
-const SCHEMES: &[(&str, Open)] = &[("dir:", |rest| Ok(Box::new(Directory::watched(Path::new(rest))?)))];
+const SCHEMES: &[(&str, Open)] = &[
+    ("dir:", |rest| Ok(Box::new(Directory::watched(Path::new(rest))?))),
+    ("kubernetes:", |rest| Ok(Box::new(Kubernetes::open(rest)?))),
+];
 
 /// The source that an argument such as `--policies` names.
 ///

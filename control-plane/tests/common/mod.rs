@@ -54,7 +54,7 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -87,8 +87,17 @@ impl Server {
         Self::start_after(root, &["--log-format", "json"], Some(&before), free_port())
     }
 
+    /// With policy from this source, and these environment variables.
+    pub fn start_from(root: &Path, source: &str, variables: &str) -> Self {
+        Self::launch(root, source, &[], Some(&format!("export {variables}")), free_port())
+    }
+
     fn start_after(root: &Path, extra: &[&str], before: Option<&str>, grpc: u16) -> Self {
         std::fs::create_dir_all(root.join("policies")).unwrap();
+        Self::launch(root, root.join("policies").to_str().unwrap(), extra, before, grpc)
+    }
+
+    fn launch(root: &Path, policies: &str, extra: &[&str], before: Option<&str>, grpc: u16) -> Self {
         let http = free_port();
         let binary = env!("CARGO_BIN_EXE_doorward");
         let mut command = match before {
@@ -99,7 +108,7 @@ impl Server {
             }
             None => Command::new(binary),
         };
-        command.arg("serve").arg("--policies").arg(root.join("policies")).arg("--data").arg(root.join("data"));
+        command.arg("serve").arg("--policies").arg(policies).arg("--data").arg(root.join("data"));
         command
             .args(["--listen", &format!("127.0.0.1:{grpc}"), "--metrics-listen", &format!("127.0.0.1:{http}")])
             .args(extra);
