@@ -191,6 +191,18 @@ async fn until(proxy: &mut Proxy, limit: Duration, holds: impl Fn(&Bundle) -> bo
 }
 
 #[test]
+fn without_a_configuration_it_is_said_what_to_set() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+    command.args(["validate", "kubernetes:shop"]).env("KUBECONFIG", "/nowhere/config").env("HOME", "/nowhere");
+    let output = command.env_remove("KUBERNETES_SERVICE_HOST").output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && error.contains("no Kubernetes API server") && error.contains("KUBECONFIG"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_definitions_are_taken_and_keep_what_was_written() {
     let Some(cluster) = Cluster::start() else { return };
     cluster.install();

@@ -168,7 +168,7 @@ pub enum SourceError {
     },
     /// No API server can be asked.
     #[error("no Kubernetes API server can be used: {0}; set KUBECONFIG, or run in a pod with a service account")]
-    NoCluster(String),
+    NoCluster(Box<dyn std::error::Error + Send + Sync>),
     /// The API server has not told yet what there is.
     #[error("the documents of namespace {namespace} are not known yet: {problem}")]
     Unlisted {
@@ -184,7 +184,7 @@ pub enum SourceError {
     #[error("it changes while it is read")]
     Restless,
     /// There are more files than this.
-    #[error("more than {0} policy files; is this the right directory?")]
+    #[error("more than {0} policy files or objects; is this the right place?")]
     TooMany(usize),
 }
 

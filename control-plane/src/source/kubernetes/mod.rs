@@ -20,6 +20,8 @@ use self::seen::{Seen, Shared};
 use super::{Part, PolicySource, Reading, SourceError, Version, Watch};
 use crate::wake::Waker;
 
+/// Objects of one namespace, as files of one directory.
+const MAX_OBJECTS: usize = 50_000;
 /// So long a reader waits for the first lists.
 const FIRST_LISTS: Duration = Duration::from_secs(10);
 
@@ -48,9 +50,8 @@ impl Kubernetes {
         thread::Builder::new()
             .name("kubernetes".to_owned())
             .spawn(run)
-            .map_err(|error| SourceError::NoCluster(error.to_string()))?;
-        let opened = opened.recv().unwrap_or_else(|_| Err("its watches ended at once".to_owned()));
-        let namespace = opened.map_err(SourceError::NoCluster)?;
+            .map_err(|error| SourceError::NoCluster(error.into()))?;
+        let namespace = opened.recv().map_err(|ended| SourceError::NoCluster(ended.into()))??;
         Ok(Self { namespace, shared, _stop: stop })
     }
 
@@ -78,6 +79,9 @@ impl PolicySource for Kubernetes {
 
     fn read(&self) -> Result<Reading, SourceError> {
         let seen = self.whole()?;
+        if seen.objects.len() > MAX_OBJECTS {
+            return Err(SourceError::TooMany(MAX_OBJECTS));
+        }
         let part = |((kind, name), text): (&(&str, String), &String)| Part {
             origin: format!("{kind}/{}/{name}", self.namespace),
             text: Ok(text.clone()),

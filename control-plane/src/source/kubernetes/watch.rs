@@ -22,27 +22,27 @@ use serde_json::{Value, json};
 use tokio::{sync::oneshot, task::JoinSet};
 use tokio_stream::StreamExt as _;
 
-use super::seen::Shared;
+use super::{super::SourceError, seen::Shared};
 
 /// Watches until it is stopped. `ready` gets the namespace, or why nothing can be watched.
 pub(super) fn run(
     namespace: String,
     shared: &Arc<Shared>,
-    ready: &mpsc::Sender<Result<String, String>>,
+    ready: &mpsc::Sender<Result<String, SourceError>>,
     stopped: oneshot::Receiver<()>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = ready.send(Err(error.to_string()));
+            let _ = ready.send(Err(SourceError::NoCluster(error.into())));
             return;
         }
     };
     runtime.block_on(async {
         let (client, namespace) = match client(namespace).await {
             Ok(found) => found,
-            Err(problem) => {
-                let _ = ready.send(Err(problem));
+            Err(error) => {
+                let _ = ready.send(Err(error));
                 return;
             }
         };
@@ -76,10 +76,10 @@ pub(super) fn run(
     });
 }
 
-async fn client(namespace: String) -> Result<(Client, String), String> {
-    let config = Config::infer().await.map_err(|error| format!("there is no usable configuration: {error}"))?;
+async fn client(namespace: String) -> Result<(Client, String), SourceError> {
+    let config = Config::infer().await.map_err(|error| SourceError::NoCluster(error.into()))?;
     let namespace = if namespace.is_empty() { config.default_namespace.clone() } else { namespace };
-    let client = Client::try_from(config).map_err(|error| error.to_string())?;
+    let client = Client::try_from(config).map_err(|error| SourceError::NoCluster(error.into()))?;
     Ok((client, namespace))
 }
 
