@@ -67,7 +67,9 @@ impl ControlPlane {
     /// Reserves ports and writes the policies, without starting.
     #[must_use]
     pub fn prepare(folder: &Path, policies: &str) -> Self {
-        std::fs::create_dir_all(folder.join("policies")).unwrap();
+        for inner in ["policies", "secrets"] {
+            std::fs::create_dir_all(folder.join(inner)).unwrap();
+        }
         std::fs::write(folder.join("policies/policy.yaml"), policies).unwrap();
         Self {
             process: None,

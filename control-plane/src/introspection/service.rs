@@ -33,12 +33,11 @@ use crate::{
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// Bytes of a name.
 const MAX_NAME_BYTES: usize = 256;
-/// Questions that are open at one time. Each has a connection, that is a file descriptor. One provider has at most half of what
-/// is free, so that one that is slow leaves room for the others; and so has one client, however many providers it asks about.
+/// Questions that are open at one time. Each has a connection, that is a file descriptor. One client, and one provider, has at
+/// most half of what is free: so who asks about invented tokens, and who answers slowly, leaves room for the others.
 const MAX_OPEN: usize = 128;
-/// Questions to one provider. One client has at most half of what is free, so that who asks about invented tokens leaves room
-/// for the others.
-const MAX_OPEN_EACH: usize = 64;
+/// Those of one client, of which one provider has at most half of what is free: all proxies may be one client.
+const MAX_OPEN_EACH: usize = MAX_OPEN / 2;
 
 /// What is given to everybody who asked.
 type Given = Result<Arc<Answer>, Unanswered>;
@@ -55,12 +54,12 @@ struct Flight {
 
 /// Whether this client may put one more question to this provider.
 fn has_room(flights: &HashMap<Key, Flight>, client: Client, provider: &str) -> bool {
-    let at_provider = || flights.iter().filter(|(key, _)| key.0.provider == provider);
-    let own = flights.values().filter(|flight| flight.client == client).count();
-    let own_there = at_provider().filter(|(_, flight)| flight.client == client).count();
-    may_take(own, flights.len(), MAX_OPEN)
-        && may_take(at_provider().count(), flights.len(), MAX_OPEN)
-        && may_take(own_there, at_provider().count(), MAX_OPEN_EACH)
+    let at_provider = flights.keys().filter(|key| key.0.provider == provider).count();
+    let own = || flights.iter().filter(|(_, flight)| flight.client == client);
+    let own_there = own().filter(|(key, _)| key.0.provider == provider).count();
+    may_take(own().count(), flights.len(), MAX_OPEN)
+        && may_take(at_provider, flights.len(), MAX_OPEN)
+        && may_take(own_there, own().count(), MAX_OPEN_EACH)
 }
 
 /// The service.
@@ -220,13 +219,16 @@ mod tests {
     }
 
     #[test]
-    fn one_client_leaves_room_for_another_however_many_providers_it_asks_about() {
+    fn clients_and_providers_leave_room_for_others_however_many_they_are() {
         let address = |last| Client::Address(IpAddr::from([127, 0, 0, last]));
         for providers in 1..=20 {
             let mut flights = HashMap::new();
             let taken = fill(&mut flights, address(1), providers);
-            assert!(taken <= MAX_OPEN / 2, "{taken} at {providers}");
-            assert!(fill(&mut flights, address(2), 1) >= 16, "at the first of {providers}");
+            assert!((32..=MAX_OPEN / 2).contains(&taken), "{taken} at {providers}");
+            // Of the same client another provider can be asked, unless there are more than it has places for.
+            let another = has_room(&flights, address(1), "another");
+            assert!(another || providers > 5, "the same client at another than {providers}");
+            assert!(fill(&mut flights, address(2), 1) >= 16, "another client at the first of {providers}");
             assert!(flights.len() <= MAX_OPEN);
         }
     }
