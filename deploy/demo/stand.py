@@ -25,16 +25,27 @@ TEMPLATE = ROOT / "deploy/envoy/doorward.yaml.tmpl"
 PREFERRED = {"proxy": 10000, "grpc": 7070, "metrics": 7071, "admin": 9901, "upstream": 8001}
 
 
-def free_port(preferred: int = 0) -> int:
-    """`preferred` if it is free, else any free port."""
-    for port in (preferred, 0):
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                return s.getsockname()[1]
-            except OSError:
-                continue
-    raise SystemExit("no port of the loopback is free")
+def free_ports(preferred: dict[str, int]) -> dict[str, int]:
+    """For each name the preferred port if it is free, else any free port; no two the same."""
+    held = []
+    try:
+        for wanted in preferred.values():
+            for port in (wanted, 0):
+                one = socket.socket()
+                held.append(one)
+                try:
+                    one.bind(("127.0.0.1", port))
+                    break
+                except OSError:
+                    held.remove(one)
+                    one.close()
+            else:
+                raise SystemExit("no port of the loopback is free")
+        return {name: one.getsockname()[1] for name, one in zip(preferred, held)}
+    finally:
+        # All are held until all are chosen: else two could be the same.
+        for one in held:
+            one.close()
 
 
 class Stand:
@@ -43,7 +54,7 @@ class Stand:
     def __init__(self, work: Path, unattended: bool):
         self.work = work
         self.children: dict[str, subprocess.Popen] = {}
-        self.ports = {name: free_port(0 if unattended else port) for name, port in PREFERRED.items()}
+        self.ports = free_ports({name: 0 if unattended else port for name, port in PREFERRED.items()})
 
     def start(self, name: str, *command: str) -> None:
         with open(self.work / f"{name}.log", "a", encoding="utf-8") as log:
@@ -69,7 +80,9 @@ class Stand:
         while time.monotonic() < deadline:
             for name, child in self.children.items():
                 if child.poll() is not None:
-                    raise SystemExit(f"{name} ended with {child.returncode}; its log: {self.work / (name + '.log')}")
+                    log = self.work / f"{name}.log"
+                    said = log.read_text(encoding="utf-8", errors="replace").splitlines()[-3:]
+                    raise SystemExit("\n".join([f"{name} ended with {child.returncode}; its log, {log}, ends with:", *said]))
             try:
                 answer = ready()
                 if answer:
