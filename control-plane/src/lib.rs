@@ -15,6 +15,7 @@ pub mod connections;
 pub mod host;
 pub mod introspection;
 pub mod jwks;
+pub mod kubernetes;
 pub mod metrics;
 pub mod outbound;
 pub mod owned;

@@ -60,6 +60,14 @@ pub struct Metrics {
     pub jwks_failures: Family<Labels, Counter>,
     /// Questions about tokens, by provider and outcome.
     pub introspections: Family<Labels, Counter>,
+    /// Seconds since the most silent watch of the Kubernetes API server heard from it.
+    pub kubernetes_silence: Gauge<f64, AtomicU64>,
+    /// 1 on the replica that writes the status of documents.
+    pub leads: Gauge,
+    /// Statuses of documents that were written.
+    pub statuses: Counter,
+    /// Attempts to write a lease or a status that failed.
+    pub status_failures: Counter,
 }
 
 impl Default for Metrics {
@@ -137,6 +145,22 @@ impl Default for Metrics {
                 "introspections",
                 "Questions to identity providers about tokens, by provider and outcome",
                 Family::default()
+            ),
+            kubernetes_silence: metric!(
+                "kubernetes_watch_silence_seconds",
+                "Since the most silent watch of the Kubernetes API server heard from it; a minute is usual",
+                Gauge::default()
+            ),
+            leads: metric!(
+                "kubernetes_leader",
+                "1 on the replica that writes the status of documents",
+                Gauge::default()
+            ),
+            statuses: metric!("kubernetes_statuses_written", "Statuses of documents written", Counter::default()),
+            status_failures: metric!(
+                "kubernetes_status_failures",
+                "Attempts to write a lease or a status that failed",
+                Counter::default()
             ),
             registry: Mutex::new(registry),
         }

@@ -34,6 +34,9 @@ pub struct GoodDocument {
     pub line: u32,
     /// Its text.
     pub text: String,
+    /// Which of its contents, where its source counts them; else 0.
+    #[serde(default)]
+    pub generation: i64,
 }
 
 /// Last good documents by `Kind/name`.

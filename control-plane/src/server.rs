@@ -43,6 +43,7 @@ use crate::{
     connections::{self, Door, HttpListener, Limits},
     introspection::{client::Asker, service::Identity},
     jwks::KeySets,
+    kubernetes::{Companion, Index},
     metrics::Metrics,
     policies::{
         engine::{Engine, Settings},
@@ -80,7 +81,6 @@ const GRACE: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// How the control plane serves. `doorward serve` documents each.
-#[derive(Debug)]
 pub struct Options {
     /// Directory for all state.
     pub data: PathBuf,
@@ -124,10 +124,12 @@ pub struct Options {
     pub audit_retention: Option<Duration>,
     /// For how much longer than that a record is kept that a named cursor has not passed.
     pub audit_cursor_hold: Duration,
+    /// Where policy comes from a Kubernetes API server: what else is done there.
+    pub kubernetes: Option<Companion>,
 }
 
 /// Serves the policy of this source until SIGTERM or SIGINT, or until a part of the server fails.
-pub async fn serve(source: Box<dyn PolicySource>, options: Options) -> anyhow::Result<()> {
+pub async fn serve(source: Box<dyn PolicySource>, mut options: Options) -> anyhow::Result<()> {
     // Fails only if a provider is installed already, which is then used.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let access = access(&options)?;
@@ -236,11 +238,17 @@ pub async fn serve(source: Box<dyn PolicySource>, options: Options) -> anyhow::R
                 shutdown: shutdown.clone(),
             },
             identity,
-            admin: Admin { access, policy: policy.clone(), status: status.clone(), registry },
+            admin: Admin { access, policy: policy.clone(), status: status.clone(), registry: Arc::clone(&registry) },
         },
     )?;
     tasks.spawn(async move { ("gRPC server", grpc.await) });
-    let http = http(metrics_listen, shutdown.clone(), metrics, audit.clone(), policy, status);
+    let companion = options.kubernetes.take();
+    let index = companion.as_ref().map(|companion| Arc::clone(&companion.index));
+    if let Some(companion) = companion {
+        let running = companion.run(status.clone(), registry, Arc::clone(&metrics), shutdown.clone());
+        tasks.spawn(async move { ("part for Kubernetes", running.await) });
+    }
+    let http = http(metrics_listen, shutdown.clone(), metrics, audit.clone(), policy, status, index);
     tasks.spawn(async move { ("metrics server", http.await) });
     tasks.spawn(probe(audit.clone(), shutdown.clone()));
     tasks.spawn(sweep(audit.clone(), options.audit_retention, options.audit_cursor_hold, shutdown.clone()));
@@ -398,7 +406,15 @@ async fn http(
     audit: Store,
     policy: publish::PolicyWatch,
     status: watch::Receiver<PolicyStatus>,
+    index: Option<Arc<Index>>,
 ) -> anyhow::Result<()> {
+    let alive = move || async move {
+        if index.is_some_and(|index| index.is_broken()) {
+            (StatusCode::INTERNAL_SERVER_ERROR, "a watch of the Kubernetes API server ended by a defect\n")
+        } else {
+            (StatusCode::OK, "ok\n")
+        }
+    };
     let ready = move || async move {
         let unstored = status.borrow().diagnostics.iter().any(|found| found.code == NOT_STORED);
         if policy.borrow().is_none() {
@@ -416,7 +432,7 @@ async fn http(
         ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.text())
     };
     let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(text))
         // So that a connection's time can be bounded as a whole, whatever its client does with it.

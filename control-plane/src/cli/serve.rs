@@ -1,11 +1,21 @@
 //! `doorward serve`: the control plane as one process.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 
 use super::values;
-use crate::{access::Grant, server, source::registry};
+use crate::{
+    access::Grant,
+    kubernetes::Companion,
+    server,
+    source::{PolicySource, kubernetes::Kubernetes, registry},
+};
 
 /// Run the control plane: compile, sign and push policy; store and serve the audit log.
 ///
@@ -30,8 +40,20 @@ use crate::{access::Grant, server, source::registry};
     The filter trusts the public key in DATA/policy-signing.pub; put it in the plugin's configuration.")]
 pub struct Args {
     /// Directory of policy documents, read recursively; hidden files are ignored. Or another source as KIND:REST.
-    #[arg(long, env = "DOORWARD_POLICIES", value_name = "DIR")]
-    pub policies: PathBuf,
+    #[arg(long, env = "DOORWARD_POLICIES", value_name = "DIR", required_unless_present = "kubernetes")]
+    pub policies: Option<PathBuf>,
+    /// Instead of --policies: the documents of these namespaces of the Kubernetes API server that the environment names, as to
+    /// kubectl; without a value, of all. Their status tells what proxies enforce.
+    #[arg(long, env = "DOORWARD_KUBERNETES", value_name = "NAMESPACE,…", num_args = 0..=1, require_equals = true,
+        default_missing_value = "*", conflicts_with = "policies")]
+    pub kubernetes: Option<String>,
+    /// With --kubernetes: the namespace of the control plane itself, with its Leases [default: that of the kubeconfig or of the
+    /// pod].
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
+    pub pod_namespace: Option<String>,
+    /// With --kubernetes: a name that no other replica has [default: that of the machine, and something random].
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
     /// Directory for all state; created if it does not exist. One process per directory.
     #[arg(long, env = "DOORWARD_DATA", value_name = "DIR")]
     pub data: PathBuf,
@@ -117,9 +139,24 @@ pub enum LogFormat {
     Json,
 }
 
-impl From<Args> for server::Options {
-    fn from(args: Args) -> Self {
-        Self {
+impl Args {
+    /// Where policy comes from, and what runs beside it where that is an API server.
+    fn source(&self) -> anyhow::Result<(Box<dyn PolicySource>, Option<Companion>)> {
+        let named = self.policies.as_deref();
+        let namespaces = self.kubernetes.as_deref().or_else(|| named?.to_str()?.strip_prefix(registry::KUBERNETES));
+        let Some(namespaces) = namespaces else {
+            return Ok((registry::open(named.unwrap_or(Path::new("")))?, None));
+        };
+        let source = Kubernetes::open(namespaces)?;
+        let companion =
+            Companion { index: source.index(), namespace: self.pod_namespace.clone(), name: self.pod_name.clone() };
+        Ok((Box::new(source), Some(companion)))
+    }
+
+    fn options(self, kubernetes: Option<Companion>) -> server::Options {
+        let args = self;
+        server::Options {
+            kubernetes,
             data: args.data,
             listen: args.listen,
             metrics_listen: args.metrics_listen,
@@ -155,10 +192,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).init(),
     }
-    let source = registry::open(&args.policies)?;
+    let (source, companion) = args.source()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
-    let result = runtime.block_on(server::serve(source, args.into()));
+    let result = runtime.block_on(server::serve(source, args.options(companion)));
     // Blocking reads of tail and query may be under way; they hold nothing that must be finished.
     runtime.shutdown_timeout(Duration::from_secs(2));
     result.map(|()| ExitCode::SUCCESS)

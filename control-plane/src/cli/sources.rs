@@ -46,7 +46,7 @@ impl Sources {
         for source in sources {
             let Reading { parts, remarks } = read_whole(&*source)?;
             files += parts.len();
-            for Part { origin, text } in parts {
+            for Part { origin, text, .. } in parts {
                 match text {
                     Ok(text) => {
                         let parsed = document::parse_file(&origin, &text);

@@ -14,6 +14,7 @@ use super::{
     publish::{self, Published, Publisher},
     report::{AGAIN, NOT_PUBLISHED, Reporter},
     resolve::{self, Resolution, Unpublished},
+    since::Since,
 };
 use crate::{
     introspection::settings::{Providers, ProvidersWatch},
@@ -51,6 +52,7 @@ pub struct Engine {
     asked: watch::Sender<Arc<Providers>>,
     /// The policy in force is what the documents say, as they were read last.
     confirmed: bool,
+    since: Since,
 }
 
 /// The compiler failed on documents that people wrote.
@@ -76,7 +78,18 @@ impl Engine {
         let allow_empty = settings.allow_empty;
         let asked = publisher.before().map(|bundle| compiler::asked(&bundle, publisher.good())).unwrap_or_default();
         let asked = watch::Sender::new(Arc::new(asked));
-        Ok(Self { source, allow_empty, keys, metrics, reporter, publisher, again: None, asked, confirmed: false })
+        Ok(Self {
+            source,
+            allow_empty,
+            keys,
+            metrics,
+            reporter,
+            publisher,
+            again: None,
+            asked,
+            confirmed: false,
+            since: Since::default(),
+        })
     }
 
     /// The newest policy.
@@ -221,19 +234,29 @@ impl Engine {
                 }
             }
         });
-        self.reporter.report(&resolution, seconds);
-        let Ok(decided) = decided else { return "not published" };
-        self.publisher.keep(good);
-        // Also where the bundle stays the same, which says nothing of them; and before proxies learn whom they may ask about.
-        self.asked.send_replace(Arc::new(asked));
         let result = match decided {
-            Some(compiled) => {
-                self.publisher.publish(compiled.bytes, compiled.digest);
-                "published"
+            Ok(decided) => {
+                let before = self.publisher.good().clone();
+                self.publisher.keep(good);
+                // Also where the bundle stays the same, which says nothing of them; and before proxies learn whom they may ask
+                // about.
+                self.asked.send_replace(Arc::new(asked));
+                let result = match decided {
+                    Some(compiled) => {
+                        self.publisher.publish(compiled.bytes, compiled.digest);
+                        "published"
+                    }
+                    None => "unchanged",
+                };
+                let epoch = self.publisher.current().map_or(0, |current| current.epoch);
+                self.since.follow(&resolution.documents, &before, self.publisher.good(), epoch);
+                self.confirmed = true;
+                result
             }
-            None => "unchanged",
+            Err(()) => "not published",
         };
-        self.confirmed = true;
+        self.since.tell(&mut resolution.documents);
+        self.reporter.report(&resolution, seconds);
         result
     }
 

@@ -15,3 +15,4 @@ pub mod engine;
 pub mod publish;
 pub mod report;
 pub mod resolve;
+mod since;

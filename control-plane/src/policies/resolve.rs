@@ -174,7 +174,7 @@ impl Resolver<'_> {
                 }
             };
             for chunk in chunk::split(text) {
-                match self.read_chunk(&source.origin, &chunk, &mut seen) {
+                match self.read_chunk(&source.origin, source.generation, &chunk, &mut seen) {
                     Named::Surely => {}
                     // The name may be another one's: what stood in this file stays.
                     Named::ByItsText => unreadable.push(source.origin.clone()),
@@ -214,7 +214,7 @@ impl Resolver<'_> {
     }
 
     /// Reads one document. How its name is known.
-    fn read_chunk(&mut self, file: &str, chunk: &Chunk, seen: &mut BTreeSet<String>) -> Named {
+    fn read_chunk(&mut self, file: &str, generation: i64, chunk: &Chunk, seen: &mut BTreeSet<String>) -> Named {
         let (documents, diagnostics) = compiler::parse(file, &chunk.in_place());
         let broken = diagnostics.iter().any(|d| d.severity == compiler::ERROR);
         // What is YAML says itself what it is called.
@@ -227,7 +227,7 @@ impl Resolver<'_> {
         let sure = documents.first().map(compiler::identity).or(said);
         let named = if sure.is_some() { Named::Surely } else { Named::ByItsText };
         let Some((kind, name)) = sure.or_else(|| chunk.identity()) else { return Named::Not };
-        let source = GoodDocument { file: file.to_owned(), line: chunk.line, text: chunk.text.clone() };
+        let source = GoodDocument { file: file.to_owned(), line: chunk.line, text: chunk.text.clone(), generation };
         let candidate = Candidate { kind, name, source, documents, version: Version::Written };
         let key = candidate.key();
         if named == Named::ByItsText && seen.contains(&key) {
@@ -325,6 +325,9 @@ impl Resolver<'_> {
             line: c.source.line,
             accepted: c.version == Version::Written && compiled.is_ok(),
             last_good: c.version == Version::LastGood,
+            generation: c.source.generation,
+            // The engine knows it.
+            epoch: 0,
         });
         let good = match &compiled {
             Err(_) => self.previous.clone(),

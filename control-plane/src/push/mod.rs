@@ -6,6 +6,7 @@
 mod hello;
 mod registry;
 mod subscription;
+mod summary;
 
 use std::sync::{Arc, atomic::AtomicBool};
 
@@ -15,8 +16,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument as _;
 
-pub use self::registry::Registry;
 use self::subscription::Subscription;
+pub use self::{
+    registry::Registry,
+    summary::{Proxies, Refusal},
+};
 use crate::{
     access::{Access, Role},
     audit::store::Store,

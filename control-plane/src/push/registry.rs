@@ -6,9 +6,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use tokio::sync::watch;
+
 use doorward_proto::v1::{Hello, ProxyStatus};
 use prost::Message as _;
 
+use super::summary::{MAX_REFUSALS, Proxies as Summary, Refusal};
 use crate::{
     clock::now_micros,
     connections::{Client, may_take},
@@ -25,6 +28,7 @@ const PAGE_BYTES: usize = 1 << 20;
 #[derive(Default)]
 pub struct Registry {
     proxies: Mutex<Proxies>,
+    changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -106,13 +110,46 @@ impl Registry {
         let stream = stream + 1;
         *proxies.counts.entry(client).or_default() += 1;
         proxies.by_node.insert(node.to_owned(), Entry { client, status, stream, pushed_epoch, pushed_micros });
+        drop(proxies);
+        self.changes.send_modify(|changes| *changes += 1);
         Some(stream)
+    }
+
+    /// Changes whenever a proxy comes, answers or goes.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// What the connected proxies enforce.
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary::default();
+        for (node, entry) in &self.lock().by_node {
+            let status = &entry.status;
+            if !status.connected {
+                continue;
+            }
+            *summary.held.entry(status.epoch).or_default() += 1;
+            if let Some(rejection) = &status.last_rejection
+                && status.last_rejection_micros > status.acknowledged_micros
+                && summary.refusals.len() < MAX_REFUSALS
+            {
+                summary.refusals.push(Refusal {
+                    node: node.clone(),
+                    holds: status.epoch,
+                    offered: entry.pushed_epoch,
+                    code: rejection.code.clone(),
+                    message: rejection.message.clone(),
+                });
+            }
+        }
+        summary
     }
 
     pub(super) fn update(&self, node: &str, stream: u64, change: impl FnOnce(&mut Entry)) {
         if let Some(entry) = self.lock().by_node.get_mut(node).filter(|entry| entry.stream == stream) {
             change(entry);
         }
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Known proxies, connected or not, by node, from the one after this; and where to go on. `current` says whether one

@@ -138,7 +138,7 @@ impl PolicySource for Directory {
     fn read(&self) -> Result<Reading, SourceError> {
         let part = |path: PathBuf| {
             let name = self.base.as_ref().and_then(|base| path.strip_prefix(base).ok()).unwrap_or(&path);
-            Part { origin: name.to_string_lossy().into_owned(), text: read_file(&path) }
+            Part { origin: name.to_string_lossy().into_owned(), text: read_file(&path), generation: 0 }
         };
         Ok(Reading { parts: self.files()?.into_iter().map(part).collect(), remarks: Vec::new() })
     }

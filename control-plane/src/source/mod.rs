@@ -89,6 +89,8 @@ pub struct Part {
     pub origin: String,
     /// Its YAML.
     pub text: Result<String, Unread>,
+    /// Counts its contents, where the source does that; else 0.
+    pub generation: i64,
 }
 
 /// A doubt about a source as such. It is shown as a warning.
@@ -234,7 +236,7 @@ mod tests {
                 self.version.store(version + 1, Ordering::Relaxed);
             }
             Ok(Reading {
-                parts: vec![Part { origin: version.to_string(), text: Ok(String::new()) }],
+                parts: vec![Part { origin: version.to_string(), text: Ok(String::new()), generation: 0 }],
                 remarks: Vec::new(),
             })
         }

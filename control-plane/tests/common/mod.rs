@@ -89,15 +89,21 @@ impl Server {
 
     /// With policy from this source, and these environment variables.
     pub fn start_from(root: &Path, source: &str, variables: &str) -> Self {
-        Self::launch(root, source, &[], Some(&format!("export {variables}")), free_port())
+        Self::launch(root, &["--policies", source], &[], Some(&format!("export {variables}")), free_port())
+    }
+
+    /// With the documents of a Kubernetes API server: `kubernetes` is the argument that says so.
+    pub fn start_watching(root: &Path, kubernetes: &str, extra: &[&str], variables: &str) -> Self {
+        Self::launch(root, &[kubernetes], extra, Some(&format!("export {variables}")), free_port())
     }
 
     fn start_after(root: &Path, extra: &[&str], before: Option<&str>, grpc: u16) -> Self {
         std::fs::create_dir_all(root.join("policies")).unwrap();
-        Self::launch(root, root.join("policies").to_str().unwrap(), extra, before, grpc)
+        let policies = root.join("policies");
+        Self::launch(root, &["--policies", policies.to_str().unwrap()], extra, before, grpc)
     }
 
-    fn launch(root: &Path, policies: &str, extra: &[&str], before: Option<&str>, grpc: u16) -> Self {
+    fn launch(root: &Path, source: &[&str], extra: &[&str], before: Option<&str>, grpc: u16) -> Self {
         let http = free_port();
         let binary = env!("CARGO_BIN_EXE_doorward");
         let mut command = match before {
@@ -108,7 +114,7 @@ impl Server {
             }
             None => Command::new(binary),
         };
-        command.arg("serve").arg("--policies").arg(policies).arg("--data").arg(root.join("data"));
+        command.arg("serve").args(source).arg("--data").arg(root.join("data"));
         command
             .args(["--listen", &format!("127.0.0.1:{grpc}"), "--metrics-listen", &format!("127.0.0.1:{http}")])
             .args(extra);

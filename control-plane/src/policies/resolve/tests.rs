@@ -14,7 +14,7 @@ fn run(files: &[(&str, &str)], previous: &GoodDocuments) -> Resolution {
 fn run_parts(parts: Vec<(&str, Result<String, Unread>)>, previous: &GoodDocuments) -> Resolution {
     let dir = tempfile::tempdir().unwrap();
     let (keys, _triggers) = crate::jwks::tests::key_sets(dir.path());
-    let parts = parts.into_iter().map(|(origin, text)| Part { origin: origin.into(), text }).collect();
+    let parts = parts.into_iter().map(|(origin, text)| Part { origin: origin.into(), text, generation: 0 }).collect();
     resolve(&Reading { parts, remarks: Vec::new() }, previous, &keys, "default")
 }
 

@@ -6,6 +6,9 @@
 //! No unknown field is pruned. The API server would take a misspelt `rows` out of a grant without a word, and the grant would be
 //! wider than what was written. So the compiler sees all that was written, and refuses it.
 
+mod rules;
+pub mod status;
+
 use super::{Kind, schema::spec_schema};
 use serde_json::{Map, Value, json};
 
@@ -46,7 +49,7 @@ fn columns(kind: Kind) -> &'static [(&'static str, &'static str, &'static str)] 
         Kind::IdentityProvider => &[("Preset", "string", ".spec.preset"), ("Issuer", "string", ".spec.issuer")],
         Kind::DataService => &[("Dialect", "string", ".spec.dialect"), ("Path", "string", ".spec.match[0].path")],
         Kind::AccessRole => {
-            &[("Services", "string", ".spec.grants[*].service"), ("Enforcement", "string", ".spec.enforcement")]
+            &[("Grants", "string", ".spec.grants[*].service"), ("Enforcement", "string", ".spec.enforcement")]
         }
         Kind::AccessBinding => &[("Role", "string", ".spec.role"), ("Until", "string", ".spec.until")],
         Kind::AccessKey => &[
@@ -65,10 +68,11 @@ pub fn definition(kind: Kind) -> Value {
     let Names { plural, singular, short } = names(kind);
     let schema = spec_schema(kind);
     let definitions = schema.get("$defs").cloned().unwrap_or_default();
+    let mut spec = structural(&schema, &definitions, 0);
+    rules::add(kind, &mut spec);
     let described = schema.get("description").cloned().unwrap_or_default();
     let columns = columns(kind).iter().map(|(name, of, path)| json!({"name": name, "type": of, "jsonPath": path}));
-    let age = json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"});
-    let columns: Vec<Value> = columns.chain([age]).collect();
+    let columns: Vec<Value> = columns.chain(status::columns(kind)).collect();
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -85,6 +89,7 @@ pub fn definition(kind: Kind) -> Value {
                 "served": true,
                 "storage": true,
                 "additionalPrinterColumns": columns,
+                "subresources": {"status": {}},
                 "schema": {"openAPIV3Schema": {
                     "description": described,
                     "type": "object",
@@ -93,7 +98,8 @@ pub fn definition(kind: Kind) -> Value {
                         "apiVersion": {"type": "string"},
                         "kind": {"type": "string"},
                         "metadata": {"type": "object"},
-                        "spec": structural(&schema, &definitions, 0),
+                        "spec": spec,
+                        "status": status::schema(),
                     },
                 }},
             }],

@@ -55,6 +55,8 @@ struct Metadata {
     name: String,
     #[serde(default, rename = "namespace")]
     _namespace: Option<String>,
+    #[serde(default, rename = "creationTimestamp")]
+    _created: Option<String>,
     #[serde(default, rename = "labels")]
     _labels: Option<std::collections::BTreeMap<String, String>>,
     #[serde(default, rename = "annotations")]

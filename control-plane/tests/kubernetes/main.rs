@@ -1,22 +1,22 @@
 //! A real Kubernetes API server as the source of policy.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test")]
 
+mod cluster;
+#[path = "../common/mod.rs"]
 mod common;
+mod status;
 
 use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    process::Command,
     time::{Duration, Instant},
 };
 
-use common::{Proxy, Server, free_port};
+use cluster::{Cluster, SOON, root};
+use common::Proxy;
 use doorward_proto::v1::{Bundle, GetPolicyStatusRequest, PolicyUpdate};
 use doorward_test_support::wait;
 use prost::Message as _;
 
-const SOON: Duration = Duration::from_secs(30);
 /// So long it may take until a proxy has what `kubectl` has applied, on a machine that does nothing else.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
@@ -27,155 +27,6 @@ const ROLE: &str = "apiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadat
     service: shop, components: [shop/orders], verbs: [GET], fields: { read: [id] }, rows: \"region = 'west'\" }]\n";
 const RESTRICTION: &str = "apiVersion: doorward.dev/v1alpha1\nkind: AccessRestriction\nmetadata: { name: cut }\nspec: { \
     subjects: [{ user: bob }], effect: deny, services: [shop] }\n";
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// An API server with its etcd, without nodes.
-struct Cluster {
-    dir: tempfile::TempDir,
-    tools: PathBuf,
-    port: u16,
-    etcd_port: u16,
-    etcd: Child,
-    api: Child,
-    _alone: MutexGuard<'static, ()>,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        for child in [&mut self.api, &mut self.etcd] {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn spawn(mut command: Command, log: &Path) -> Child {
-    let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
-    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
-}
-
-impl Cluster {
-    /// `None`: it is not built here.
-    fn start() -> Option<Self> {
-        /// One at a time: each takes all that two cores have.
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let tools = root().join(".tools/kubernetes");
-        if !tools.join("kubectl").exists() {
-            let how = "deploy/tools/kubernetes.sh builds a Kubernetes API server (it needs Go)";
-            assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{how}");
-            eprintln!("SKIPPED: the tests against Kubernetes. {how}");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        let openssl = |arguments: &[&str]| {
-            let made = Command::new("openssl").args(arguments).current_dir(dir.path()).output().unwrap();
-            assert!(made.status.success(), "{made:?}");
-        };
-        openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "sa.key"]);
-        openssl(&["ec", "-in", "sa.key", "-pubout", "-out", "sa.pub"]);
-        std::fs::write(at("tokens.csv"), "admin-token,admin,1,\"system:masters\"\nreader-token,doorward,2\n").unwrap();
-        let (etcd_port, peer_port) = (free_port(), free_port());
-        let mut etcd = Command::new(tools.join("etcd"));
-        let (client, peer) = (format!("http://127.0.0.1:{etcd_port}"), format!("http://127.0.0.1:{peer_port}"));
-        etcd.args(["--name", "test", "--data-dir", at("etcd").to_str().unwrap(), "--unsafe-no-fsync"]);
-        etcd.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-        etcd.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-        etcd.args(["--initial-cluster", &format!("test={peer}")]);
-        let etcd = spawn(etcd, &at("etcd.log"));
-        let port = free_port();
-        let api = Self::api(&tools, dir.path(), port, etcd_port);
-        let cluster = Self { dir, tools, port, etcd_port, etcd, api, _alone: alone };
-        for user in ["admin", "reader"] {
-            let config = format!(
-                "apiVersion: v1\nkind: Config\nclusters: [{{name: t, cluster: {{server: \"https://127.0.0.1:{port}\", \
-                 certificate-authority: \"{}\"}}}}]\nusers: [{{name: u, user: {{token: {user}-token}}}}]\ncontexts: \
-                 [{{name: t, context: {{cluster: t, user: u}}}}]\ncurrent-context: t\n",
-                cluster.dir.path().join("serving/apiserver.crt").display()
-            );
-            std::fs::write(cluster.config(user), config).unwrap();
-        }
-        cluster.is_ready();
-        Some(cluster)
-    }
-
-    fn api(tools: &Path, dir: &Path, port: u16, etcd_port: u16) -> Child {
-        let at = |name: &str| dir.join(name).to_str().unwrap().to_owned();
-        let mut api = Command::new(tools.join("kube-apiserver"));
-        api.args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--authorization-mode=RBAC"]);
-        api.args(["--service-cluster-ip-range=10.96.0.0/24", "--disable-admission-plugins=ServiceAccount"]);
-        api.args(["--service-account-issuer=https://kubernetes.default.svc", "--endpoint-reconciler-type=none"]);
-        api.args([
-            format!("--secure-port={port}"),
-            format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
-            format!("--cert-dir={}", at("serving")),
-            format!("--service-account-key-file={}", at("sa.pub")),
-            format!("--service-account-signing-key-file={}", at("sa.key")),
-            format!("--token-auth-file={}", at("tokens.csv")),
-        ]);
-        spawn(api, &dir.join("api.log"))
-    }
-
-    fn is_ready(&self) {
-        wait("the API server to be ready", SOON, || {
-            self.kubectl(&["get", "--raw", "/readyz"], "").status.success().then_some(())
-        });
-    }
-
-    fn config(&self, user: &str) -> PathBuf {
-        self.dir.path().join(format!("{user}.kubeconfig"))
-    }
-
-    fn kubectl(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = Command::new(self.tools.join("kubectl"));
-        command.args(["--kubeconfig", self.config("admin").to_str().unwrap()]).args(arguments);
-        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = piped.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        child.wait_with_output().unwrap()
-    }
-
-    #[track_caller]
-    fn run(&self, arguments: &[&str], input: &str) -> String {
-        let output = self.kubectl(arguments, input);
-        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "kubectl {arguments:?}: {out}{error}");
-        out.into_owned()
-    }
-
-    /// Our definitions, a namespace `shop`, and for whom the control plane is there just what it may do.
-    fn install(&self) {
-        let folder = |name: &str| root().join(name).to_str().unwrap().to_owned();
-        self.run(&["apply", "-f", &folder("deploy/crds")], "");
-        self.run(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=20s"], "");
-        for namespace in ["shop", "other"] {
-            self.run(&["create", "namespace", namespace], "");
-        }
-        self.run(&["apply", "-n", "shop", "-f", &folder("deploy/kubernetes/role.yaml")], "");
-        let binding =
-            ["create", "rolebinding", "doorward", "--role=doorward-policy-reader", "--user=doorward", "-n", "shop"];
-        self.run(&binding, "");
-    }
-
-    fn apply(&self, namespace: &str, text: &str) {
-        self.run(&["apply", "-n", namespace, "-f", "-"], text);
-    }
-
-    fn serve(&self, root: &Path) -> Server {
-        Server::start_from(root, "kubernetes:shop", &format!("KUBECONFIG={}", self.config("reader").display()))
-    }
-
-    fn doorward(&self, arguments: &[&str]) -> (i32, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
-        let output = command.args(arguments).env("KUBECONFIG", self.config("reader")).output().unwrap();
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code().unwrap(), text)
-    }
-}
 
 fn bundle(update: &PolicyUpdate) -> Bundle {
     Bundle::decode(update.payload.as_slice()).unwrap()

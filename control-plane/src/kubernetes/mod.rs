@@ -1,0 +1,74 @@
+//! Doorward and a Kubernetes API server.
+//!
+//! ```text
+//! API server ──watch──▶ index ──▶ source (policy) ──▶ engine ──▶ push ──▶ proxies
+//!     ▲                   │                             │                    │ acknowledgements
+//!     └──── status ◀──────┴───────── leader ◀───────────┴── replicas ◀───────┘
+//! ```
+//!
+//! The index is plain types: nothing past it knows of the API. Every replica watches and pushes by itself; the Lease decides only
+//! who writes status. While the API server is away, what was seen last stays in force.
+
+pub mod client;
+pub mod index;
+pub mod lease;
+pub mod replicas;
+pub mod status;
+pub mod watch;
+
+use std::{fs, sync::Arc};
+
+use doorward_proto::v1::PolicyStatus;
+use tokio::sync::watch as channel;
+
+pub use index::Index;
+pub use watch::Watching;
+
+use crate::{metrics::Metrics, push::Registry};
+
+/// Where a replica stands.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The namespace with its leases.
+    pub namespace: String,
+    /// Its name among the replicas.
+    pub name: String,
+}
+
+/// What runs beside the control plane where policy comes from an API server.
+pub struct Companion {
+    /// What was seen of the API server.
+    pub index: Arc<Index>,
+    /// The namespace of the control plane, if not that of the kubeconfig or of the pod.
+    pub namespace: Option<String>,
+    /// The name of this replica, if not that of the machine and something random.
+    pub name: Option<String>,
+}
+
+impl Companion {
+    /// Runs until the process ends.
+    ///
+    /// # Errors
+    /// There is no usable configuration.
+    pub async fn run(
+        self,
+        status: channel::Receiver<PolicyStatus>,
+        registry: Arc<Registry>,
+        metrics: Arc<Metrics>,
+        shutdown: channel::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        let (client, own) = client::connect().await?;
+        let place = Place { namespace: self.namespace.unwrap_or(own), name: self.name.unwrap_or_else(replica) };
+        let writer = status::Writer::new(client, &place, self.index, status, registry, metrics);
+        writer.run(shutdown).await;
+        Ok(())
+    }
+}
+
+/// A name that no other replica has.
+fn replica() -> String {
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
+    let machine: String = machine.trim().to_ascii_lowercase().chars().filter(plain).take(40).collect();
+    format!("{}-{:08x}", if machine.is_empty() { "replica" } else { &machine }, rand::random::<u32>())
+}
