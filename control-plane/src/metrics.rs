@@ -68,6 +68,10 @@ pub struct Metrics {
     pub statuses: Counter,
     /// Attempts to write a lease or a status that failed.
     pub status_failures: Counter,
+    /// Answers of the admission webhook, by outcome.
+    pub reviews: Family<Labels, Counter>,
+    /// Seconds that each took.
+    pub review_seconds: Histogram,
 }
 
 impl Default for Metrics {
@@ -162,6 +166,8 @@ impl Default for Metrics {
                 "Attempts to write a lease or a status that failed",
                 Counter::default()
             ),
+            reviews: metric!("webhook_reviews", "Answers of the admission webhook, by outcome", Family::default()),
+            review_seconds: metric!("webhook_review_seconds", "From question to answer of the webhook", latency()),
             registry: Mutex::new(registry),
         }
     }

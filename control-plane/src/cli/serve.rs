@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use super::values;
 use crate::{
     access::Grant,
-    kubernetes::Companion,
+    kubernetes::{Companion, webhook},
     server,
     source::{PolicySource, kubernetes::Kubernetes, registry},
 };
@@ -54,6 +54,14 @@ pub struct Args {
     /// With --kubernetes: a name that no other replica has [default: that of the machine, and something random].
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
+    /// With --kubernetes: answer the API server's admission reviews over HTTPS on this address, e.g. 0.0.0.0:9443 [default: no
+    /// webhook].
+    #[arg(long, env = "DOORWARD_WEBHOOK_LISTEN", value_name = "ADDR", conflicts_with = "policies")]
+    pub webhook_listen: Option<SocketAddr>,
+    /// The ValidatingWebhookConfiguration that asks it. The control plane makes and renews a certificate for the names in it, and
+    /// writes its authority there.
+    #[arg(long, env = "DOORWARD_WEBHOOK_CONFIGURATION", value_name = "NAME", default_value = "doorward")]
+    pub webhook_configuration: String,
     /// Directory for all state; created if it does not exist. One process per directory.
     #[arg(long, env = "DOORWARD_DATA", value_name = "DIR")]
     pub data: PathBuf,
@@ -148,8 +156,16 @@ impl Args {
             return Ok((registry::open(named.unwrap_or(Path::new("")))?, None));
         };
         let source = Kubernetes::open(namespaces)?;
-        let companion =
-            Companion { index: source.index(), namespace: self.pod_namespace.clone(), name: self.pod_name.clone() };
+        let webhook = self
+            .webhook_listen
+            .map(|listen| webhook::Settings { listen, configuration: self.webhook_configuration.clone() });
+        let companion = Companion {
+            index: source.index(),
+            namespace: self.pod_namespace.clone(),
+            name: self.pod_name.clone(),
+            qualified: source.qualified(),
+            webhook,
+        };
         Ok((Box::new(source), Some(companion)))
     }
 

@@ -55,7 +55,7 @@ impl Limits {
     }
 
     /// For the metrics port, whose connections serve one request each.
-    pub(super) fn http() -> Self {
+    pub fn http() -> Self {
         Self { active: 0, fresh: HTTP_CONNECTIONS, streams: 0, age: FIRST_REQUEST }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorward_policy_compiler::document::{API_VERSION, Kind};
+use doorward_policy_compiler::document::{API_VERSION, Document, Kind, parse_file};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -46,6 +46,8 @@ pub struct Object {
     pub created: String,
     /// The document as YAML.
     pub text: String,
+    /// The same, understood; none, if it is not.
+    pub document: Option<Arc<Document>>,
     /// `status`, as somebody wrote it.
     pub status: Value,
     /// `metadata.resourceVersion`
@@ -57,6 +59,12 @@ impl Object {
     fn says_as(&self, other: &Self) -> bool {
         self.text == other.text && self.uid == other.uid && self.generation == other.generation
     }
+}
+
+/// The document in a text that has one.
+pub fn parse(origin: &str, text: &str) -> Option<Arc<Document>> {
+    let mut parsed = parse_file(origin, text);
+    parsed.documents.pop().map(Arc::new)
 }
 
 /// The document as a person would have written it: without what the API server keeps beside it.
@@ -280,7 +288,16 @@ mod tests {
     fn object(name: &str, generation: i64, version: u64) -> Object {
         let key = Key { kind: Kind::AccessRole, namespace: "shop".into(), name: name.into() };
         let text = format!("{name} {generation}");
-        Object { key, uid: "1".into(), generation, created: String::new(), text, status: Value::Null, version }
+        Object {
+            key,
+            uid: "1".into(),
+            generation,
+            created: String::new(),
+            text,
+            document: None,
+            status: Value::Null,
+            version,
+        }
     }
 
     #[test]

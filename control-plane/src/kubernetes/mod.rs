@@ -15,14 +15,17 @@ pub mod lease;
 pub mod replicas;
 pub mod status;
 pub mod watch;
+pub mod webhook;
 
 use std::{fs, sync::Arc};
 
+use anyhow::Context as _;
 use doorward_proto::v1::PolicyStatus;
 use tokio::sync::watch as channel;
 
 pub use index::Index;
 pub use watch::Watching;
+use webhook::{Webhook, certificate::Certificates};
 
 use crate::{metrics::Metrics, push::Registry};
 
@@ -43,6 +46,10 @@ pub struct Companion {
     pub namespace: Option<String>,
     /// The name of this replica, if not that of the machine and something random.
     pub name: Option<String>,
+    /// Documents are called by namespace and name.
+    pub qualified: bool,
+    /// Whether there is a webhook, and where.
+    pub webhook: Option<webhook::Settings>,
 }
 
 impl Companion {
@@ -59,9 +66,18 @@ impl Companion {
     ) -> anyhow::Result<()> {
         let (client, own) = client::connect().await?;
         let place = Place { namespace: self.namespace.unwrap_or(own), name: self.name.unwrap_or_else(replica) };
-        let writer = status::Writer::new(client, &place, self.index, status, registry, metrics);
-        writer.run(shutdown).await;
-        Ok(())
+        let index = Arc::clone(&self.index);
+        let writer = status::Writer::new(client.clone(), &place, index, status, registry, Arc::clone(&metrics));
+        let writing = writer.run(shutdown.clone());
+        let Some(settings) = self.webhook else {
+            writing.await;
+            return Ok(());
+        };
+        let certificates = Certificates::new(client, &place, &settings.configuration);
+        let webhook = Webhook::new(self.index, self.qualified, metrics);
+        let serving = webhook.serve(settings.listen, certificates, shutdown);
+        let ((), served) = tokio::join!(writing, serving);
+        served.with_context(|| format!("the webhook cannot be served on {} (--webhook-listen)", settings.listen))
     }
 }
 

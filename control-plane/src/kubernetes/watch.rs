@@ -24,7 +24,7 @@ use tokio_stream::StreamExt as _;
 
 use super::{
     client,
-    index::{Field, Index, Key, Object, text},
+    index::{Field, Index, Key, Object, parse, text},
 };
 use crate::source::SourceError;
 
@@ -64,6 +64,8 @@ pub struct Watching {
     pub index: Arc<Index>,
     /// The namespaces, as people name them.
     pub namespaces: String,
+    /// Documents are called by namespace and name: there can be several of one name.
+    pub qualified: bool,
     _stop: oneshot::Sender<()>,
 }
 
@@ -79,13 +81,13 @@ impl Watching {
             .name("kubernetes".to_owned())
             .spawn(move || run(namespaces, &ready, stopped))
             .map_err(|error| SourceError::NoCluster(error.into()))?;
-        let (index, namespaces) = opened.recv().map_err(|ended| SourceError::NoCluster(ended.into()))??;
-        Ok(Self { index, namespaces, _stop: stop })
+        let (index, namespaces, qualified) = opened.recv().map_err(|ended| SourceError::NoCluster(ended.into()))??;
+        Ok(Self { index, namespaces, qualified, _stop: stop })
     }
 }
 
 /// What is watched, and its names; or why nothing can be.
-type Opened = Result<(Arc<Index>, String), SourceError>;
+type Opened = Result<(Arc<Index>, String, bool), SourceError>;
 
 fn run(namespaces: Namespaces, ready: &mpsc::Sender<Opened>, stopped: oneshot::Receiver<()>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -103,7 +105,6 @@ fn run(namespaces: Namespaces, ready: &mpsc::Sender<Opened>, stopped: oneshot::R
                 return;
             }
         };
-        // Names with a qualifier, where there can be several of one name.
         let qualified =
             namespaces != Namespaces::Own && !matches!(&namespaces, Namespaces::Some(names) if names.len() == 1);
         let names = match namespaces {
@@ -122,7 +123,7 @@ fn run(namespaces: Namespaces, ready: &mpsc::Sender<Opened>, stopped: oneshot::R
             }
         }
         // Whoever opened it may be gone again.
-        let _ = ready.send(Ok((Arc::clone(&index), told)));
+        let _ = ready.send(Ok((Arc::clone(&index), told, qualified)));
         tokio::select! {
             // Dropped: nobody reads any more.
             _ = stopped => {}
@@ -227,8 +228,10 @@ fn object_of(kind: Kind, object: DynamicObject, qualified: bool) -> Object {
     let key = key(kind, &object);
     let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
     let name = if qualified { format!("{}/{}", key.namespace, key.name) } else { key.name.clone() };
+    let text = text(kind, &name, &created, object.data.get("spec"));
     Object {
-        text: text(kind, &name, &created, object.data.get("spec")),
+        document: parse(&key.origin(), &text),
+        text,
         uid: object.metadata.uid.clone().unwrap_or_default(),
         generation: object.metadata.generation.unwrap_or(0),
         created,

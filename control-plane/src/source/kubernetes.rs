@@ -37,6 +37,11 @@ impl Kubernetes {
         Arc::clone(&self.watching.index)
     }
 
+    /// Whether documents are called by namespace and name.
+    pub fn qualified(&self) -> bool {
+        self.watching.qualified
+    }
+
     fn whole(&self) -> Result<u64, SourceError> {
         self.watching
             .index

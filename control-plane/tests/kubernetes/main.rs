@@ -5,6 +5,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod status;
+mod webhook;
 
 use std::{
     process::Command,

@@ -210,7 +210,8 @@ mod tests {
             refusals: vec![Refusal { node: "n".into(), holds: 6, offered: 8, code: "c".into(), message: "m".into() }],
             ..held(&[(6, 1), (8, 2)])
         };
-        let cases: [(DocumentStatus, Proxies, Option<&str>, (bool, &str)); 9] = [
+        type Case = (DocumentStatus, Proxies, Option<&'static str>, (bool, &'static str));
+        let cases: [Case; 9] = [
             (document(true, false, 7), held(&[(7, 2), (8, 1)]), None, (true, "Programmed")),
             (document(true, false, 7), held(&[]), None, (false, "Reconciling")),
             (document(true, false, 7), held(&[(6, 1), (7, 1)]), None, (false, "Reconciling")),

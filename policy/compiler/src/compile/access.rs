@@ -62,6 +62,7 @@ pub(super) fn key(context: &Context<'_>, out: &mut Out<'_>, spec: &AccessKey) ->
             "spec.hash",
             format!("AccessKey \"{other}\" has the same hash; every tool has a key of its own"),
         );
+        context.contest(Kind::AccessKey, other, &out.document.name);
     }
     period(out, spec.not_before.as_ref(), spec.not_after.as_ref(), "spec.notAfter");
     if spec.agent.is_some() && spec.role.starts_with("admin-") {

@@ -6,7 +6,10 @@ use doorward_policy::{
     dialect::Casts,
     value::{FieldType, Size},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// A component as roles see it.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +43,8 @@ pub(super) struct Context<'a> {
     pub keys: Vec<(&'a str, &'a AccessKey)>,
     pub hashes: BTreeMap<[u8; 32], &'a str>,
     pub matches: BTreeMap<(String, String), &'a str>,
+    /// Kind, owner and claimant, where two documents claim the same.
+    pub contested: RefCell<Vec<(Kind, String, String)>>,
     /// The checks are done; documents do not collide with themselves any more.
     pub checked: bool,
 }
@@ -58,6 +63,7 @@ impl<'a> Context<'a> {
             keys: keys.collect(),
             hashes: BTreeMap::new(),
             matches: BTreeMap::new(),
+            contested: RefCell::default(),
             checked: false,
         }
     }
@@ -71,6 +77,11 @@ impl<'a> Context<'a> {
             self.matches.insert(key.clone(), name);
         }
         self.services.insert(name, facts);
+    }
+
+    /// Notes that this document claims what another one has.
+    pub fn contest(&self, kind: Kind, owner: &str, other: &str) {
+        self.contested.borrow_mut().push((kind, owner.to_owned(), other.to_owned()));
     }
 
     pub fn keys_of(&self, provider: &str) -> &[Jwk] {

@@ -8,7 +8,7 @@ use super::{
     out::Out,
 };
 use crate::document::{
-    IdentityProvider,
+    IdentityProvider, Kind,
     common::{ClaimPath, OneOrMany, Scalar},
     identity_provider::{Audiences, Preset, RequiredClaim},
 };
@@ -230,6 +230,7 @@ fn check_issuers(context: &Context<'_>, out: &mut Out<'_>, spec: &IdentityProvid
     {
         let which = if issuers.len() > 1 { format!(", {issuer}") } else { String::new() };
         out.error("duplicate_issuer", PATH, format!("IdentityProvider \"{name}\" already has this issuer{which}"));
+        context.contest(Kind::IdentityProvider, name, &out.document.name);
     }
     issuers
 }

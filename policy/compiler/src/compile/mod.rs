@@ -80,11 +80,23 @@ pub fn compile(documents: &[Document], keys: &dyn KeySource, scope: &str) -> Com
     let Checked { context, accepted, strings } = check(&unique, keys, &mut diagnostics);
     let bundle = encode(&context, &accepted, strings, scope);
     let bytes = bundle.encode_to_vec();
+    diagnostics.extend(contested(&context, &unique));
     diagnostics.sort();
     diagnostics.dedup();
     let accepted =
         accepted.iter().map(|document| DocumentId { kind: document.kind, name: document.name.clone() }).collect();
     Compiled { digest: Sha256::digest(&bytes).into(), bundle, bytes, diagnostics, accepted }
+}
+
+/// Tells whoever has what others claim as well.
+fn contested(context: &Context<'_>, documents: &[&Document]) -> Vec<Diagnostic> {
+    let contested = context.contested.borrow();
+    let one = |(kind, owner, other): &(Kind, String, String)| {
+        let document = documents.iter().find(|document| document.kind == *kind && document.name == *owner)?;
+        let message = format!("{kind} \"{other}\" claims the same; it is left out, because this one was there before");
+        Some(Diagnostic::of(document, Severity::Warning, "contested", "spec", message))
+    };
+    contested.iter().filter_map(one).collect()
 }
 
 /// What the checks leave to encode.
@@ -101,8 +113,10 @@ fn check<'a>(unique: &[&'a Document], keys: &dyn KeySource, diagnostics: &mut Ve
     let mut context = Context::new(unique);
     let mut accepted: Vec<&Document> = Vec::new();
     let mut strings = Interner::collecting();
-    // In the order of the kinds: what others refer to comes first.
-    for &document in unique {
+    // In the order of the kinds: what others refer to comes first. Of one kind the older come first: what they claim is theirs.
+    let mut by_age = unique.to_vec();
+    by_age.sort_by_key(|document| (document.kind, document.created));
+    for document in by_age {
         let mut out = Out::new(document);
         match &document.spec {
             Spec::IdentityProvider(spec) => {
@@ -145,6 +159,7 @@ fn check<'a>(unique: &[&'a Document], keys: &dyn KeySource, diagnostics: &mut Ve
         diagnostics.append(&mut out.diagnostics);
     }
     context.checked = true;
+    accepted.sort_by_key(|document| (document.kind, &document.name));
     Checked { context, accepted, strings }
 }
 

@@ -6,7 +6,7 @@ use super::{
     out::Out,
 };
 use crate::document::{
-    DataService,
+    DataService, Kind,
     common::{Audit, Enforcement, OnHiddenField, Scalar},
     data_service::{Component, Cors, Dialect, Field, HeaderSource, HeaderValue, Operation, Parameter, Relation},
     suggest,
@@ -149,6 +149,7 @@ fn matches(context: &Context<'_>, out: &mut Out<'_>, spec: &DataService) -> Vec<
                 let host = if key.0.is_empty() { "any host" } else { &key.0 };
                 let message = format!("DataService \"{other}\" already has {host} with path \"{}/\"", key.1);
                 out.error("match_overlap", &at, message);
+                context.contest(Kind::DataService, other, &out.document.name);
             }
             all.push(key);
         }

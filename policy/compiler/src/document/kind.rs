@@ -56,6 +56,9 @@ pub struct Document {
     pub kind: Kind,
     /// `metadata.name`
     pub name: String,
+    /// When it was made, in Unix seconds, where its source says so (`metadata.creationTimestamp`); else 0. Of two documents with
+    /// the same claim the older one has it.
+    pub created: i64,
     /// Where it came from, as the caller named it.
     pub file: String,
     /// Its first line, from 1; 0 if it has none.

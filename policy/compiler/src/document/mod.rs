@@ -56,7 +56,7 @@ struct Metadata {
     #[serde(default, rename = "namespace")]
     _namespace: Option<String>,
     #[serde(default, rename = "creationTimestamp")]
-    _created: Option<String>,
+    created: Option<common::Timestamp>,
     #[serde(default, rename = "labels")]
     _labels: Option<std::collections::BTreeMap<String, String>>,
     #[serde(default, rename = "annotations")]
@@ -151,7 +151,7 @@ fn document(
     }
     let mut metadata = members.swap_remove("metadata").unwrap_or(Value::Null);
     if from_kubernetes && let Value::Object(members) = &mut metadata {
-        members.retain(|key, _| ["name", "namespace"].contains(&key.as_str()));
+        members.retain(|key, _| ["name", "namespace", "creationTimestamp"].contains(&key.as_str()));
     }
     let metadata: Metadata = match serde_path_to_error::deserialize(metadata) {
         Ok(metadata) => metadata,
@@ -171,7 +171,8 @@ fn document(
             if let Spec::IdentityProvider(provider) = &mut spec {
                 provider.fill();
             }
-            Ok(Document { kind, name: metadata.name, file: at.file, line: at.line, spec, lines })
+            let created = metadata.created.map_or(0, |created| created.0);
+            Ok(Document { kind, name: metadata.name, created, file: at.file, line: at.line, spec, lines })
         }
         Err(all) => {
             let one = |mistake: mistakes::Mistake| Diagnostic {

@@ -137,3 +137,27 @@ proptest! {
         prop_assert_eq!(one.accepted.len(), 11);
     }
 }
+
+#[test]
+fn of_two_claims_the_older_document_has_it_and_both_are_told() {
+    let service = |name: &str, created: &str| {
+        let created = if created.is_empty() { String::new() } else { format!(", creationTimestamp: \"{created}\"") };
+        format!(
+            "apiVersion: doorward.dev/v1alpha1\nkind: DataService\nmetadata: {{name: {name}{created}}}\nspec: {{dialect: http, \
+             match: [{{hosts: [a.example.com]}}], components: {{x: {{operations: [{{path: /x, verbs: [GET]}}]}}}}}}\n"
+        )
+    };
+    for (one, other, owner) in [
+        ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "a"),
+        ("2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z", "b"),
+        // Of one age, and in a directory, which has none: by name.
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "a"),
+        ("", "", "a"),
+    ] {
+        let all = compiled(&[service("a", one), service("b", other)].join("---\n"), "");
+        let accepted: Vec<&str> = all.accepted.iter().map(|document| document.name.as_str()).collect();
+        assert_eq!(accepted, [owner], "{one} {other}: {:?}", all.diagnostics);
+        let told = |code: &str| all.diagnostics.iter().find(|found| found.code == code).unwrap().name.clone();
+        assert!(told("contested") == owner && told("match_overlap") != owner);
+    }
+}
