@@ -47,6 +47,7 @@ use crate::{
     metrics::Metrics,
     policies::{
         engine::{Engine, Settings},
+        epochs::{Alone, Epochs},
         publish,
         report::NOT_STORED,
     },
@@ -172,11 +173,18 @@ pub async fn serve(source: Box<dyn PolicySource>, mut options: Options) -> anyho
         lifetime: options.bundle_lifetime,
         epoch_floor: options.epoch_floor,
     };
+    let (stop, shutdown) = watch::channel(false);
+    let companion = match options.kubernetes.take() {
+        Some(companion) => Some(companion.connect().await?),
+        None => None,
+    };
+    let epochs = companion
+        .as_ref()
+        .map_or_else(|| Box::new(Alone) as Box<dyn Epochs>, |companion| companion.epochs(&options.scope, &shutdown));
     let settings = Settings { signing, allow_empty: options.allow_empty };
-    let engine = Engine::new(settings, source, policy_store, signer, Arc::clone(&keys), Arc::clone(&metrics))?;
+    let engine = Engine::new(settings, source, epochs, policy_store, signer, Arc::clone(&keys), Arc::clone(&metrics))?;
     let (policy, status, outrun) = (engine.policy(), engine.status(), engine.outrun());
     let identity = Identity::new(access.clone(), options.scope.clone(), engine.asked(), asker, Arc::clone(&metrics));
-    let (stop, shutdown) = watch::channel(false);
 
     let listen = connections::listen(options.listen)
         .with_context(|| format!("cannot listen on {} (--listen)", options.listen))?;
@@ -242,8 +250,7 @@ pub async fn serve(source: Box<dyn PolicySource>, mut options: Options) -> anyho
         },
     )?;
     tasks.spawn(async move { ("gRPC server", grpc.await) });
-    let companion = options.kubernetes.take();
-    let index = companion.as_ref().map(|companion| Arc::clone(&companion.index));
+    let index = companion.as_ref().map(|companion| companion.index());
     if let Some(companion) = companion {
         let running = companion.run(status.clone(), registry, Arc::clone(&metrics), shutdown.clone());
         tasks.spawn(async move { ("part for Kubernetes", running.await) });

@@ -40,6 +40,8 @@ struct Entry {
     due: Instant,
     failures: u32,
     fetching: bool,
+    /// A fetch has ended, however.
+    tried: bool,
     wanted: u64,
     problem: Option<String>,
     /// Somebody can use a key of `keys`.
@@ -182,6 +184,22 @@ impl KeySets {
         self.wake.notify_one();
     }
 
+    /// Whether each set was asked for once by this process, whatever came of it.
+    pub fn settled(&self) -> bool {
+        self.lock().sources.values().all(|entry| entry.tried)
+    }
+
+    /// Fetches every set now, but for those that were fetched a moment ago.
+    pub fn refresh(&self) {
+        let recently = now_micros().saturating_sub(micros(MIN_REFRESH));
+        for entry in self.lock().sources.values_mut() {
+            if entry.keys.as_ref().is_none_or(|keys| keys.fetched_micros < recently) {
+                entry.due = Instant::now();
+            }
+        }
+        self.wake.notify_one();
+    }
+
     fn store(&self, source: &Source, keys: &KeySet) {
         if let Err(error) = self.store.set_key_set(&source.to_string(), keys) {
             tracing::error!(%error, "a key set could not be kept for the next start");
@@ -205,6 +223,7 @@ impl KeySets {
             due: Instant::now(),
             failures: 0,
             fetching: false,
+            tried: false,
             wanted: 0,
             problem: None,
             used: false,
@@ -249,6 +268,7 @@ impl KeySets {
         let mut entries = self.lock();
         let Some(entry) = entries.sources.get_mut(source) else { return };
         entry.fetching = false;
+        entry.tried = true;
         match result {
             Ok(body) => {
                 let changed = entry.keys.as_ref().is_none_or(|keys| keys.body != body);

@@ -10,6 +10,7 @@
 //! who writes status. While the API server is away, what was seen last stays in force.
 
 pub mod client;
+pub mod epoch;
 pub mod index;
 pub mod lease;
 pub mod replicas;
@@ -27,7 +28,7 @@ pub use index::Index;
 pub use watch::Watching;
 use webhook::{Webhook, certificate::Certificates};
 
-use crate::{metrics::Metrics, push::Registry};
+use crate::{metrics::Metrics, policies::epochs::Epochs, push::Registry, source::SourceError};
 
 /// Where a replica stands.
 #[derive(Debug, Clone)]
@@ -53,10 +54,40 @@ pub struct Companion {
 }
 
 impl Companion {
-    /// Runs until the process ends.
+    /// Connects to the API server that the environment names.
     ///
     /// # Errors
     /// There is no usable configuration.
+    pub async fn connect(self) -> Result<Connected, SourceError> {
+        let (client, own) = client::connect().await?;
+        let namespace = self.namespace.clone().unwrap_or(own);
+        let name = self.name.clone().unwrap_or_else(replica);
+        Ok(Connected { client, place: Place { namespace, name }, companion: self })
+    }
+}
+
+/// The same with a connection.
+pub struct Connected {
+    client: kube::Client,
+    place: Place,
+    companion: Companion,
+}
+
+impl Connected {
+    /// What was seen of the API server.
+    pub fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.companion.index)
+    }
+
+    /// On what epochs this replica agrees with others.
+    pub fn epochs(&self, scope: &str, shutdown: &channel::Receiver<bool>) -> Box<dyn Epochs> {
+        epoch::replica(self.client.clone(), &self.place, scope, self.index(), shutdown.clone())
+    }
+
+    /// Writes status and answers reviews until the process ends.
+    ///
+    /// # Errors
+    /// The webhook cannot be served.
     pub async fn run(
         self,
         status: channel::Receiver<PolicyStatus>,
@@ -64,17 +95,17 @@ impl Companion {
         metrics: Arc<Metrics>,
         shutdown: channel::Receiver<bool>,
     ) -> anyhow::Result<()> {
-        let (client, own) = client::connect().await?;
-        let place = Place { namespace: self.namespace.unwrap_or(own), name: self.name.unwrap_or_else(replica) };
-        let index = Arc::clone(&self.index);
-        let writer = status::Writer::new(client.clone(), &place, index, status, registry, Arc::clone(&metrics));
+        let index = self.index();
+        let Self { client, place, companion } = self;
+        let writer =
+            status::Writer::new(client.clone(), &place, Arc::clone(&index), status, registry, Arc::clone(&metrics));
         let writing = writer.run(shutdown.clone());
-        let Some(settings) = self.webhook else {
+        let Some(settings) = companion.webhook else {
             writing.await;
             return Ok(());
         };
         let certificates = Certificates::new(client, &place, &settings.configuration);
-        let webhook = Webhook::new(self.index, self.qualified, metrics);
+        let webhook = Webhook::new(index, companion.qualified, metrics);
         let serving = webhook.serve(settings.listen, certificates, shutdown);
         let ((), served) = tokio::join!(writing, serving);
         served.with_context(|| format!("the webhook cannot be served on {} (--webhook-listen)", settings.listen))

@@ -251,7 +251,10 @@ fn problem(kind: Kind, error: &kube::Error) -> String {
         Some(404) => format!("it does not know the kind {kind}; apply deploy/crds"),
         Some(401) => "it does not take our credentials".to_owned(),
         Some(403) => {
-            format!("we may not list and watch {}.{GROUP}; apply deploy/kubernetes/role.yaml", names(kind).plural)
+            format!(
+                "we may not list and watch {}.{GROUP}; apply deploy/kubernetes/control-plane-rbac.yaml, or role.yaml there in one namespace",
+                names(kind).plural
+            )
         }
         _ => client::told(error),
     }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     compiler::{self, Compiled},
+    epochs::{Epochs, Wait},
     publish::{self, Published, Publisher},
     report::{AGAIN, NOT_PUBLISHED, Reporter},
     resolve::{self, Resolution, Unpublished},
@@ -68,13 +69,15 @@ impl Engine {
     pub fn new(
         settings: Settings,
         source: Box<dyn PolicySource>,
+        epochs: Box<dyn Epochs>,
         store: Arc<PolicyStore>,
         signer: Signer,
         keys: Arc<KeySets>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let reporter = Arc::new(Reporter::new(Arc::clone(&metrics)));
-        let publisher = Publisher::new(settings.signing, store, signer, Arc::clone(&metrics), Arc::clone(&reporter))?;
+        let publisher =
+            Publisher::new(settings.signing, epochs, store, signer, Arc::clone(&metrics), Arc::clone(&reporter))?;
         let allow_empty = settings.allow_empty;
         let asked = publisher.before().map(|bundle| compiler::asked(&bundle, publisher.good())).unwrap_or_default();
         let asked = watch::Sender::new(Arc::new(asked));
@@ -135,8 +138,15 @@ impl Engine {
                 keys_changed = false;
             }
             self.publisher.renew(self.confirmed);
+            if self.publisher.differs() {
+                tracing::info!(
+                    "another replica publishes something else from the same documents; key sets are fetched anew"
+                );
+                self.keys.refresh();
+            }
             self.publisher.store_again();
-            match triggers.recv_timeout(POLL) {
+            let rest = self.again.map_or(POLL, |again| again.saturating_duration_since(Instant::now()).min(POLL));
+            match triggers.recv_timeout(rest) {
                 Ok(Trigger::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 Ok(Trigger::Keys) => keys_changed = true,
                 Ok(Trigger::Source) | Err(mpsc::RecvTimeoutError::Timeout) => {}
@@ -234,6 +244,18 @@ impl Engine {
                 }
             }
         });
+        let decided = match decided {
+            Ok(Some(compiled)) => match self.publisher.agree(&compiled.digest, !self.keys.settled()) {
+                Ok(agreed) => Ok(Some((compiled, agreed))),
+                Err(Wait { again, why }) => {
+                    tracing::debug!(why, "a policy waits");
+                    self.again = Some(Instant::now() + again);
+                    return "waits";
+                }
+            },
+            Ok(None) => Ok(None),
+            Err(()) => Err(()),
+        };
         let result = match decided {
             Ok(decided) => {
                 let before = self.publisher.good().clone();
@@ -242,8 +264,8 @@ impl Engine {
                 // about.
                 self.asked.send_replace(Arc::new(asked));
                 let result = match decided {
-                    Some(compiled) => {
-                        self.publisher.publish(compiled.bytes, compiled.digest);
+                    Some((compiled, agreed)) => {
+                        self.publisher.publish(compiled.bytes, compiled.digest, agreed);
                         "published"
                     }
                     None => "unchanged",
@@ -286,7 +308,8 @@ mod tests {
         let source = Box::new(Directory::watched(dir).unwrap());
         let settings = Settings { signing, allow_empty: true };
         let signer = Signer::open(dir, None).unwrap();
-        Engine::new(settings, source, store, signer, keys, Arc::default()).unwrap()
+        Engine::new(settings, source, Box::new(super::super::epochs::Alone), store, signer, keys, Arc::default())
+            .unwrap()
     }
 
     #[test]

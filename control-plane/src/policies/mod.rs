@@ -12,6 +12,7 @@
 
 pub mod compiler;
 pub mod engine;
+pub mod epochs;
 pub mod publish;
 pub mod report;
 pub mod resolve;

@@ -15,10 +15,11 @@ use tokio::sync::watch;
 
 use super::{
     compiler,
+    epochs::{Agreed, Epochs, Proposal, Wait},
     report::{AGAIN, Reporter},
 };
 use crate::{
-    clock::{now_micros, now_seconds},
+    clock::now_seconds,
     metrics::Metrics,
     policy_store::{GoodDocuments, PolicyStore, StoreError},
     signing::Signer,
@@ -74,6 +75,11 @@ pub struct Publisher {
     outrun: Arc<AtomicBool>,
     /// The policy in force was signed by this process.
     signed: bool,
+    epochs: Box<dyn Epochs>,
+    /// Others do not know the epoch in force.
+    unshared: bool,
+    /// When it is tried again to renew, or to share.
+    again: Option<Instant>,
 }
 
 /// What is not on the disk.
@@ -84,12 +90,6 @@ struct Unstored {
     again: Instant,
 }
 
-/// The epoch after this one: at least the milliseconds since 1970, so that epochs grow over a restart also if none of the
-/// last process could be stored, or the data directory was lost. A step back of the clock is covered by what is stored.
-pub fn next_epoch(last: u64, now_millis: u64) -> u64 {
-    last.saturating_add(1).max(now_millis)
-}
-
 impl Publisher {
     /// Takes up where the last process ended: the last bundle is served at once.
     ///
@@ -97,6 +97,7 @@ impl Publisher {
     /// The store cannot be read.
     pub fn new(
         settings: Settings,
+        epochs: Box<dyn Epochs>,
         store: Arc<PolicyStore>,
         signer: Signer,
         metrics: Arc<Metrics>,
@@ -118,6 +119,9 @@ impl Publisher {
             unstored: None,
             outrun: Arc::default(),
             signed: false,
+            epochs,
+            unshared: false,
+            again: None,
         };
         if let Some(stored) = stored {
             publisher.restore(epoch, stored);
@@ -213,11 +217,34 @@ impl Publisher {
         })));
     }
 
+    /// Whether another control plane publishes something else from the same documents, which was not known before.
+    pub fn differs(&mut self) -> bool {
+        let Some(current) = self.current() else { return false };
+        self.epochs.differs(&current.digest)
+    }
+
+    /// An epoch for this policy. `unsettled`: key sets are still being fetched for the first time.
+    ///
+    /// # Errors
+    /// It is not to be published now.
+    pub fn agree(&mut self, digest: &[u8], unsettled: bool) -> Result<Agreed, Wait> {
+        // At half of its life a signature is renewed; one of another control plane that is older is none to take.
+        let half = i64::try_from(self.settings.lifetime.as_secs() / 2).unwrap_or(i64::MAX);
+        self.epochs.agree(&Proposal {
+            digest,
+            last: self.epoch.max(self.settings.epoch_floor),
+            issued_since: now_seconds().saturating_sub(half),
+            unsettled: unsettled && !self.signed,
+        })
+    }
+
     /// Signs, stores if that is possible, and then announces.
-    pub fn publish(&mut self, payload: Vec<u8>, digest: Vec<u8>) {
-        let now_millis = u64::try_from(now_micros() / 1000).unwrap_or(0);
-        let epoch = next_epoch(self.epoch.max(self.settings.epoch_floor), now_millis);
-        let issued_at = now_seconds();
+    pub fn publish(&mut self, payload: Vec<u8>, digest: Vec<u8>, agreed: Agreed) {
+        let Agreed { epoch, issued_at, shared } = agreed;
+        (self.unshared, self.again) = (!shared, (!shared).then(|| Instant::now() + AGAIN));
+        if self.signed && self.current().is_some_and(|current| current.epoch == epoch && current.digest == digest) {
+            return;
+        }
         let envelope = PolicyEnvelope {
             scope: self.settings.scope.clone(),
             epoch,
@@ -298,7 +325,10 @@ impl Publisher {
         if let Some((payload, digest)) = self.left.take()
             && self.published.borrow().is_none()
         {
-            self.publish(payload, digest);
+            match self.agree(&digest, false) {
+                Ok(agreed) => self.publish(payload, digest, agreed),
+                Err(_) => self.left = Some((payload, digest)),
+            }
         }
     }
 
@@ -308,13 +338,15 @@ impl Publisher {
     /// be a revocation. What this process has signed itself is newer than any of those, so this is done once, whatever
     /// proxies say.
     pub fn renew(&mut self, confirmed: bool) {
-        let current = self.published.borrow().clone();
+        let Some(current) = self.current() else { return };
         let outrun = confirmed && !self.signed && self.outrun.swap(false, Ordering::Relaxed);
-        match current {
-            Some(current) if outrun || is_due(current.issued_at, current.expires_at, now_seconds()) => {
-                self.publish(current.update.payload.clone(), current.digest.clone());
-            }
-            _ => {}
+        let due = outrun || self.unshared || is_due(current.issued_at, current.expires_at, now_seconds());
+        if !due || self.again.is_some_and(|again| Instant::now() < again) {
+            return;
+        }
+        match self.agree(&current.digest, false) {
+            Ok(agreed) => self.publish(current.update.payload.clone(), current.digest.clone(), agreed),
+            Err(Wait { again, .. }) => self.again = Some(Instant::now() + again),
         }
     }
 }
@@ -329,6 +361,7 @@ fn is_due(issued_at: i64, expires_at: i64, now: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policies::epochs::Alone;
 
     /// What is served of what this payload left behind, at once and after the documents gave nothing.
     fn served(payload: Vec<u8>, own: bool, floor: u64) -> [bool; 2] {
@@ -340,11 +373,20 @@ mod tests {
             std::fs::create_dir_all(&keys).unwrap();
             let settings = Settings { scope: "default".into(), lifetime: Duration::from_secs(600), epoch_floor };
             let reporter = Arc::new(Reporter::new(Arc::default()));
-            Publisher::new(settings, store, Signer::open(&keys, None).unwrap(), Arc::default(), reporter).unwrap()
+            Publisher::new(
+                settings,
+                Box::new(Alone),
+                store,
+                Signer::open(&keys, None).unwrap(),
+                Arc::default(),
+                reporter,
+            )
+            .unwrap()
         };
         let mut first = publisher("a", 0);
         let digest = Sha256::digest(&payload).to_vec();
-        first.publish(payload, digest);
+        let agreed = first.agree(&digest, false).unwrap();
+        first.publish(payload, digest, agreed);
         drop(first);
         let mut second = publisher(if own { "a" } else { "b" }, floor);
         let at_once = second.current().is_some();
@@ -368,14 +410,6 @@ mod tests {
             assert_eq!(served(good.clone(), false, floor), [false, false], "somebody else's");
             assert_eq!(served(b"no bundle".to_vec(), true, floor), [false, false], "nothing that loads");
         }
-    }
-
-    #[test]
-    fn epochs_grow_by_the_clock_and_never_fall_with_it() {
-        // A restart that finds nothing of what was signed since 1_000.
-        assert!(next_epoch(1_000, 60_000) > next_epoch(next_epoch(1_000, 50_000), 50_000));
-        assert_eq!(next_epoch(90_000, 60_000), 90_001, "the clock was set back");
-        assert_eq!(next_epoch(u64::MAX, 60_000), u64::MAX);
     }
 
     #[test]
