@@ -9,10 +9,10 @@ MAKEFLAGS += --no-print-directory
 
 T := deploy/tools
 
-.PHONY: help tools wasm build test demo demo-check lint fmt bench docs crds clean distclean
+.PHONY: help tools wasm build test demo demo-check demo-kubernetes demo-kubernetes-check lint fmt bench docs crds clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 tools: ## install the pinned tools into .tools/ (Envoy, Datasette, the OIDC provider, wasm32 toolchain, Kubernetes)
 	@$(T)/wasm-toolchain.sh
@@ -36,6 +36,16 @@ demo: build ## start the demo on this machine, walk through it, and keep it up u
 demo-check: build ## run the demo's walk unattended; fails if anything differs
 	@$(T)/python-env.sh
 	@deploy/demo/run.sh --check
+
+demo-kubernetes: build ## the same demo with documents that kubectl applies to a Kubernetes API server on this machine
+	@$(T)/python-env.sh
+	@$(T)/kubernetes.sh
+	@deploy/demo/run.sh --kubernetes
+
+demo-kubernetes-check: build ## run that walk unattended; fails if anything differs
+	@$(T)/python-env.sh
+	@$(T)/kubernetes.sh
+	@deploy/demo/run.sh --kubernetes --check
 
 lint: ## check formatting, documents, imports, clippy, rustdoc, licences, sources and advisories
 	@cargo fmt --all --check

@@ -10,15 +10,18 @@ import urllib.parse
 import urllib.request
 
 import data
+from kubernetes import KUBECTL, Cluster
 from stand import ROOT, TOOLS, Stand, needed
 
 WORK = ROOT / ".demo"
 CHECK = "--check" in sys.argv[1:]
+KUBERNETES = "--kubernetes" in sys.argv[1:]
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 stand = Stand(WORK, unattended=CHECK)
 cli, everywhere, wait_for = stand.cli, stand.everywhere, stand.wait_for
 PROXY, GRPC, METRICS, ADMIN, UPSTREAM = (stand.ports[name] for name in ("proxy", "grpc", "metrics", "admin", "upstream"))
+cluster = Cluster(stand, "northwind") if KUBERNETES else None
 failures: list[str] = []
 passed = 0
 
@@ -70,6 +73,19 @@ def denied(answer: tuple[int, object], status: int, code: str) -> None:
     expect(f"{status} {code}", answer[0] == status and got == code)
 
 
+def publish() -> None:
+    """Says that the folder of documents has changed: to an API server by kubectl; a control plane on the folder sees it itself."""
+    if cluster:
+        cluster.apply(WORK / "policies")
+
+
+def serve() -> None:
+    if cluster:
+        cluster.serve()
+    else:
+        stand.serve()
+
+
 def edit(file: str, old: str, new: str) -> None:
     path = WORK / "policies" / file
     text = path.read_text(encoding="utf-8")
@@ -78,6 +94,7 @@ def edit(file: str, old: str, new: str) -> None:
     fresh = path.with_suffix(".tmp")
     fresh.write_text(text.replace(old, new), encoding="utf-8")
     fresh.replace(path)
+    publish()
 
 
 def records() -> list[dict]:
@@ -86,7 +103,7 @@ def records() -> list[dict]:
 
 
 def prepare() -> None:
-    needed((TOOLS / "venv/bin/datasette", "tools"))
+    needed((TOOLS / "venv/bin/datasette", "tools"), *([(KUBECTL, "tools")] if cluster else []))
     shutil.rmtree(WORK, ignore_errors=True)
     (WORK / "policies").mkdir(parents=True)
     for file in (ROOT / "deploy/demo/policies").glob("*.yaml"):
@@ -135,6 +152,7 @@ def walk() -> None:
 
     say("5. A tool has a key of its own, for one role")
     key = cli("key", "create", "--name", "catalogue", "--role", "app-catalogue", "--write", "policies/keys.yaml").strip().splitlines()[0]
+    publish()
     show("doorward key create --name catalogue --role app-catalogue --write policies/keys.yaml", "(the key, shown once)")
     products = "/northwind/products.json?_shape=array&_size=2"
     wait_for("the key's arrival", lambda: everywhere(lambda: fetch(products, key=key)[0] == 200))
@@ -157,6 +175,7 @@ def walk() -> None:
 
     say("8. A key is revoked")
     show("doorward key revoke catalogue --policies policies", cli("key", "revoke", "catalogue", "--policies", "policies"))
+    publish()
     wait_for("the revocation's effect", lambda: everywhere(lambda: fetch(products, key=key)[0] == 401))
     denied(ask(products, "KEY", key=key), 401, "credential_revoked")
 
@@ -164,6 +183,7 @@ def walk() -> None:
     (WORK / "policies/restriction.yaml").write_text(
         "apiVersion: doorward.dev/v1alpha1\nkind: AccessRestriction\nmetadata: { name: investigation }\n"
         "spec: { subjects: [{ user: bob@example.com }], effect: deny }\n", encoding="utf-8")
+    publish()
     bob = token("bob@example.com", "--group", "analysts", "--claim", "region=west")
     wait_for("the restriction's effect", lambda: everywhere(lambda: fetch(page, bob)[0] == 403))
     denied(ask(page, "BOB", bob), 403, "restricted")
@@ -185,7 +205,7 @@ def walk() -> None:
     stand.stop("control-plane", signal.SIGKILL)
     answers = [fetch(page + "&_size=1", west)[0] for _ in range(20)] + [fetch(page)[0] for _ in range(20)]
     expect("20 allowed and 20 denied without it", answers == [200] * 20 + [401] * 20)
-    stand.serve()
+    serve()
     wait_for("the records' arrival", lambda: len(records()) >= before + 40, 60)
     found = records()
     expect(f"the 40 records arrived ({len(found)} in all)", len(found) >= before + 40)
@@ -198,21 +218,73 @@ def walk() -> None:
     show("doorward proxies", cli("proxies", "--server", f"http://127.0.0.1:{GRPC}"))
 
 
+def walk_kubernetes(cluster: Cluster) -> None:
+    """What kubectl tells, after the same walk."""
+    say("13. kubectl tells what the proxies enforce")
+    told = cluster.wait_for_condition("accessrole", "app-analyst", "Programmed", "True")
+    show("kubectl get doorward", cluster.kubectl("get", "doorward").stdout)
+    expect("the role is enforced by the proxy", "enforces it" in told["message"])
+    status = cluster.kubectl("describe", "accessrole", "app-analyst").stdout
+    show("kubectl describe accessrole app-analyst", status[status.index("Status:"):])
+    expect("and so is the restriction", cluster.wait_for_condition("accessrestriction", "investigation", "Programmed", "True") != {})
+
+    say("14. A bad document is refused, in the words of `doorward validate`")
+    path = WORK / "bad.yaml"
+    good = (WORK / "policies/roles.yaml").read_text(encoding="utf-8")
+    path.write_text(good.replace("rows: region =", "rows: regoin =").split("---\n")[0], encoding="utf-8")
+    refused = cluster.kubectl("apply", "-n", cluster.namespace, "-f", str(path), check=False)
+    show("kubectl apply -f bad.yaml", refused.stderr)
+    shutil.copy(path, WORK / "policies/bad.yaml")
+    (WORK / "policies/roles.yaml").write_text("---\n".join(good.split("---\n")[1:]), encoding="utf-8")
+    said = cli("validate", "policies", check=False)
+    (WORK / "policies/bad.yaml").unlink()
+    (WORK / "policies/roles.yaml").write_text(good, encoding="utf-8")
+    show("doorward validate policies", said)
+    words = next((line.split("spec.", 1)[1] for line in said.splitlines() if "regoin" in line), "nothing")
+    expect("refused", refused.returncode != 0 and "denied the request" in refused.stderr)
+    expect("in the same words", words in refused.stderr)
+
+    say("15. What a webhook lets through because it was not there, is held at its last good version")
+    cluster.kubectl("delete", "validatingwebhookconfiguration", "doorward")
+    cluster.kubectl("apply", "-n", cluster.namespace, "-f", str(path))
+    told = cluster.wait_for_condition("accessrole", "app-analyst", "Accepted", "False")
+    expect("its status says so", "regoin" in told["message"] and "last good version" in told["message"])
+    expect("nobody claims that it is enforced", cluster.wait_for_condition("accessrole", "app-analyst", "Programmed", "False") != {})
+    west = token("ann@example.com", "--group", "analysts", "--claim", "region=west")
+    answer = ask("/northwind/customers.json?_shape=array&_size=3", "WEST", west)
+    expect("the rows are still those of the west", {r["region"] for r in rows(answer)} == {"west"})
+    publish()
+    expect("corrected, it is enforced", cluster.wait_for_condition("accessrole", "app-analyst", "Programmed", "True") != {})
+    begun = time.monotonic()
+    cluster.kubectl("delete", "accessrestriction", "investigation", "-n", cluster.namespace)
+    bob = token("bob@example.com", "--group", "analysts", "--claim", "region=west")
+    wait_for("the end of the restriction", lambda: everywhere(lambda: fetch("/northwind/customers.json?_shape=array&_size=1", bob)[0] == 200))
+    took = time.monotonic() - begun
+    expect(f"a deleted document is out of force after {took * 1000:.0f} ms, kubectl included", took < 2)
+
+
 def main() -> int:
     prepare()
     try:
+        if cluster:
+            cluster.start()
+            cluster.install()
         stand.start("datasette", str(TOOLS / "venv/bin/datasette"), "serve", "northwind.db", "-h", "127.0.0.1", "-p", str(UPSTREAM))
-        stand.serve()
+        serve()
+        publish()
         stand.envoy()
         wait_for("Datasette's start", lambda: urllib.request.urlopen(f"http://127.0.0.1:{UPSTREAM}/-/versions.json", timeout=2).status == 200)
         wait_for("the first policy", lambda: everywhere(lambda: fetch("/northwind/customers.json")[0] == 401))
         walk()
+        if cluster:
+            walk_kubernetes(cluster)
         print(f"\n{passed} passed, {len(failures)} failed", flush=True)
         for failure in failures:
             print(f"  failed: {failure}")
         if not CHECK:
             print(f"\nProxy http://127.0.0.1:{PROXY}  control plane 127.0.0.1:{GRPC}  metrics http://127.0.0.1:{METRICS}/metrics"
-                  f"  Envoy admin http://127.0.0.1:{ADMIN}  policies {WORK / 'policies'}\nCtrl-C ends it.", flush=True)
+                  f"  Envoy admin http://127.0.0.1:{ADMIN}  policies {WORK / 'policies'}"
+                  + (f"\nkubectl: {KUBECTL} --kubeconfig {cluster.admin} get doorward" if cluster else "") + "\nCtrl-C ends it.", flush=True)
             try:
                 signal.pause()
             except KeyboardInterrupt:

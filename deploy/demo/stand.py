@@ -6,6 +6,7 @@ The demo and the examples stand on it. Everything listens on the loopback, and e
 import base64
 import hashlib
 import json
+import os
 import shlex
 import signal
 import socket
@@ -56,9 +57,10 @@ class Stand:
         self.children: dict[str, subprocess.Popen] = {}
         self.ports = free_ports({name: 0 if unattended else port for name, port in PREFERRED.items()})
 
-    def start(self, name: str, *command: str) -> None:
+    def start(self, name: str, *command: str, variables: dict[str, str] | None = None) -> None:
         with open(self.work / f"{name}.log", "a", encoding="utf-8") as log:
-            self.children[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.work)
+            self.children[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.work,
+                                                   env={**os.environ, **(variables or {})})
 
     def stop(self, name: str, how: int = signal.SIGTERM) -> None:
         child = self.children.pop(name, None)
@@ -119,10 +121,11 @@ class Stand:
             raise SystemExit(f"doorward {shlex.join(args)} failed:\n{done.stderr}")
         return done.stdout
 
-    def serve(self) -> None:
-        """Starts the control plane."""
-        self.start("control-plane", str(DOORWARD), "serve", "--policies", "policies", "--data", "data",
-                   "--listen", f"127.0.0.1:{self.ports['grpc']}", "--metrics-listen", f"127.0.0.1:{self.ports['metrics']}")
+    def serve(self, *source: str, variables: dict[str, str] | None = None) -> None:
+        """Starts the control plane, on the folder `policies` or on this source."""
+        self.start("control-plane", str(DOORWARD), "serve", *(source or ("--policies", "policies")), "--data", "data",
+                   "--listen", f"127.0.0.1:{self.ports['grpc']}", "--metrics-listen", f"127.0.0.1:{self.ports['metrics']}",
+                   variables=variables)
         ready = f"http://127.0.0.1:{self.ports['metrics']}/readyz"
         self.wait_for("the control plane's start", lambda: urllib.request.urlopen(ready, timeout=2).status == 200)
 
