@@ -84,7 +84,9 @@ impl<'a> Question<'a> {
         for binding in matches.iter().filter_map(|at| self.tables.binding(*at)) {
             let in_tenant = binding.tenants.is_empty()
                 || self.principal.tenant.as_ref().is_some_and(|tenant| binding.tenants.contains(tenant));
-            let role = self.tables.role(binding.role).filter(|_| in_tenant && binding.period.holds(self.now));
+            let believed = binding.believes(self.principal.provider.as_ref());
+            let holds = in_tenant && believed && binding.period.holds(self.now);
+            let role = self.tables.role(binding.role).filter(|_| holds);
             if let Some(role) = role
                 && self.counts(role)
                 && !into.iter().any(|have| std::ptr::eq(have.role, role))

@@ -33,7 +33,7 @@ pub(crate) fn restricted(
     matches
         .iter()
         .filter_map(|at| tables.restriction(*at))
-        .filter(|each| !each.shadow && each.period.holds(now_seconds))
+        .filter(|each| !each.shadow && each.period.holds(now_seconds) && each.concerns(&service.name))
         .find_map(|each| match denial_before_the_request(each, service, principal) {
             None if !each.verbs.is_empty() || each.max_rows.is_some() => Some(restricted_denial()),
             denial => denial,
@@ -91,9 +91,8 @@ impl Question<'_> {
         let mut cap: Option<u32> = None;
         let mut denial: Option<Denial> = None;
         for at in self.tables.restricted().anyone(self.principal, self.key.map(|key| &key.name)) {
-            let Some(restriction) = self.tables.restriction(at).filter(|each| each.period.holds(self.now)) else {
-                continue;
-            };
+            let holds = |each: &&Restriction| each.period.holds(self.now) && each.concerns(&self.service.name);
+            let Some(restriction) = self.tables.restriction(at).filter(holds) else { continue };
             if restriction.shadow {
                 self.saw_shadow.set(true);
                 if !self.with_shadow {

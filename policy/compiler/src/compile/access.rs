@@ -7,6 +7,7 @@ use crate::document::{
     access_restriction::Effect,
     common::{Enforcement, Timestamp},
     policy_test::ExpectedDecision,
+    namespace::bare,
     suggest,
 };
 use doorward_policy::{authority, code::Code, identity::is_exact};
@@ -31,7 +32,7 @@ pub(super) fn binding(context: &Context<'_>, out: &mut Out<'_>, spec: &AccessBin
         out.error("invalid_value", "spec.tenants", NOT_EXACT);
     }
     period(out, spec.from.as_ref(), spec.until.as_ref(), "spec.until");
-    if spec.role.starts_with("admin-") {
+    if bare(&spec.role).starts_with("admin-") {
         for (index, subject) in spec.subjects.iter().enumerate() {
             let agent = subject.agent.is_some()
                 || context.keys.iter().any(|(name, key)| Some(*name) == subject.key.as_deref() && key.agent.is_some());
@@ -41,7 +42,21 @@ pub(super) fn binding(context: &Context<'_>, out: &mut Out<'_>, spec: &AccessBin
             }
         }
     }
+    for (index, provider) in spec.providers.iter().enumerate() {
+        if !context.providers.contains_key(provider.as_str()) {
+            let path = format!("spec.providers[{index}]");
+            context.missing(out, "unknown_provider", &path, Kind::IdentityProvider, provider);
+        }
+    }
+    let believed = if spec.providers.is_empty() { spec.vouchers.as_ref() } else { Some(&spec.providers) };
+    if believed.is_some_and(Vec::is_empty) && spec.subjects.iter().any(is_vouched_for) {
+        let message = "there is no IdentityProvider in this namespace or the control plane's, so nobody is believed to be a \
+                       subject; name those to believe in providers";
+        out.warn("never_matches", "spec.subjects", message);
+    }
     v1::Binding {
+        providers_only: believed.is_some(),
+        providers: out.sorted(believed.into_iter().flatten().map(String::as_str)),
         name: out.s(&out.document.name.clone()),
         role: out.name("spec.role", &spec.role),
         priority: spec.priority,
@@ -65,7 +80,7 @@ pub(super) fn key(context: &Context<'_>, out: &mut Out<'_>, spec: &AccessKey) ->
         context.contest(Kind::AccessKey, other, &out.document.name);
     }
     period(out, spec.not_before.as_ref(), spec.not_after.as_ref(), "spec.notAfter");
-    if spec.agent.is_some() && spec.role.starts_with("admin-") {
+    if spec.agent.is_some() && bare(&spec.role).starts_with("admin-") {
         out.warn(
             "admin_role_for_agent",
             "spec.role",
@@ -152,7 +167,12 @@ pub(super) fn restriction(context: &Context<'_>, out: &mut Out<'_>, spec: &Acces
     let mut verbs: Vec<i32> = spec.verbs.iter().map(|verb| v1::Verb::from(*verb).into()).collect();
     verbs.sort_unstable();
     verbs.dedup();
+    if spec.within.as_ref().is_some_and(Vec::is_empty) {
+        out.warn("never_matches", "spec", "its namespace has no services, so there is nothing to cut back");
+    }
     v1::Restriction {
+        confined: spec.within.is_some(),
+        within: out.sorted(spec.within.iter().flatten().map(String::as_str)),
         name: out.s(&out.document.name.clone()),
         subjects: subjects(context, out, &spec.subjects, true),
         from: seconds(spec.from.as_ref()),
@@ -192,6 +212,11 @@ pub(super) fn test(context: &Context<'_>, out: &mut Out<'_>, spec: &PolicyTest) 
             context.missing(out, "unknown_provider", &format!("{at}.as.provider"), Kind::IdentityProvider, provider);
         }
     }
+}
+
+/// Whether a provider says that somebody is this subject.
+fn is_vouched_for(subject: &Subject) -> bool {
+    subject.user.is_some() || subject.group.is_some() || subject.claim.is_some() || subject.any_user.is_some()
 }
 
 fn known_role(context: &Context<'_>, out: &mut Out<'_>, role: &str) {

@@ -17,6 +17,7 @@ mod issuers;
 mod jwk;
 mod key_source;
 mod names;
+pub mod namespaces;
 mod out;
 mod roles;
 mod services;
@@ -24,15 +25,20 @@ mod services;
 use crate::document::{Diagnostic, Document, Kind, Severity, Spec};
 use context::Context;
 use doorward_proto::v1::{self, Bundle};
+use namespaces::Boundary;
 use out::{Interner, Out};
 use prost::Message;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 
 pub use jwk::has_usable_key;
 pub use key_source::{KeyLocation, KeySource, NoKeys};
 
 /// Version of the bundle's format.
 pub const FORMAT: u32 = 1;
+/// Version of a bundle in which bindings believe some providers only, or restrictions hold on some services only: a proxy that
+/// does not know that would grant more, and refuses it.
+pub const CONFINED_FORMAT: u32 = 2;
 
 /// A document by kind and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +67,12 @@ pub struct Compiled {
 /// Compiles the documents of one scope.
 #[must_use]
 pub fn compile(documents: &[Document], keys: &dyn KeySource, scope: &str) -> Compiled {
+    compile_within(documents, keys, scope, &Boundary::default())
+}
+
+/// The same with the namespace that is trusted.
+#[must_use]
+pub fn compile_within(documents: &[Document], keys: &dyn KeySource, scope: &str, boundary: &Boundary) -> Compiled {
     let mut sorted: Vec<&Document> = documents.iter().collect();
     sorted.sort_by(|a, b| (a.kind, &a.name, &a.file, a.line).cmp(&(b.kind, &b.name, &b.file, b.line)));
     let mut diagnostics = Vec::new();
@@ -77,6 +89,12 @@ pub fn compile(documents: &[Document], keys: &dyn KeySource, scope: &str) -> Com
         }
     }
 
+    // Names are resolved once, for all that follows.
+    let confined = namespaces::confine(&unique, boundary);
+    if let Some(confined) = &confined {
+        diagnostics.extend(confined.diagnostics.iter().cloned());
+        unique = confined.documents.iter().collect();
+    }
     let Checked { context, accepted, strings } = check(&unique, keys, &mut diagnostics);
     let bundle = encode(&context, &accepted, strings, scope);
     let bytes = bundle.encode_to_vec();
@@ -116,7 +134,15 @@ fn check<'a>(unique: &[&'a Document], keys: &dyn KeySource, diagnostics: &mut Ve
     // In the order of the kinds: what others refer to comes first. Of one kind the older come first: what they claim is theirs.
     let mut by_age = unique.to_vec();
     by_age.sort_by_key(|document| (document.kind, document.created));
+    let refused: BTreeSet<(Option<Kind>, String)> = diagnostics
+        .iter()
+        .filter(|found| found.is_error() && found.code != "duplicate_name")
+        .map(|found| (found.kind, found.name.clone()))
+        .collect();
     for document in by_age {
+        if refused.contains(&(Some(document.kind), document.name.clone())) {
+            continue;
+        }
         let mut out = Out::new(document);
         match &document.spec {
             Spec::IdentityProvider(spec) => {
@@ -194,6 +220,11 @@ fn lower(context: &Context<'_>, documents: &[&Document], strings: &mut Interner,
             Spec::PolicyTest(_) => {}
         }
         *strings = out.into_strings();
+    }
+    let confined = bundle.bindings.iter().any(|binding| binding.providers_only)
+        || bundle.restrictions.iter().any(|restriction| restriction.confined);
+    if confined {
+        bundle.format = CONFINED_FORMAT;
     }
     bundle.providers.sort_by_key(|provider| (provider.issuer, provider.name));
     bundle.services.sort_by_key(|service| service.name);

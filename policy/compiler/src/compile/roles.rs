@@ -16,8 +16,9 @@ const MAX_GRANTS: usize = 50_000;
 
 pub(super) fn role(context: &Context<'_>, out: &mut Out<'_>, spec: &AccessRole) -> v1::Role {
     let name = out.document.name.clone();
-    let ai = name.starts_with("ai-");
-    if !["ai-", "app-", "admin-"].iter().any(|prefix| name.starts_with(prefix)) {
+    let bare = out.document.bare_name();
+    let ai = bare.starts_with("ai-");
+    if !["ai-", "app-", "admin-"].iter().any(|prefix| bare.starts_with(prefix)) {
         out.warn(
             "role_prefix",
             "metadata.name",

@@ -12,6 +12,10 @@ pub struct AccessBinding {
     pub role: String,
     /// Who holds it; any one is enough.
     pub subjects: Vec<Subject>,
+    /// Providers that are believed: whoever another one vouches for does not hold the role. Empty: every provider; in a
+    /// namespace, those of this namespace and of the control plane's.
+    #[serde(default)]
+    pub providers: Vec<String>,
     /// Tenants in which it is held. Empty: in every tenant.
     #[serde(default)]
     pub tenants: Vec<String>,
@@ -22,6 +26,10 @@ pub struct AccessBinding {
     pub from: Option<Timestamp>,
     /// Held until this moment.
     pub until: Option<Timestamp>,
+    /// Providers that its namespace believes, where the document names none.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub vouchers: Option<Vec<String>>,
 }
 
 /// A subject; exactly one of its fields is given.

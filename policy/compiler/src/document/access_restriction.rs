@@ -35,6 +35,10 @@ pub struct AccessRestriction {
     pub enforcement: Option<Enforcement>,
     /// Why, for reviewers.
     pub reason: Option<String>,
+    /// Services on which it holds at all, where it is confined to its namespace.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub within: Option<Vec<String>>,
 }
 
 /// What a restriction does.

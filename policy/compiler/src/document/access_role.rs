@@ -10,6 +10,9 @@ use std::{collections::BTreeMap, num::NonZeroU32};
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AccessRole {
+    /// Namespaces whose bindings and keys may give the role to somebody; `*` is every namespace. Its own always may.
+    #[serde(default)]
+    pub allowed_namespaces: Vec<String>,
     /// What the role is for.
     pub description: Option<String>,
     /// An inactive role denies everybody who would get it. Default `true`.

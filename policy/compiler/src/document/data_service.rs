@@ -13,6 +13,10 @@ use std::{borrow::Cow, collections::BTreeMap, num::NonZeroU32};
 pub struct DataService {
     /// How its requests are written.
     pub dialect: Dialect,
+    /// Namespaces whose roles may grant access to it, whose restrictions may close it, and whose services may share its hosts;
+    /// `*` is every namespace. Its own always may.
+    #[serde(default)]
+    pub allowed_namespaces: Vec<String>,
     /// Which requests are for it; of several services, the most exact host and then the longest path wins.
     #[serde(rename = "match")]
     pub matches: Vec<Match>,

@@ -68,3 +68,11 @@ pub struct Document {
     /// Lines of its values.
     pub lines: PathLines,
 }
+
+impl Document {
+    /// Its name without its namespace, where it has one.
+    #[must_use]
+    pub fn bare_name(&self) -> &str {
+        super::namespace::bare(&self.name)
+    }
+}

@@ -14,6 +14,7 @@ mod diagnostic;
 pub mod identity_provider;
 mod kind;
 mod mistakes;
+pub mod namespace;
 pub mod policy_test;
 mod preset;
 pub mod schema;
@@ -187,8 +188,15 @@ fn document(
     }
 }
 
-/// True for a document name: like a DNS label, with `_` and `.` allowed inside.
+/// True for a document name: like a DNS label, with `_` and `.` allowed inside; and for one after its namespace and `/`.
 fn is_name(name: &str) -> bool {
+    match name.split_once('/') {
+        Some((namespace, name)) => is_part(namespace) && is_part(name),
+        None => is_part(name),
+    }
+}
+
+fn is_part(name: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     name.len() <= 253
         && edge(name.chars().next())

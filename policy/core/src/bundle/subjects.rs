@@ -150,6 +150,20 @@ pub struct Binding {
     pub tenants: Vec<Name>,
     /// When it holds.
     pub period: Period,
+    /// Providers that are believed; `None`: all.
+    pub providers: Option<Vec<Name>>,
+}
+
+impl Binding {
+    /// Whether who is vouched for by this provider is believed to be a subject. Without a provider nobody has said who the
+    /// caller is but the mesh, or a key, which is known by itself.
+    #[must_use]
+    pub fn believes(&self, provider: Option<&Name>) -> bool {
+        match (&self.providers, provider) {
+            (Some(believed), Some(provider)) => believed.contains(provider),
+            (None, _) | (_, None) => true,
+        }
+    }
 }
 
 /// Someone cut back for a time.
@@ -171,4 +185,14 @@ pub struct Restriction {
     pub max_rows: Option<u32>,
     /// In shadow mode: it holds nobody back, and records say what it would do.
     pub shadow: bool,
+    /// Services on which it holds; `None`: all.
+    pub within: Option<Vec<Name>>,
+}
+
+impl Restriction {
+    /// Whether it holds on requests to this service.
+    #[must_use]
+    pub fn concerns(&self, service: &str) -> bool {
+        self.within.as_ref().is_none_or(|within| within.iter().any(|name| name.as_ref() == service))
+    }
 }

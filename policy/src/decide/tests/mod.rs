@@ -234,6 +234,7 @@ fn restrictions_outweigh_roles_and_revocation_comes_first() {
         max_rows: 0,
         issued_before: 0,
         shadow: false,
+        within: None,
     };
     let mut with = |each: &RestrictionModel| {
         model.restrictions = vec![each.clone()];

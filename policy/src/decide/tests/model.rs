@@ -48,6 +48,8 @@ pub struct BindingModel {
     pub subject: (SubjectKind, &'static str),
     pub tenants: Vec<&'static str>,
     pub until: i64,
+    /// Providers that are believed.
+    pub providers: Option<Vec<&'static str>>,
 }
 #[derive(Clone, Debug)]
 pub struct RestrictionModel {
@@ -58,6 +60,8 @@ pub struct RestrictionModel {
     pub max_rows: u32,
     pub issued_before: i64,
     pub shadow: bool,
+    /// Services on which it holds.
+    pub within: Option<Vec<&'static str>>,
 }
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -74,7 +78,7 @@ pub struct Model {
 }
 
 pub fn bind(role: &'static str, kind: SubjectKind, value: &'static str) -> BindingModel {
-    BindingModel { role, priority: 0, subject: (kind, value), tenants: Vec::new(), until: 0 }
+    BindingModel { role, priority: 0, subject: (kind, value), tenants: Vec::new(), until: 0, providers: None }
 }
 
 impl Model {
@@ -204,6 +208,8 @@ impl Model {
                 tenants: binding.tenants.iter().map(|tenant| s(tenant)).collect(),
                 from: 0,
                 until: binding.until,
+                providers_only: binding.providers.is_some(),
+                providers: binding.providers.iter().flatten().map(|provider| s(provider)).collect(),
             });
         }
         for (at, each) in self.restrictions.iter().enumerate() {
@@ -217,6 +223,8 @@ impl Model {
                 verbs: each.verbs.iter().map(|verb| (*verb).into()).collect(),
                 max_rows: each.max_rows,
                 enforcement: shadow(each.shadow),
+                confined: each.within.is_some(),
+                within: each.within.iter().flatten().map(|service| s(service)).collect(),
                 ..Default::default()
             });
         }

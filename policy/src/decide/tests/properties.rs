@@ -73,16 +73,27 @@ fn models() -> impl Strategy<Value = Model> {
         (SubjectKind::SubjectKey, "k"),
         (SubjectKind::SubjectUnidentified, ""),
     ]);
-    let binding = (some(&["r1", "r2", "r3"]), -1..2i32, subject.clone(), part(&["acme"]), some(&[0, 0, 0, NOW]))
-        .prop_map(|(role, priority, subject, tenants, until)| BindingModel { role, priority, subject, tenants, until });
+    let providers = prop::option::weighted(0.3, part(&["corp", "other"]));
+    let binding =
+        (some(&["r1", "r2", "r3"]), -1..2i32, subject.clone(), part(&["acme"]), some(&[0, 0, 0, NOW]), providers).prop_map(
+            |(role, priority, subject, tenants, until, providers)| BindingModel {
+                role,
+                priority,
+                subject,
+                tenants,
+                until,
+                providers,
+            },
+        );
+    let within = prop::option::weighted(0.3, part(&["db", "other"]));
     let effect = some(&[
         RestrictionEffect::RestrictDeny,
         RestrictionEffect::RestrictAllowOnly,
         RestrictionEffect::RestrictRevoke,
     ]);
     let restriction =
-        (subject, effect, part(&["db", "other"]), part(&[Verb::Get]), some(&[0, 3]), prop::bool::weighted(0.3))
-            .prop_map(|(subject, effect, services, verbs, max_rows, shadow)| RestrictionModel {
+        (subject, effect, part(&["db", "other"]), part(&[Verb::Get]), some(&[0, 3]), prop::bool::weighted(0.3), within)
+            .prop_map(|(subject, effect, services, verbs, max_rows, shadow, within)| RestrictionModel {
                 subject,
                 effect,
                 services,
@@ -90,6 +101,7 @@ fn models() -> impl Strategy<Value = Model> {
                 max_rows,
                 issued_before: 0,
                 shadow,
+                within,
             });
     (
         (role("r1"), role("r2"), role("r3")),
@@ -118,14 +130,16 @@ fn principals() -> impl Strategy<Value = Principal> {
         prop::option::weighted(0.3, prop_oneof![Just(vec!["bot"]), Just(vec!["sub"]), Just(vec!["bot", "sub"])]),
         prop::option::weighted(0.1, part(&["r1", "r2"])),
         any::<bool>(),
+        maybe(&["corp", "other"]),
     )
-        .prop_map(|(user, groups, tenant, key, chain, delegated, region)| {
+        .prop_map(|(user, groups, tenant, key, chain, delegated, region, provider)| {
             let mut attributes = vec![(name("regions"), Attribute::Many(vec![name("u"), name("w")]))];
             if region {
                 attributes.insert(0, (name("region"), Attribute::One(name("v"))));
             }
             Principal {
                 user: user.map(name),
+                provider: provider.map(name),
                 groups: groups.into_iter().map(name).collect(),
                 tenant: tenant.map(name),
                 key,

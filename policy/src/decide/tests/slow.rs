@@ -47,6 +47,7 @@ pub fn slow(
         .restrictions
         .iter()
         .filter(|each| shadow || !each.shadow)
+        .filter(|each| each.within.as_ref().is_none_or(|within| within.contains(&model.service)))
         .filter(|each| {
             matches(each.subject, true, None, key_name)
                 || principal.agents.iter().any(|agent| matches(each.subject, false, Some(&agent.name), None))
@@ -78,6 +79,10 @@ pub fn slow(
             .enumerate()
             .filter(|(_, each)| matches(each.subject, person, agent, key))
             .filter(|(_, each)| each.until == 0 || NOW < each.until)
+            .filter(|(_, each)| match (&each.providers, principal.provider.as_deref()) {
+                (Some(believed), Some(provider)) => believed.contains(&provider),
+                _ => true,
+            })
             .filter(|(_, each)| {
                 each.tenants.is_empty() || each.tenants.iter().any(|t| principal.tenant.as_deref() == Some(*t))
             })

@@ -35,7 +35,7 @@ pub(super) fn grant(
     let mut targets: BTreeMap<String, Target<'_>> = BTreeMap::new();
     for (position, written) in grant.components.iter().enumerate() {
         let at = format!("{at}.components[{position}]");
-        if written == "*" && out.document.name.starts_with("ai-") && !role.allow_wildcard {
+        if written == "*" && out.document.bare_name().starts_with("ai-") && !role.allow_wildcard {
             out.error(
                 "wildcard",
                 &at,
@@ -88,7 +88,7 @@ impl Lowering<'_, '_> {
         }
         let check = |out: &mut Out<'_>, path: String, field: &str, star: bool| {
             if star && field == "*" {
-                if out.document.name.starts_with("ai-") && !self.role.allow_wildcard {
+                if out.document.bare_name().starts_with("ai-") && !self.role.allow_wildcard {
                     out.error(
                         "wildcard",
                         path,

@@ -40,7 +40,7 @@ impl AcceptedReason {
     #[must_use]
     pub fn of_code(code: &str) -> Self {
         match code {
-            "duplicate" | "duplicate_name" | "duplicate_hash" | "duplicate_issuer" | "match_overlap" => {
+            "duplicate" | "duplicate_name" | "duplicate_hash" | "duplicate_issuer" | "match_overlap" | "host_claimed" => {
                 Self::Conflicted
             }
             "not_permitted" => Self::NotPermitted,

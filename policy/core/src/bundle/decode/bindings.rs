@@ -127,6 +127,10 @@ impl Decoder {
                 role: role_at,
                 tenants: self.names(&binding.tenants, "").map_err(placed)?,
                 period: subjects::Period::new(binding.from, binding.until),
+                providers: match binding.providers_only {
+                    true => Some(self.names(&binding.providers, "").map_err(placed)?),
+                    false => None,
+                },
             });
         }
         Ok(true)
@@ -156,6 +160,8 @@ mod tests {
                 tenants: vec![1],
                 from: i64::from(period),
                 until: 0,
+                providers: vec![2],
+                providers_only: period,
             };
             let mut bindings: Vec<v1::Binding> = bindings.into_iter().map(one).collect();
             if sorted {

@@ -44,8 +44,8 @@ fn build<B: AsBinding>(
     digest: [u8; 32],
     epoch: u64,
 ) -> Result<Tables> {
-    if bundle.format != 1 {
-        return Err(error("unknown", "format", format!("bundle format {} is not 1", bundle.format)));
+    if !matches!(bundle.format, 1 | 2) {
+        return Err(error("unknown", "format", format!("bundle format {} is not 1 or 2", bundle.format)));
     }
     if strings.first().is_none_or(|first| !first.is_empty()) {
         return Err(malformed("strings", "the first string must be empty"));
@@ -115,6 +115,10 @@ fn restrictions(decoder: &Decoder, bundle: &v1::Bundle, tables: &mut Tables) -> 
             verbs: verbs(&restriction.verbs, &path)?,
             max_rows: positive(restriction.max_rows),
             shadow: known_or(restriction.enforcement, v1::Enforcement::Enforce, &path)? == v1::Enforcement::Shadow,
+            within: match restriction.confined {
+                true => Some(decoder.names(&restriction.within, &path)?),
+                false => None,
+            },
         });
     }
     Ok(())
