@@ -393,6 +393,7 @@ fn every_command_explains_itself_with_examples_and_exit_codes() {
         "key create",
         "key revoke",
         "proxies",
+        "doctor",
         "audit tail",
         "audit query",
         "audit export",
