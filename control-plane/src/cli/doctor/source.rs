@@ -51,6 +51,8 @@ pub async fn admin(address: &str) -> anyhow::Result<(Dump, Live)> {
     if !base.username().is_empty() || base.password().is_some() {
         bail!("--admin takes no user and no password");
     }
+    // Nothing chooses between ring and others otherwise, and an HTTP client cannot be made without.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = outbound::client(TIMEOUT, None).context("cannot set up HTTP")?;
     let (_, config) = get(&client, &base, "config_dump?include_eds", MAX_DUMP).await?;
     let mut dump = Dump::parse(&config).context("cannot check /config_dump")?;
