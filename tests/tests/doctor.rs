@@ -146,7 +146,7 @@ fn what_is_broken_in_a_running_envoy_is_told_with_its_place() {
     assert_eq!(answer.of("fails_open")["place"]["filter"], "doorward");
     assert_eq!(answer.of("listener_bypasses")["place"]["listener"], "side");
     assert_eq!(answer.of("path_rewritten")["place"]["route"], "data/data/0 (prefix /)");
-    assert!(answer.text.contains("error: fails_open  When the VM crashes"), "{}", answer.text);
+    assert!(answer.text.contains("error: fails_open\n  When the VM crashes"), "{}", answer.text);
 
     // Running, it also says that no policy has come.
     let answer = doctor(&["--admin", &admin(&envoy)]);

@@ -52,7 +52,7 @@ enum Command {
     Key(key::Args),
     /// List the proxies and the policy that each has in force.
     Proxies(proxies::Args),
-    /// Check that an Envoy is configured as identity and safety need it.
+    // Without a line here, --help shows all that its arguments say about it.
     Doctor(doctor::Args),
     /// Read and export the audit log.
     Audit(audit::Args),

@@ -73,7 +73,8 @@ pub fn is_doorward(filter: &HttpFilter) -> bool {
         plugin.get("name").text(),
         plugin.get("root_id").text(),
         vm.get("vm_id").text(),
-        vm.at(&["code", "local", "filename"]).text(),
+        // Not its folder: other modules may lie beside ours.
+        vm.at(&["code", "local", "filename"]).text().rsplit('/').next().unwrap_or_default(),
         vm.at(&["code", "remote", "http_uri", "uri"]).text(),
     ];
     names.into_iter().any(named) || has_our_members(plugin)

@@ -13,6 +13,9 @@ use super::{
 /// So many places of one finding are printed for people; JSON has all.
 const SHOWN: usize = 12;
 
+/// Characters of a place or a detail that are printed for people.
+const LENGTH: usize = 300;
+
 /// What was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
@@ -38,14 +41,14 @@ pub fn text(out: &mut dyn Write, subject: &Subject<'_>, findings: &[Finding]) ->
     let dump = subject.dump;
     let version = dump.version.map_or("of an unknown version".to_owned(), |(a, b, c)| format!("{a}.{b}.{c}"));
     let asked = if subject.live.is_some() { "running" } else { "as dumped" };
-    writeln!(out, "{} {version}, node {}, {asked}", paint(BOLD, "Envoy"), clean(&dump.node))?;
+    writeln!(out, "{} {version}, node {}, {asked}", paint(BOLD, "Envoy"), shown(&dump.node))?;
     for guard in &subject.guards {
         let spot = Spot::manager(guard.manager, "").to_string();
-        writeln!(out, "  {} {}: {}", paint(GREEN, "with Doorward"), clean(&spot), clean(&told(guard)))?;
+        writeln!(out, "  {} {}: {}", paint(GREEN, "with Doorward"), shown(&spot), shown(&told(guard)))?;
     }
     for manager in subject.unguarded().take(SHOWN) {
         let spot = Spot::manager(manager, "").to_string();
-        writeln!(out, "  {} {}", paint(DIM, "without"), clean(&spot))?;
+        writeln!(out, "  {} {}", paint(DIM, "without Doorward"), shown(&spot))?;
     }
     more(out, subject.unguarded().count(), "  ")?;
     for finding in findings {
@@ -56,10 +59,10 @@ pub fn text(out: &mut dyn Write, subject: &Subject<'_>, findings: &[Finding]) ->
         };
         let allowed = if finding.allowed { ", allowed" } else { "" };
         let title = format!("{}: {}{allowed}", finding.rule.severity.as_str(), finding.rule.code);
-        writeln!(out, "\n{}  {}", paint(style, &title), finding.rule.means)?;
+        writeln!(out, "\n{}\n  {}", paint(style, &title), finding.rule.means)?;
         for spot in finding.spots.iter().take(SHOWN) {
             let detail = if spot.detail.is_empty() { String::new() } else { format!(": {}", spot.detail) };
-            writeln!(out, "  at  {}{}", clean(&spot.to_string()), clean(&detail))?;
+            writeln!(out, "  at  {}{}", shown(&spot.to_string()), shown(&detail))?;
         }
         more(out, finding.spots.len(), "  at  ")?;
         writeln!(out, "  do  {}", finding.rule.remedy)?;
@@ -71,6 +74,16 @@ pub fn text(out: &mut dyn Write, subject: &Subject<'_>, findings: &[Finding]) ->
         _ => paint(RED, "not safe, or not working"),
     };
     writeln!(out, "\n{verdict}: {errors} errors, {warnings} warnings")
+}
+
+/// Names that others chose, safe to print and of a length that can be read.
+fn shown(text: &str) -> String {
+    let mut all = clean(text);
+    if let Some((at, _)) = all.char_indices().nth(LENGTH) {
+        all.truncate(at);
+        all.push('…');
+    }
+    all
 }
 
 fn more(out: &mut dyn Write, all: usize, before: &str) -> Result<()> {
@@ -167,4 +180,40 @@ fn filter(guard: &Guard<'_>) -> Value {
         members.insert("policyKeys".into(), ids.into());
     }
     members.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            dump::{Dump, listener::TcpProxy},
+            finding::Rule,
+        },
+        *,
+    };
+
+    static RULE: Rule =
+        Rule { code: "code", severity: Severity::Warning, means: "It means.", remedy: "Do.", check: |_| Vec::new() };
+
+    #[test]
+    fn people_get_a_readable_part_and_json_all_of_it() {
+        let tcp = TcpProxy { listener: "a".into(), chain: "b".into(), clusters: vec![] };
+        let dump = Dump { node: "n\x1b[31m".into(), tcp: vec![tcp], ..Dump::default() };
+        let subject = Subject::new(&dump, None, &[]);
+        let spots = (0..20).map(|at| Spot::cluster(format!("c{at}"), "x".repeat(500))).collect();
+        let findings = [Finding { rule: &RULE, spots, allowed: false }];
+        let mut out = Vec::new();
+        text(&mut out, &subject, &findings).unwrap();
+        let printed = String::from_utf8(out).unwrap();
+        assert!(
+            !printed.contains('\x1b') && printed.contains("warning: code\n  It means.\n  at  cluster c0: xxx"),
+            "{printed}"
+        );
+        assert!(printed.contains("cluster c11") && !printed.contains("cluster c12") && printed.contains("and 8 more"));
+        assert!(printed.contains("no errors: 0 errors, 1 warnings") && printed.lines().all(|line| line.len() < 350));
+        let json = as_json(&subject, &findings);
+        assert_eq!(json["findings"].as_array().unwrap().len(), 20);
+        assert_eq!(json["findings"][19]["place"]["cluster"], "c19");
+        assert_eq!(json["findings"][19]["detail"].as_str().unwrap().len(), 500);
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use doorward_filter::config::Bodies;
+
 use super::super::{
     dump::{
         Version,
@@ -143,6 +145,12 @@ pub fn records_wait(subject: &Subject<'_>) -> Vec<Spot> {
 /// Answers could not be filtered.
 pub fn unfiltered(subject: &Subject<'_>) -> Vec<Spot> {
     counted(subject, "decisions.response_unverifiable")
+}
+
+/// Requests whose body would have to be read, where none is.
+pub fn bodies_unread(subject: &Subject<'_>) -> Vec<Spot> {
+    let unread = subject.guards.iter().filter_map(Guard::config).any(|config| config.bodies == Bodies::None);
+    if unread { counted(subject, "decisions.unsupported") } else { Vec::new() }
 }
 
 /// Questions about tokens had no answer.

@@ -196,6 +196,9 @@ rules! {
     responses_unverifiable Warning envoy::unfiltered:
         "Since the start, responses could not be filtered, so they were refused.",
         "`doorward audit query` says which; compare the API's answers with docs/dialects.md.";
+    bodies_unread Warning envoy::bodies_unread:
+        "Since the start, requests were unsupported, and this filter reads no bodies (`bodies: none`). Services of some dialects need them read.",
+        "Set `bodies: stop-iteration` and `allow_on_headers_stop_iteration: true`. See docs/dialects.md for what is unsupported otherwise.";
     questions_unanswered Warning envoy::unanswered:
         "Since the start, questions about tokens (introspection) had no answer, so their requests were denied.",
         "See doorward_introspections of the control plane.";
