@@ -197,8 +197,7 @@ impl<'a> Subject<'a> {
 
 /// Where the routes of a manager lead.
 pub fn clusters(manager: &Manager) -> impl Iterator<Item = &str> {
-    let routes = manager.routes.iter().flat_map(|table| &table.routes);
-    routes.flat_map(|route| route.clusters.iter().map(String::as_str))
+    manager.routes.iter().flat_map(|table| table.destinations.iter().map(String::as_str))
 }
 
 /// A rule that is broken, and where.

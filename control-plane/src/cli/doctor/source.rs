@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{outbound, regular};
 
-/// Bytes of a dump. In memory it takes several times as much.
+/// Bytes of a dump. In memory it takes some twenty times as much while it is read.
 const MAX_DUMP: u64 = 64 << 20;
 /// Bytes of any other answer.
 const MAX_ANSWER: u64 = 8 << 20;

@@ -47,6 +47,10 @@ pub struct Manager {
     pub strips_dot: bool,
     /// HTTP/2's `initial_stream_window_size`.
     pub stream_window: Option<u64>,
+    /// HTTP/2's `max_concurrent_streams`.
+    pub streams: Option<u64>,
+    /// `proxy_100_continue`
+    pub interim: bool,
     /// `upgrade_type`s that are on.
     pub upgrades: Vec<String>,
     /// Of these, those with HTTP filters of their own, and these.
@@ -148,6 +152,8 @@ fn manager(
         strips_port: body.get("strip_any_host_port").flag() || body.get("strip_matching_host_port").flag(),
         strips_dot: body.get("strip_trailing_host_dot").flag(),
         stream_window: body.at(&["http2_protocol_options", "initial_stream_window_size"]).number(),
+        streams: body.at(&["http2_protocol_options", "max_concurrent_streams"]).number(),
+        interim: body.get("proxy_100_continue").flag(),
         upgrades: route::upgrades(body),
         upgrade_filters: body.get("upgrade_configs").items().map(own).filter(|(_, own)| !own.is_empty()).collect(),
     }

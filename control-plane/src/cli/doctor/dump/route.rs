@@ -1,6 +1,6 @@
 //! Route tables: what happens to a request after the filters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::json::Node;
 
@@ -38,6 +38,8 @@ pub struct Route {
 pub struct RouteTable {
     /// All levels.
     pub routes: Vec<Route>,
+    /// Clusters of all routes, each once: many listeners may share a table of many routes.
+    pub destinations: BTreeSet<String>,
     /// Virtual hosts.
     pub virtual_hosts: usize,
     /// The port in a request's host does not count.
@@ -62,6 +64,7 @@ impl RouteTable {
                 found.route(&format!("{place}/{}", title(at, route)), route);
             }
         }
+        found.destinations = found.routes.iter().flat_map(|route| route.clusters.iter().cloned()).collect();
         found
     }
 

@@ -50,6 +50,16 @@ pub fn escaped_slashes(subject: &Subject<'_>) -> Vec<Spot> {
     })
 }
 
+/// One connection can have as many requests as it likes.
+pub fn streams(subject: &Subject<'_>) -> Vec<Spot> {
+    managers(subject, |manager| manager.streams.is_none().then(String::new))
+}
+
+/// Answers before the answer go on.
+pub fn interim(subject: &Subject<'_>) -> Vec<Spot> {
+    managers(subject, |manager| manager.interim.then(String::new))
+}
+
 fn mesh(subject: &Subject<'_>, detail: impl Fn(&Guard<'_>) -> Option<String>) -> Vec<Spot> {
     let believes =
         |guard: &&Guard<'_>| guard.config().is_some_and(|config| config.mesh_identity != MeshIdentity::Ignore);

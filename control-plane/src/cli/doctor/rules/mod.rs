@@ -121,6 +121,13 @@ rules! {
         "There are several virtual hosts. A host with a port or a trailing dot is one service to Doorward, and may be another virtual host to Envoy.",
         "Set `strip_any_host_port: true` and `strip_trailing_host_dot: true`.";
 
+    streams_unbounded Warning manager::streams:
+        "One HTTP/2 connection can have many requests at once, and each may hold a body in memory.",
+        "Set max_concurrent_streams in http2_protocol_options; docs/operations.md has the sum of what that allows.";
+    interim_responses Warning manager::interim:
+        "Interim responses (1xx) of the data API go to the client, and Doorward does not look at them.",
+        "Take `proxy_100_continue: true` out.";
+
     routes_unseen Warning routes::unseen:
         "The dump does not have the routes of this chain (scoped, on demand, or not come yet). The rules on routes were not checked.",
         "Take the dump once the routes have come.";

@@ -6,6 +6,7 @@ use super::{
     super::{
         dump::Dump,
         finding::{Finding, Live, Severity, Spot, Subject},
+        report,
     },
     RULES, examine,
 };
@@ -93,6 +94,7 @@ impl Envoy {
                 "use_remote_address": true, "normalize_path": true, "merge_slashes": true,
                 "path_with_escaped_slashes_action": "REJECT_REQUEST",
                 "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST"},
+                "http2_protocol_options": {"max_concurrent_streams": 100},
             }),
             virtual_host: json!({"name": "data", "domains": ["*"]}),
             route: json!({"name": "all", "match": {"prefix": "/"}, "route": {"cluster": "upstream"}}),
@@ -261,7 +263,7 @@ const BROKEN: &[Case] = &[
     ("body_mode_unused", |e| e.plugin["bodies"] = json!("none")),
     ("buffer_below_body", |e| e.listener["per_connection_buffer_limit_bytes"] = json!(65536)),
     ("buffer_below_body", |e| e.plugin["maxBodyBytes"] = json!(2_000_000)),
-    ("buffer_below_body", |e| e.hcm["http2_protocol_options"] = json!({"initial_stream_window_size": 65535})),
+    ("buffer_below_body", |e| e.hcm["http2_protocol_options"]["initial_stream_window_size"] = json!(65535)),
     ("path_not_normalized", |e| e.hcm["normalize_path"] = Value::Null),
     ("slashes_not_merged", |e| e.hcm["merge_slashes"] = json!(false)),
     ("escaped_slashes_kept", |e| e.hcm["path_with_escaped_slashes_action"] = json!("KEEP_UNCHANGED")),
@@ -288,6 +290,8 @@ const BROKEN: &[Case] = &[
         e.hcm["strip_any_host_port"] = json!(true);
         e.hcm["route_config"] = json!({"virtual_hosts": [{"name": "second", "domains": ["b.example"], "routes": []}]});
     }),
+    ("streams_unbounded", |e| e.hcm["http2_protocol_options"] = json!({})),
+    ("interim_responses", |e| e.hcm["proxy_100_continue"] = json!(true)),
     ("routes_unseen", |e| e.hcm["rds"] = json!({"route_config_name": "remote"})),
     ("path_rewritten", |e| e.route["route"]["prefix_rewrite"] = json!("/v2")),
     ("path_rewritten", |e| e.route["route"]["regex_rewrite"] = json!({"substitution": "x"})),
@@ -461,6 +465,40 @@ fn a_dump_in_camel_case_is_the_same_dump() {
     envoy.hcm["use_remote_address"] = json!(false);
     let found: Vec<_> = envoy.examined(&camel(&envoy.dump()), &[]).iter().map(|one| one.rule.code).collect();
     assert_eq!(found, ["fails_open", "remote_address_from_header"]);
+}
+
+/// Every member in turn is something else, or gone: the command answers, and does not fail.
+#[test]
+fn no_form_of_a_member_makes_the_command_fail() {
+    fn pointers(value: &Value, here: &str, all: &mut Vec<String>) {
+        let mut go = |name: &str, value: &Value| {
+            let next = format!("{here}/{}", name.replace('~', "~0").replace('/', "~1"));
+            pointers(value, &next, all);
+            all.push(next);
+        };
+        match value {
+            Value::Object(members) => members.iter().for_each(|(name, value)| go(name, value)),
+            Value::Array(items) => items.iter().enumerate().for_each(|(at, value)| go(&at.to_string(), value)),
+            _ => {}
+        }
+    }
+    let envoy = Envoy::good();
+    let dump = envoy.dump();
+    let mut all = Vec::new();
+    pointers(&dump, "", &mut all);
+    let others = [json!(null), json!([]), json!([{}]), json!({}), json!("x"), json!(-1), json!(true)];
+    for pointer in all {
+        for other in &others {
+            let mut changed = dump.clone();
+            *changed.pointer_mut(&pointer).unwrap() = other.clone();
+            if let Ok(dump) = Dump::parse(changed.to_string().as_bytes()) {
+                let subject = Subject::new(&dump, Some(&envoy.live), &[]);
+                let findings = examine(&subject, &[]);
+                report::text(&mut Vec::new(), &subject, &findings).unwrap();
+                report::as_json(&subject, &findings);
+            }
+        }
+    }
 }
 
 #[test]
