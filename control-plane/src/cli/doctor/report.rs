@@ -42,10 +42,18 @@ pub fn text(out: &mut dyn Write, subject: &Subject<'_>, findings: &[Finding]) ->
     let version = dump.version.map_or("of an unknown version".to_owned(), |(a, b, c)| format!("{a}.{b}.{c}"));
     let asked = if subject.live.is_some() { "running" } else { "as dumped" };
     writeln!(out, "{} {version}, node {}, {asked}", paint(BOLD, "Envoy"), shown(&dump.node))?;
+    // Istio has several chains of one name, which are alike.
+    let mut guarded = Vec::new();
     for guard in &subject.guards {
-        let spot = Spot::manager(guard.manager, "").to_string();
-        writeln!(out, "  {} {}: {}", paint(GREEN, "with Doorward"), shown(&spot), shown(&told(guard)))?;
+        let line = format!("{}: {}", Spot::manager(guard.manager, ""), told(guard));
+        if !guarded.contains(&line) {
+            guarded.push(line);
+        }
     }
+    for line in guarded.iter().take(SHOWN) {
+        writeln!(out, "  {} {}", paint(GREEN, "with Doorward"), shown(line))?;
+    }
+    more(out, guarded.len(), "  ")?;
     for manager in subject.unguarded().take(SHOWN) {
         let spot = Spot::manager(manager, "").to_string();
         writeln!(out, "  {} {}", paint(DIM, "without Doorward"), shown(&spot))?;

@@ -46,7 +46,7 @@ rules! {
         "The filter's configuration is to come by extension discovery (ECDS), and has not come.",
         "See that the server of the config_source sends a resource of exactly this name; Istio: `istioctl proxy-config ecds`.";
     filter_replaced Error filters::replaced:
-        "Something else runs under the filter's name. Istio's agent does that when it cannot fetch the module: then everything is denied.",
+        "Something else runs under the filter's name. Istio's agent does that when it cannot fetch the module: then everything is denied or, with an open failStrategy, everything passes.",
         "See the agent's log for the module's url, its checksum and the pull secret.";
     filter_twice Error filters::twice:
         "Two filters of Doorward are in one chain. The first takes the credential away, so the second denies.",

@@ -501,6 +501,44 @@ fn no_form_of_a_member_makes_the_command_fail() {
     }
 }
 
+/// What the tested Envoy dumped with a configuration that istiod gave it for a `WasmPlugin` with `failStrategy: FAIL_CLOSE`;
+/// without what no rule looks at.
+const ISTIO: [(&str, &str); 2] = [
+    ("gateway", include_str!("../../../../tests/doctor/istio-gateway.json")),
+    ("sidecar", include_str!("../../../../tests/doctor/istio-sidecar.json")),
+];
+
+#[test]
+fn of_what_istio_configures_only_its_own_choices_are_told() {
+    let told = [
+        "upgrades",
+        "crash_stays_closed",
+        "slashes_not_merged",
+        "escaped_slashes_kept",
+        "underscore_headers",
+        "host_spellings",
+        "streams_unbounded",
+        "interim_responses",
+        "retries_repeat_writes",
+    ];
+    for (name, dump) in ISTIO {
+        let envoy = Envoy { wanted: vec![], ..Envoy::good() };
+        let codes = |text: &str| -> Vec<&str> {
+            envoy.examined(&serde_json::from_str(text).unwrap(), &[]).iter().map(|one| one.rule.code).collect()
+        };
+        // A sidecar takes the address from the gateway before it.
+        let found: Vec<_> = codes(dump).into_iter().filter(|code| *code != "remote_address_from_header").collect();
+        assert_eq!(found, told, "{name}");
+        let open = dump.replace(r#""vm_config": {"#, r#""fail_open": true, "vm_config": {"#);
+        assert!(codes(&open).contains(&"fails_open"), "{name}");
+        let gone = dump.replace("admin.v3.EcdsConfigDump", "admin.v3.Nothing");
+        assert!(codes(&gone).contains(&"filter_unresolved"), "{name}");
+        let elsewhere =
+            dump.replace(r#""name": "outbound|7070||doorward.example""#, r#""name": "outbound|7070||other""#);
+        assert!(codes(&elsewhere).contains(&"control_plane_cluster_missing"), "{name}");
+    }
+}
+
 #[test]
 fn a_place_is_told_from_the_listener_inwards_and_what_is_allowed_is_still_told() {
     let mut envoy = Envoy::good();
