@@ -115,6 +115,37 @@ fn exit_codes_tell_a_wrong_command_line_from_a_wrong_path() {
 }
 
 #[test]
+fn doctor_reads_a_dump_from_a_file_or_standard_input_and_tells_by_its_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let empty = r#"{"configs": [{"@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump"},
+        {"@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump"}]}"#;
+    std::fs::write(directory.path().join("dump.json"), empty).unwrap();
+    std::fs::write(directory.path().join("other.json"), "{}").unwrap();
+    let ran = run(directory.path(), &["doctor", "dump.json"]);
+    assert!(ran.code == 1 && ran.out.contains("error: filter_missing\n"), "{}", ran.out);
+    assert_eq!(run(directory.path(), &["doctor", "dump.json", "--allow", "filter_missing", "--strict"]).code, 0);
+    let json = run(directory.path(), &["doctor", "dump.json", "--output", "json"]).json();
+    assert_eq!((&json["errors"], &json["findings"][0]["code"]), (&1.into(), &"filter_missing".into()));
+
+    let file = std::fs::File::open(directory.path().join("dump.json")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+    let output = command.args(["doctor", "-"]).stdin(Stdio::from(file)).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), ran.out);
+
+    for (args, code, part) in [
+        (&["doctor", "other.json"] as &[&str], 1, "cannot check other.json: it is not a configuration dump"),
+        (&["doctor", "nowhere"], 1, "cannot read nowhere"),
+        (&["doctor", "."], 1, "it is no regular file"),
+        (&["doctor"], 2, "required"),
+        (&["doctor", "dump.json", "--admin", "http://127.0.0.1:1"], 2, "cannot be used with"),
+        (&["doctor", "--admin", "ftp://127.0.0.1"], 1, "not an address"),
+    ] {
+        let ran = run(directory.path(), args);
+        assert!(ran.code == code && ran.err.contains(part), "{args:?}: {}", ran.err);
+    }
+}
+
+#[test]
 fn compile_writes_the_bundle_that_its_digest_names_and_nothing_on_errors() {
     use sha2::Digest as _;
     let sound = policy(POLICY);
@@ -393,6 +424,7 @@ fn every_command_explains_itself_with_examples_and_exit_codes() {
         "key create",
         "key revoke",
         "proxies",
+        "doctor",
         "audit tail",
         "audit query",
         "audit export",

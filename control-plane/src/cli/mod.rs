@@ -4,6 +4,7 @@ pub mod audit;
 pub mod check;
 pub mod connect;
 pub mod dev;
+pub mod doctor;
 pub mod explain;
 pub mod identity;
 pub mod key;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Parser)]
 #[command(name = "doorward", version, about, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "EXIT CODES:\n  \
-    0  done\n  1  errors: a document is not valid, a test failed, a server cannot be reached\n  \
+    0  done\n  1  errors: a document is not valid, a test failed, a server cannot be reached, an Envoy is not safe\n  \
     2  the command line is wrong\n  3  `explain`: the request is denied; `identity check`: the token is refused")]
 pub struct Cli {
     #[command(subcommand)]
@@ -51,6 +52,8 @@ enum Command {
     Key(key::Args),
     /// List the proxies and the policy that each has in force.
     Proxies(proxies::Args),
+    // Without a line here, --help shows all that its arguments say about it.
+    Doctor(doctor::Args),
     /// Read and export the audit log.
     Audit(audit::Args),
     /// Helpers for development.
@@ -75,6 +78,7 @@ impl Cli {
             Command::Test(args) => test::run(args),
             Command::Key(args) => key::run(args),
             Command::Proxies(args) => proxies::run(args),
+            Command::Doctor(args) => doctor::run(args),
             Command::Audit(args) => audit::run(args),
             Command::Dev(args) => dev::run(args),
             Command::Schema(args) => reference::schema(args),
