@@ -155,7 +155,7 @@ impl Args {
         let Some(namespaces) = namespaces else {
             return Ok((registry::open(named.unwrap_or(Path::new("")))?, None));
         };
-        let source = Kubernetes::open(namespaces)?;
+        let source = Kubernetes::open(namespaces, self.pod_namespace.as_deref())?;
         let webhook = self
             .webhook_listen
             .map(|listen| webhook::Settings { listen, configuration: self.webhook_configuration.clone() });
@@ -164,6 +164,7 @@ impl Args {
             namespace: self.pod_namespace.clone(),
             name: self.pod_name.clone(),
             qualified: source.qualified(),
+            boundary: source.boundary(),
             webhook,
         };
         Ok((Box::new(source), Some(companion)))

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use doorward_policy::bundle::Tables;
 use doorward_policy_compiler::{
-    compile::{self, Compiled, KeyLocation, KeySource},
+    compile::{self, Compiled, KeyLocation, KeySource, namespaces::Boundary},
     document::{self, Diagnostic, Document, Severity},
 };
 use serde_json::{Value, json};
@@ -41,10 +41,12 @@ impl Sources {
     /// Reads and compiles everything under these paths. `keys`: JWK sets by provider, besides `inline` and `file`.
     pub fn load(paths: &[PathBuf], scope: &str, keys: &BTreeMap<String, PathBuf>) -> anyhow::Result<Self> {
         let (mut documents, mut diagnostics, mut files) = (Vec::new(), Vec::new(), 0);
+        let mut boundary = Boundary::default();
         let sources = registry::open_all(paths)?;
         let names: Vec<String> = sources.iter().map(|source| source.name()).collect();
         for source in sources {
-            let Reading { parts, remarks } = read_whole(&*source)?;
+            let Reading { parts, remarks, boundary: its } = read_whole(&*source)?;
+            boundary.trusted = boundary.trusted.or(its.trusted);
             files += parts.len();
             for Part { origin, text, .. } in parts {
                 match text {
@@ -72,7 +74,7 @@ impl Sources {
         for (provider, path) in keys {
             given.insert(provider.clone(), read(path)?);
         }
-        let mut compiled = compile::compile(&documents, &Keys { given }, scope);
+        let mut compiled = compile::compile_within(&documents, &Keys { given }, scope, &boundary);
         // Without a network, a key set that is fetched elsewhere is no defect of the document.
         compiled.diagnostics.retain(|found| found.code != "keys_missing" || found.is_error());
         compiled.diagnostics.extend(diagnostics);

@@ -21,6 +21,7 @@ pub mod webhook;
 use std::{fs, sync::Arc};
 
 use anyhow::Context as _;
+use doorward_policy_compiler::compile::namespaces::Boundary;
 use doorward_proto::v1::PolicyStatus;
 use tokio::sync::watch as channel;
 
@@ -49,6 +50,8 @@ pub struct Companion {
     pub name: Option<String>,
     /// Documents are called by namespace and name.
     pub qualified: bool,
+    /// Which namespace all others trust.
+    pub boundary: Boundary,
     /// Whether there is a webhook, and where.
     pub webhook: Option<webhook::Settings>,
 }
@@ -105,7 +108,7 @@ impl Connected {
             return Ok(());
         };
         let certificates = Certificates::new(client, &place, &settings.configuration);
-        let webhook = Webhook::new(index, companion.qualified, metrics);
+        let webhook = Webhook::new(index, companion.qualified, companion.boundary, metrics);
         let serving = webhook.serve(settings.listen, certificates, shutdown);
         let ((), served) = tokio::join!(writing, serving);
         served.with_context(|| format!("the webhook cannot be served on {} (--webhook-listen)", settings.listen))

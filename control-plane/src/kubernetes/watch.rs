@@ -66,6 +66,8 @@ pub struct Watching {
     pub namespaces: String,
     /// Documents are called by namespace and name: there can be several of one name.
     pub qualified: bool,
+    /// The namespace of the control plane: as it was given, or that of the kubeconfig or of the pod.
+    pub own: String,
     _stop: oneshot::Sender<()>,
 }
 
@@ -74,22 +76,32 @@ impl Watching {
     ///
     /// # Errors
     /// There is no usable configuration.
-    pub fn start(namespaces: Namespaces) -> Result<Self, SourceError> {
+    pub fn start(namespaces: Namespaces, own: Option<&str>) -> Result<Self, SourceError> {
+        let own = own.map(str::to_owned);
         let (stop, stopped) = oneshot::channel();
         let (ready, opened) = mpsc::channel();
         thread::Builder::new()
             .name("kubernetes".to_owned())
-            .spawn(move || run(namespaces, &ready, stopped))
+            .spawn(move || run(namespaces, own, &ready, stopped))
             .map_err(|error| SourceError::NoCluster(error.into()))?;
-        let (index, namespaces, qualified) = opened.recv().map_err(|ended| SourceError::NoCluster(ended.into()))??;
-        Ok(Self { index, namespaces, qualified, _stop: stop })
+        let Opening { index, namespaces, qualified, own } =
+            opened.recv().map_err(|ended| SourceError::NoCluster(ended.into()))??;
+        Ok(Self { index, namespaces, qualified, own, _stop: stop })
     }
 }
 
-/// What is watched, and its names; or why nothing can be.
-type Opened = Result<(Arc<Index>, String, bool), SourceError>;
+/// What is watched.
+struct Opening {
+    index: Arc<Index>,
+    namespaces: String,
+    qualified: bool,
+    own: String,
+}
 
-fn run(namespaces: Namespaces, ready: &mpsc::Sender<Opened>, stopped: oneshot::Receiver<()>) {
+/// The same, or why nothing can be.
+type Opened = Result<Opening, SourceError>;
+
+fn run(namespaces: Namespaces, own: Option<String>, ready: &mpsc::Sender<Opened>, stopped: oneshot::Receiver<()>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -99,7 +111,7 @@ fn run(namespaces: Namespaces, ready: &mpsc::Sender<Opened>, stopped: oneshot::R
     };
     runtime.block_on(async {
         let (client, own) = match client::connect().await {
-            Ok(found) => found,
+            Ok((client, default)) => (client, own.unwrap_or(default)),
             Err(error) => {
                 let _ = ready.send(Err(error));
                 return;
@@ -108,7 +120,7 @@ fn run(namespaces: Namespaces, ready: &mpsc::Sender<Opened>, stopped: oneshot::R
         let qualified =
             namespaces != Namespaces::Own && !matches!(&namespaces, Namespaces::Some(names) if names.len() == 1);
         let names = match namespaces {
-            Namespaces::Own => vec![own],
+            Namespaces::Own => vec![own.clone()],
             Namespaces::Some(names) => names,
             Namespaces::All => vec![String::new()],
         };
@@ -123,7 +135,7 @@ fn run(namespaces: Namespaces, ready: &mpsc::Sender<Opened>, stopped: oneshot::R
             }
         }
         // Whoever opened it may be gone again.
-        let _ = ready.send(Ok((Arc::clone(&index), told, qualified)));
+        let _ = ready.send(Ok(Opening { index: Arc::clone(&index), namespaces: told, qualified, own }));
         tokio::select! {
             // Dropped: nobody reads any more.
             _ = stopped => {}

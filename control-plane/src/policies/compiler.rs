@@ -8,7 +8,7 @@ use std::{
 
 use doorward_policy::bundle::{Tables, TablesError};
 use doorward_policy_compiler::{
-    compile::{self, KeyLocation, KeySource},
+    compile::{self, KeyLocation, KeySource, namespaces::Boundary},
     document::{self, Kind, Spec},
 };
 use doorward_proto::v1;
@@ -89,9 +89,14 @@ pub fn order(kind: &str) -> usize {
 }
 
 /// Compiles all documents. Those with errors are left out.
-pub fn compile(documents: &[Document], keys: &KeySets, scope: &str) -> (Compiled, Vec<v1::Diagnostic>) {
+pub fn compile(
+    documents: &[Document],
+    keys: &KeySets,
+    scope: &str,
+    boundary: &Boundary,
+) -> (Compiled, Vec<v1::Diagnostic>) {
     let source = Keys { documents, keys, problems: RefCell::default(), kept: RefCell::default() };
-    let compiled = doorward_policy_compiler::compile::compile(documents, &source, scope);
+    let compiled = compile::compile_within(documents, &source, scope, boundary);
     let mut diagnostics: Vec<_> = compiled.diagnostics.iter().map(diagnostic).collect();
     // The compiler knows that keys are missing; why, only the fetcher knows.
     let problems = source.problems.into_inner();

@@ -5,13 +5,19 @@
 //! * One that compiles in neither version is left out if that can only narrow access (roles, bindings, keys, identity
 //!   providers). If it is a restriction or a service, or of a kind that cannot be told, leaving it out could widen
 //!   access: then nothing is published and the whole last bundle stays in force.
+//!   Where the document belongs to a namespace, only that namespace stays as it was: what somebody there writes must not keep
+//!   others' policy from going on.
 //! * One that is no longer in the directory is gone.
 
 use std::collections::BTreeSet;
 
+use doorward_policy_compiler::{compile::namespaces::Boundary, document::namespace::namespace};
 use doorward_proto::v1::{Diagnostic, DocumentStatus};
 
-use super::compiler::{self, Compiled, Document};
+use super::{
+    compiler::{self, Compiled, Document},
+    report::NAMESPACE_HELD,
+};
 use crate::{
     jwks::KeySets,
     policy_store::{GoodDocument, GoodDocuments},
@@ -140,17 +146,28 @@ struct Resolver<'a> {
     diagnostics: Vec<Diagnostic>,
     /// A document that compiles in no version and must not be left out.
     blocked: Option<Unpublished>,
+    /// Namespaces that are held at their last good state.
+    held: BTreeSet<String>,
+    /// What was found about documents of namespaces while all were as written.
+    written: Vec<Diagnostic>,
 }
 
 /// Chooses versions until the set compiles.
 pub fn resolve(reading: &Reading, previous: &GoodDocuments, keys: &KeySets, scope: &str) -> Resolution {
-    let mut resolver = Resolver { previous, candidates: Vec::new(), diagnostics: Vec::new(), blocked: None };
+    let mut resolver = Resolver {
+        previous,
+        candidates: Vec::new(),
+        diagnostics: Vec::new(),
+        blocked: None,
+        held: BTreeSet::new(),
+        written: Vec::new(),
+    };
     for remark in &reading.remarks {
         let about = error(remark.code, "", "", &remark.origin, 0, remark.message.clone());
         resolver.diagnostics.push(Diagnostic { severity: "warning".into(), ..about });
     }
     resolver.read(&reading.parts);
-    let compiled = resolver.settle(keys, scope);
+    let compiled = resolver.settle(keys, scope, &reading.boundary);
     resolver.finish(compiled)
 }
 
@@ -268,18 +285,48 @@ impl Resolver<'_> {
         candidate.documents = Vec::new();
         if could_widen(&candidate.kind, &candidate.source.text) {
             let otherwise = if good.is_some() { "nor in its last good version" } else { "has no last good version" };
-            self.blocked = Some(Unpublished::Needed { document: candidate.key(), otherwise });
+            let needed = Unpublished::Needed { document: candidate.key(), otherwise };
+            let (key, file, line) = (candidate.key(), candidate.source.file.clone(), candidate.source.line);
+            match namespace(&candidate.name).to_owned() {
+                own if own.is_empty() => self.blocked = Some(needed),
+                own => self.hold(&own, &key, &file, line, &needed),
+            }
         }
     }
 
-    fn settle(&mut self, keys: &KeySets, scope: &str) -> Result<Compiled, Unpublished> {
+    /// All documents of a namespace at their last good versions; what has none is left out, as it was before. Held already: all of
+    /// it is left out, and nothing is granted on its services.
+    fn hold(&mut self, own: &str, document: &str, file: &str, line: u32, why: &Unpublished) {
+        let again = !self.held.insert(own.to_owned());
+        let (kind, name) = document.split_once('/').unwrap_or_default();
+        let message = if again {
+            format!("Namespace {own} has nothing in force any more: {why}.")
+        } else {
+            format!("Namespace {own} stays as it was as a whole: {why}.")
+        };
+        self.diagnostics.push(error(NAMESPACE_HELD, kind, name, file, line, message));
+        for candidate in self.candidates.iter_mut().filter(|candidate| namespace(&candidate.name) == own) {
+            let good = self.previous.get(&candidate.key()).filter(|_| !again);
+            let parsed = good.map(|good| compiler::parse(&good.file, &chunk::in_place(good.line, &good.text)));
+            match parsed.filter(|(_, found)| !found.iter().any(|found| found.severity == compiler::ERROR)) {
+                Some((documents, _)) => (candidate.version, candidate.documents) = (Version::LastGood, documents),
+                None => (candidate.version, candidate.documents) = (Version::LeftOut, Vec::new()),
+            }
+        }
+    }
+
+    fn settle(&mut self, keys: &KeySets, scope: &str, boundary: &Boundary) -> Result<Compiled, Unpublished> {
         // Every round demotes at least one document, and each can be demoted twice.
-        for _ in 0..=self.candidates.len().saturating_mul(2) {
+        for round in 0..=self.candidates.len().saturating_mul(2) {
             if let Some(blocked) = self.blocked.take() {
                 return Err(blocked);
             }
             let documents: Vec<Document> = self.candidates.iter().flat_map(|c| c.documents.iter().cloned()).collect();
-            let (compiled, diagnostics) = compiler::compile(&documents, keys, scope);
+            let (compiled, diagnostics) = compiler::compile(&documents, keys, scope, boundary);
+            if round == 0 {
+                let found = diagnostics.iter().filter(|found| !namespace(&found.name).is_empty());
+                self.written = found.cloned().collect();
+            }
             // What refers to a broken document fails as well, through no fault of its own: the kind that others refer to
             // is mended first, and the rest judged again.
             let mut to_demote = BTreeSet::new();
@@ -344,7 +391,9 @@ impl Resolver<'_> {
                 .collect(),
         };
         let mut diagnostics: Vec<Diagnostic> = Vec::new();
-        for diagnostic in self.diagnostics {
+        // Of a namespace that is held nothing else was compiled: its people want to know all the same what is wrong.
+        let of_held = self.written.into_iter().filter(|found| self.held.contains(namespace(&found.name)));
+        for diagnostic in self.diagnostics.into_iter().chain(of_held) {
             if !diagnostics.contains(&diagnostic) {
                 diagnostics.push(diagnostic);
             }

@@ -140,7 +140,7 @@ impl PolicySource for Directory {
             let name = self.base.as_ref().and_then(|base| path.strip_prefix(base).ok()).unwrap_or(&path);
             Part { origin: name.to_string_lossy().into_owned(), text: read_file(&path), generation: 0 }
         };
-        Ok(Reading { parts: self.files()?.into_iter().map(part).collect(), remarks: Vec::new() })
+        Ok(Reading { parts: self.files()?.into_iter().map(part).collect(), ..Reading::default() })
     }
 
     /// notify only makes a change show sooner; without it (no inotify left, a network volume) the poll finds it.

@@ -5,6 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use doorward_policy_compiler::compile::namespaces::Boundary;
+
 use super::{Part, PolicySource, Reading, SourceError, Version, Watch};
 use crate::{
     kubernetes::{
@@ -25,11 +27,12 @@ pub struct Kubernetes {
 
 impl Kubernetes {
     /// Begins to watch. `namespaces`: "" is that of the kubeconfig or of the pod, `*` all, else names with commas between.
+    /// `own`: the namespace of the control plane, if not that of the kubeconfig or of the pod.
     ///
     /// # Errors
     /// There is no usable configuration.
-    pub fn open(namespaces: &str) -> Result<Self, SourceError> {
-        Ok(Self { watching: Watching::start(Namespaces::parse(namespaces))? })
+    pub fn open(namespaces: &str, own: Option<&str>) -> Result<Self, SourceError> {
+        Ok(Self { watching: Watching::start(Namespaces::parse(namespaces), own)? })
     }
 
     /// What it has seen.
@@ -40,6 +43,11 @@ impl Kubernetes {
     /// Whether documents are called by namespace and name.
     pub fn qualified(&self) -> bool {
         self.watching.qualified
+    }
+
+    /// Which namespace all others trust: that of the control plane.
+    pub fn boundary(&self) -> Boundary {
+        Boundary { trusted: Some(self.watching.own.clone()) }
     }
 
     fn whole(&self) -> Result<u64, SourceError> {
@@ -70,7 +78,7 @@ impl PolicySource for Kubernetes {
             text: Ok(object.text.clone()),
             generation: object.generation,
         };
-        Ok(Reading { parts: objects.iter().map(part).collect(), remarks: Vec::new() })
+        Ok(Reading { parts: objects.iter().map(part).collect(), remarks: Vec::new(), boundary: self.boundary() })
     }
 
     fn wake(&self, waker: Waker) -> Option<Watch> {

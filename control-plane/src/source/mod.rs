@@ -13,6 +13,8 @@ pub mod registry;
 
 use std::path::PathBuf;
 
+use doorward_policy_compiler::compile::namespaces::Boundary;
+
 use crate::wake::Waker;
 
 /// Somewhere that policy documents come from. Its calls may block: the policy thread and the command line wait for them.
@@ -79,6 +81,8 @@ pub struct Reading {
     pub parts: Vec<Part>,
     /// What is doubtful about the source itself.
     pub remarks: Vec<Remark>,
+    /// Which of its namespaces is trusted by all others.
+    pub boundary: Boundary,
 }
 
 /// A file or an object: one or several YAML documents that are read or unreadable together.
@@ -238,6 +242,7 @@ mod tests {
             Ok(Reading {
                 parts: vec![Part { origin: version.to_string(), text: Ok(String::new()), generation: 0 }],
                 remarks: Vec::new(),
+                boundary: Boundary::default(),
             })
         }
 

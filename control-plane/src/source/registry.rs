@@ -13,7 +13,7 @@ pub const KUBERNETES: &str = "kubernetes:";
 /// Sources by the scheme with which an argument names them. One without a scheme is a path.
 const SCHEMES: &[(&str, Open)] = &[
     ("dir:", |rest| Ok(Box::new(Directory::watched(Path::new(rest))?))),
-    (KUBERNETES, |rest| Ok(Box::new(Kubernetes::open(rest)?))),
+    (KUBERNETES, |rest| Ok(Box::new(Kubernetes::open(rest, None)?))),
 ];
 
 /// The source that an argument such as `--policies` names.

@@ -4,6 +4,7 @@
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod namespaces;
 mod replicas;
 mod status;
 mod webhook;

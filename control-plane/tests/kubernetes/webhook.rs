@@ -16,7 +16,7 @@ const BINDING: &str = "apiVersion: doorward.dev/v1alpha1\nkind: AccessBinding\nm
 
 impl Cluster {
     /// The webhook of a control plane that listens on this port, asked over the loopback.
-    fn install_webhook(&self, port: u16) {
+    pub fn install_webhook(&self, port: u16) {
         let text = std::fs::read_to_string(root().join("deploy/kubernetes/webhook.yaml")).unwrap();
         let (before, rest) = text.split_once("      service:\n").unwrap();
         let (_, after) = rest.split_once("        port: 443\n").unwrap();

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use doorward_policy_compiler::document::API_VERSION;
+use doorward_policy_compiler::document::{API_VERSION, namespace::namespace};
 use doorward_proto::v1::{Diagnostic, PolicyStatus};
 use k8s_openapi::{api::core::v1::ObjectReference, jiff::Timestamp};
 use kube::{
@@ -31,7 +31,12 @@ use super::{
     replicas::Replicas,
     watch::api,
 };
-use crate::{clock, metrics::Metrics, policies::report::NOT_PUBLISHED, push::Registry};
+use crate::{
+    clock,
+    metrics::Metrics,
+    policies::report::{NAMESPACE_HELD, NOT_PUBLISHED},
+    push::Registry,
+};
 
 /// Who writes, to the API server.
 const MANAGER: &str = "doorward";
@@ -173,6 +178,8 @@ impl Writer {
         }
         let stopped = status.diagnostics.iter().find(|found| found.code == NOT_PUBLISHED);
         let stopped = stopped.map(|found| found.message.as_str());
+        let held = status.diagnostics.iter().filter(|found| found.code == NAMESPACE_HELD);
+        let held: HashMap<&str, &str> = held.map(|found| (namespace(&found.name), found.message.as_str())).collect();
         let judged: HashMap<&str, _> =
             status.documents.iter().map(|document| (document.file.as_str(), document)).collect();
         let objects = self.index.objects();
@@ -189,6 +196,8 @@ impl Writer {
                 Some((version, status)) if *version > object.version => status,
                 _ => &object.status,
             };
+            let own = namespace(&document.name);
+            let stopped = stopped.or_else(|| held.get(own).copied());
             let about = found.get(&(document.kind.as_str(), document.name.as_str()));
             let wanted = wanted(object.key.kind, document, about.map_or(&[], Vec::as_slice), stopped, proxies);
             if let Some(status) = wanted.over(before, &now) {

@@ -6,8 +6,12 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use doorward_policy_compiler::{
-    compile::{self, KeyLocation, KeySource},
-    document::{self, Diagnostic, Document, Kind, Spec, access_binding::Subject},
+    compile::{self, KeyLocation, KeySource, namespaces::Boundary},
+    document::{
+        self, Diagnostic, Document, Kind, Spec,
+        access_binding::Subject,
+        namespace::{namespace, resolve},
+    },
 };
 
 use crate::kubernetes::index::{Index, Key};
@@ -37,7 +41,7 @@ pub enum Question<'a> {
 }
 
 /// Judges a document of this name in policies.
-pub fn judge(index: &Index, key: &Key, name: &str, question: &Question<'_>) -> Verdict {
+pub fn judge(index: &Index, boundary: &Boundary, key: &Key, name: &str, question: &Question<'_>) -> Verdict {
     let all: Vec<Arc<Document>> = index
         .objects()
         .iter()
@@ -59,7 +63,7 @@ pub fn judge(index: &Index, key: &Key, name: &str, question: &Question<'_>) -> V
     let compiled = |document: Option<&Document>| {
         let documents: Vec<Document> =
             near.documents.iter().map(|near| (**near).clone()).chain(document.cloned()).collect();
-        let mut found = compile::compile(&documents, &Unfetched, "default").diagnostics;
+        let mut found = compile::compile_within(&documents, &Unfetched, "default", boundary).diagnostics;
         // Without a network, a key set that is fetched elsewhere is no defect of the document.
         found.retain(|found| found.code != "keys_missing" || found.is_error());
         found
@@ -163,9 +167,12 @@ fn collides(one: &Document, other: &Document) -> bool {
                 let hosts =
                     |hosts: &[String]| hosts.iter().map(|host| host.to_ascii_lowercase()).collect::<BTreeSet<_>>();
                 let (ours, theirs) = (hosts(&one.hosts), hosts(&other.hosts));
-                one.path.as_deref().unwrap_or("/").trim_end_matches('/')
-                    == other.path.as_deref().unwrap_or("/").trim_end_matches('/')
-                    && (ours.is_empty() && theirs.is_empty() || !ours.is_disjoint(&theirs))
+                // A host under a wildcard of another namespace is not its own.
+                if wild(&ours) || wild(&theirs) {
+                    return true;
+                }
+                // The same host with another path belongs to a namespace as well.
+                ours.is_empty() && theirs.is_empty() || !ours.is_disjoint(&theirs)
             })
         }),
         (Spec::AccessKey(one), Spec::AccessKey(other)) => one.hash == other.hash,
@@ -173,10 +180,15 @@ fn collides(one: &Document, other: &Document) -> bool {
     }
 }
 
+fn wild(hosts: &BTreeSet<String>) -> bool {
+    hosts.iter().any(|host| host.starts_with('*'))
+}
+
 /// The documents that one refers to.
 fn references(document: &Document, names: &mut BTreeSet<(Kind, String)>) {
+    let own = namespace(&document.name);
     let mut add = |kind: Kind, name: &str| {
-        names.insert((kind, name.to_owned()));
+        names.insert((kind, resolve(own, name)));
     };
     let keys = |subjects: &[Subject], add: &mut dyn FnMut(Kind, &str)| {
         for key in subjects.iter().filter_map(|subject| subject.key.as_deref()) {

@@ -15,7 +15,7 @@ use axum::{
     http::StatusCode,
     routing::post,
 };
-use doorward_policy_compiler::document::Kind;
+use doorward_policy_compiler::{compile::namespaces::Boundary, document::Kind};
 use kube::core::{
     DynamicObject,
     admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation},
@@ -55,14 +55,15 @@ pub struct Settings {
 pub struct Webhook {
     index: Arc<Index>,
     qualified: bool,
+    boundary: Boundary,
     metrics: Arc<Metrics>,
     places: Semaphore,
 }
 
 impl Webhook {
     /// Answers from what is in this index. `qualified`: documents are called by namespace and name.
-    pub fn new(index: Arc<Index>, qualified: bool, metrics: Arc<Metrics>) -> Self {
-        Self { index, qualified, metrics, places: Semaphore::new(AT_A_TIME) }
+    pub fn new(index: Arc<Index>, qualified: bool, boundary: Boundary, metrics: Arc<Metrics>) -> Self {
+        Self { index, qualified, boundary, metrics, places: Semaphore::new(AT_A_TIME) }
     }
 
     /// Serves until the process ends.
@@ -166,7 +167,7 @@ impl Webhook {
         let spec = |object: &Option<DynamicObject>| object.as_ref().and_then(|object| object.data.get("spec").cloned());
         let new = spec(&request.object);
         match &request.operation {
-            Operation::Delete => Ok(judge(&self.index, &key, &name, &Question::Delete)),
+            Operation::Delete => Ok(judge(&self.index, &self.boundary, &key, &name, &Question::Delete)),
             // Labels and the like: what is written is judged already, and an operator must be able to take a finalizer away.
             Operation::Update if new.is_some() && new == spec(&request.old_object) => Ok(Verdict::default()),
             operation => {
@@ -174,7 +175,7 @@ impl Webhook {
                 // What is not there yet is younger than all that is.
                 let created = created.filter(|_| *operation == Operation::Update).map(|time| time.0.to_string());
                 let text = text(kind, &name, created.as_deref().unwrap_or(YOUNGEST), new.as_ref());
-                Ok(judge(&self.index, &key, &name, &Question::Put(&text)))
+                Ok(judge(&self.index, &self.boundary, &key, &name, &Question::Put(&text)))
             }
         }
     }

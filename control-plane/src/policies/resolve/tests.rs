@@ -15,7 +15,7 @@ fn run_parts(parts: Vec<(&str, Result<String, Unread>)>, previous: &GoodDocument
     let dir = tempfile::tempdir().unwrap();
     let (keys, _triggers) = crate::jwks::tests::key_sets(dir.path());
     let parts = parts.into_iter().map(|(origin, text)| Part { origin: origin.into(), text, generation: 0 }).collect();
-    resolve(&Reading { parts, remarks: Vec::new() }, previous, &keys, "default")
+    resolve(&Reading { parts, ..Reading::default() }, previous, &keys, "default")
 }
 
 /// What is published; `None`: nothing new.
@@ -29,6 +29,39 @@ fn restrictions(resolution: &Resolution) -> Option<usize> {
 
 fn fates(resolution: &Resolution) -> Vec<(String, bool, bool)> {
     resolution.documents.iter().map(|d| (d.name.clone(), d.accepted, d.last_good)).collect()
+}
+
+#[test]
+fn what_somebody_writes_in_one_namespace_keeps_no_other_one_from_going_on() {
+    let restriction = |name: &str, effect: &str| {
+        format!(
+            "apiVersion: doorward.dev/v1alpha1\nkind: AccessRestriction\nmetadata: {{ name: {name} }}\nspec: {{ subjects: [{{ user: bob }}], effect: {effect} }}\n"
+        )
+    };
+    let role = |name: &str, text: &str| {
+        format!(
+            "apiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadata: {{ name: {name} }}\nspec: {{ description: {text}, grants: [] }}\n"
+        )
+    };
+    let in_namespaces = |texts: &[&str], previous: &GoodDocuments| {
+        let names = ["1", "2", "3"];
+        run(&names.into_iter().zip(texts.iter().copied()).collect::<Vec<_>>(), previous)
+    };
+    let first = in_namespaces(&[&role("a/ai-x", "one"), &role("b/ai-x", "one")], &GoodDocuments::new());
+    assert!(first.compiled.is_ok());
+    // In `b` something is broken that nobody knows, and without which more could be allowed.
+    let broken = restriction("b/cut", "denyy");
+    let second = in_namespaces(&[&role("a/ai-x", "two"), &role("b/ai-x", "two"), &broken], &first.good);
+    assert!(second.compiled.is_ok(), "the others go on");
+    let good = |resolution: &Resolution, key: &str| resolution.good.get(key).map(|good| good.text.clone());
+    assert!(good(&second, "AccessRole/a/ai-x").unwrap().contains("two"));
+    assert!(good(&second, "AccessRole/b/ai-x").unwrap().contains("one"), "b stays as it was as a whole");
+    assert!(good(&second, "AccessRestriction/b/cut").is_none());
+    let told: Vec<&str> = second.diagnostics.iter().map(|found| found.code.as_str()).collect();
+    assert!(told.contains(&"namespace_held"), "{told:?}");
+    // Without a namespace nobody else would be kept from anything.
+    let alone = in_namespaces(&[&role("ai-x", "two"), &restriction("cut", "denyy")], &GoodDocuments::new());
+    assert!(alone.compiled.is_err());
 }
 
 #[test]

@@ -6,8 +6,8 @@ use crate::document::{
     access_binding::Subject,
     access_restriction::Effect,
     common::{Enforcement, Timestamp},
-    policy_test::ExpectedDecision,
     namespace::bare,
+    policy_test::ExpectedDecision,
     suggest,
 };
 use doorward_policy::{authority, code::Code, identity::is_exact};

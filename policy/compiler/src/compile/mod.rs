@@ -95,7 +95,7 @@ pub fn compile_within(documents: &[Document], keys: &dyn KeySource, scope: &str,
         diagnostics.extend(confined.diagnostics.iter().cloned());
         unique = confined.documents.iter().collect();
     }
-    let Checked { context, accepted, strings } = check(&unique, keys, &mut diagnostics);
+    let Checked { context, accepted, strings } = check(&unique, keys, boundary, &mut diagnostics);
     let bundle = encode(&context, &accepted, strings, scope);
     let bytes = bundle.encode_to_vec();
     diagnostics.extend(contested(&context, &unique));
@@ -127,13 +127,18 @@ struct Checked<'a> {
 }
 
 /// Checks documents that are sorted by kind and name, each once.
-fn check<'a>(unique: &[&'a Document], keys: &dyn KeySource, diagnostics: &mut Vec<Diagnostic>) -> Checked<'a> {
+fn check<'a>(
+    unique: &[&'a Document],
+    keys: &dyn KeySource,
+    boundary: &Boundary,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Checked<'a> {
     let mut context = Context::new(unique);
     let mut accepted: Vec<&Document> = Vec::new();
     let mut strings = Interner::collecting();
     // In the order of the kinds: what others refer to comes first. Of one kind the older come first: what they claim is theirs.
     let mut by_age = unique.to_vec();
-    by_age.sort_by_key(|document| (document.kind, document.created));
+    by_age.sort_by_key(|document| (document.kind, boundary.age(document)));
     let refused: BTreeSet<(Option<Kind>, String)> = diagnostics
         .iter()
         .filter(|found| found.is_error() && found.code != "duplicate_name")

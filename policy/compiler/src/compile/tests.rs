@@ -20,7 +20,7 @@ fn the_checks_collect_the_strings_that_encoding_needs_and_no_others() {
     let documents = read(&format!("{tests}{broken}"));
     let mut unique: Vec<&Document> = documents.iter().collect();
     unique.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-    let Checked { context, accepted, strings } = check(&unique, &NoKeys, &mut Vec::new());
+    let Checked { context, accepted, strings } = check(&unique, &NoKeys, &Boundary::default(), &mut Vec::new());
     assert_eq!(accepted.len(), 6, "all but the broken one");
     let mut needed = Interner::collecting();
     lower(&context, &accepted, &mut needed, "default");
@@ -32,7 +32,7 @@ fn a_string_that_the_checks_missed_has_an_index_all_the_same() {
     let documents = read("");
     let mut unique: Vec<&Document> = documents.iter().collect();
     unique.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-    let Checked { context, accepted, .. } = check(&unique, &NoKeys, &mut Vec::new());
+    let Checked { context, accepted, .. } = check(&unique, &NoKeys, &Boundary::default(), &mut Vec::new());
     let without = encode(&context, &accepted, Interner::collecting(), "default");
     assert_eq!(without, compile(&documents, &NoKeys, "default").bundle);
 }

@@ -6,6 +6,7 @@
 mod introspection;
 mod keys;
 mod mistakes;
+mod namespaces;
 mod servers;
 
 use doorward_policy::bundle::Tables;

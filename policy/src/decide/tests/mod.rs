@@ -450,7 +450,7 @@ fn a_bundle_with_anything_out_of_range_is_refused_whole() {
     };
     assert_eq!(refused(&|_| ()), None);
     let at = |path: &str, code| Some((path.to_owned(), code));
-    assert_eq!(refused(&|b| b.format = 2), at("format", "unknown"));
+    assert_eq!(refused(&|b| b.format = 3), at("format", "unknown"));
     assert_eq!(refused(&|b| b.roles[0].grants[0].verbs.push(99)), at("roles[0].grants[0]", "unknown"));
     assert_eq!(refused(&|b| b.roles[0].grants[0].pattern = 9_999), at("roles[0].grants[0]", "malformed"));
     assert_eq!(

@@ -75,16 +75,15 @@ fn models() -> impl Strategy<Value = Model> {
     ]);
     let providers = prop::option::weighted(0.3, part(&["corp", "other"]));
     let binding =
-        (some(&["r1", "r2", "r3"]), -1..2i32, subject.clone(), part(&["acme"]), some(&[0, 0, 0, NOW]), providers).prop_map(
-            |(role, priority, subject, tenants, until, providers)| BindingModel {
+        (some(&["r1", "r2", "r3"]), -1..2i32, subject.clone(), part(&["acme"]), some(&[0, 0, 0, NOW]), providers)
+            .prop_map(|(role, priority, subject, tenants, until, providers)| BindingModel {
                 role,
                 priority,
                 subject,
                 tenants,
                 until,
                 providers,
-            },
-        );
+            });
     let within = prop::option::weighted(0.3, part(&["db", "other"]));
     let effect = some(&[
         RestrictionEffect::RestrictDeny,

@@ -10,7 +10,7 @@ use crate::document::{Diagnostic, Document, Severity, Spec, namespace::namespace
 pub(super) fn claims(documents: &[&Document], boundary: &Boundary) -> Vec<Diagnostic> {
     let mut by_age: Vec<&Document> =
         documents.iter().copied().filter(|document| matches!(document.spec, Spec::DataService(_))).collect();
-    by_age.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+    by_age.sort_by(|a, b| (boundary.age(a), &a.name).cmp(&(boundary.age(b), &b.name)));
     let mut claimed: Vec<(String, &Document)> = Vec::new();
     let mut found = Vec::new();
     for document in by_age {

@@ -7,7 +7,7 @@
 //! * A binding believes only providers of its own namespace, of the trusted one, or that it names: who can write a provider can
 //!   make a token for any user. An agent that a key names is an agent of the key's namespace.
 //! * A restriction holds on services of its own namespace, or it could close others'.
-//! * Hosts and issuers belong to whoever claimed them first. See [`hosts`].
+//! * Hosts and issuers belong to whoever claimed them first, and to the trusted namespace before all others. See [`hosts`].
 //! * Files of the control plane are named by the trusted namespace alone.
 //!
 //! The trusted namespace is the control plane's own: who may write there, may write policy for everybody. Documents without a
@@ -18,7 +18,8 @@ mod hosts;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::document::{
-    AccessBinding, AccessRestriction, AccessRole, Diagnostic, Document, Kind, Severity, Spec, access_binding::Subject,
+    AccessBinding, AccessRestriction, AccessRole, Diagnostic, Document, Kind, Severity, Spec,
+    access_binding::Subject,
     access_restriction::Effect,
     namespace::{namespace, resolve},
 };
@@ -31,6 +32,11 @@ pub struct Boundary {
 }
 
 impl Boundary {
+    /// Sorts who comes first where two claim the same: the trusted namespace, then the older one.
+    pub(super) fn age(&self, document: &Document) -> (bool, i64) {
+        (!self.trusts(namespace(&document.name)), document.created)
+    }
+
     fn trusts(&self, namespace: &str) -> bool {
         self.trusted.as_deref() == Some(namespace)
     }
@@ -56,12 +62,7 @@ pub(super) fn confine(documents: &[&Document], boundary: &Boundary) -> Option<Co
     if documents.iter().all(|document| namespace(&document.name).is_empty()) {
         return None;
     }
-    let mut world = World {
-        boundary,
-        allowed: BTreeMap::new(),
-        providers: BTreeMap::new(),
-        services: BTreeMap::new(),
-    };
+    let mut world = World { boundary, allowed: BTreeMap::new(), providers: BTreeMap::new(), services: BTreeMap::new() };
     for document in documents {
         let at = (document.kind, document.name.as_str());
         match &document.spec {
@@ -133,7 +134,12 @@ impl World<'_> {
             Spec::AccessRestriction(spec) => self.restriction(own, spec, found),
             Spec::PolicyTest(spec) => {
                 for case in &mut spec.tests {
-                    let names = [&mut case.identity.provider, &mut case.identity.key, &mut case.request.role, &mut case.expect.role];
+                    let names = [
+                        &mut case.identity.provider,
+                        &mut case.identity.key,
+                        &mut case.request.role,
+                        &mut case.expect.role,
+                    ];
                     for name in names.into_iter().flatten() {
                         *name = resolve(own, name);
                     }

@@ -40,9 +40,8 @@ impl AcceptedReason {
     #[must_use]
     pub fn of_code(code: &str) -> Self {
         match code {
-            "duplicate" | "duplicate_name" | "duplicate_hash" | "duplicate_issuer" | "match_overlap" | "host_claimed" => {
-                Self::Conflicted
-            }
+            "duplicate" | "duplicate_name" | "duplicate_hash" | "duplicate_issuer" | "match_overlap"
+            | "host_claimed" => Self::Conflicted,
             "not_permitted" => Self::NotPermitted,
             "unknown_role" | "unknown_service" | "unknown_provider" | "unknown_key" => Self::RefNotFound,
             _ => Self::Invalid,
