@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 T := deploy/tools
 
-.PHONY: help tools wasm build test demo demo-check demo-kubernetes demo-kubernetes-check lint fmt bench docs crds clean distclean
+.PHONY: help tools wasm build test demo demo-check demo-kubernetes demo-kubernetes-check test-kubernetes-scale lint fmt bench docs crds clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ demo-kubernetes-check: build ## run that walk unattended; fails if anything diff
 	@$(T)/python-env.sh
 	@$(T)/kubernetes.sh
 	@deploy/demo/run.sh --kubernetes --check
+
+test-kubernetes-scale: ## ten thousand documents against a Kubernetes API server: minutes, in a release build
+	@$(T)/kubernetes.sh
+	@cargo test --release --locked --workspace --test kubernetes ten_thousand -- --ignored --nocapture
 
 lint: ## check formatting, documents, imports, clippy, rustdoc, licences, sources and advisories
 	@cargo fmt --all --check

@@ -159,20 +159,6 @@ pub async fn serve(source: Box<dyn PolicySource>, mut options: Options) -> anyho
     }
     let asker = Asker::new(options.insecure_jwks, authorities.as_deref(), options.client_secrets.clone())
         .context("cannot prepare to ask identity providers; check --jwks-ca")?;
-    let (trigger, triggers) = mpsc::channel();
-    let keys = KeySets::new(
-        Arc::clone(&policy_store),
-        Arc::clone(&metrics),
-        options.insecure_jwks,
-        authorities.as_deref(),
-        trigger.clone(),
-    )?;
-    let keys = Arc::new(keys);
-    let signing = publish::Settings {
-        scope: options.scope.clone(),
-        lifetime: options.bundle_lifetime,
-        epoch_floor: options.epoch_floor,
-    };
     let (stop, shutdown) = watch::channel(false);
     let companion = match options.kubernetes.take() {
         Some(companion) => Some(companion.connect().await?),
@@ -181,6 +167,21 @@ pub async fn serve(source: Box<dyn PolicySource>, mut options: Options) -> anyho
     let epochs = companion
         .as_ref()
         .map_or_else(|| Box::new(Alone) as Box<dyn Epochs>, |companion| companion.epochs(&options.scope, &shutdown));
+    let (trigger, triggers) = mpsc::channel();
+    let keys = KeySets::new(
+        Arc::clone(&policy_store),
+        Arc::clone(&metrics),
+        options.insecure_jwks,
+        authorities.as_deref(),
+        companion.as_ref().map(|companion| companion.secrets()),
+        trigger.clone(),
+    )?;
+    let keys = Arc::new(keys);
+    let signing = publish::Settings {
+        scope: options.scope.clone(),
+        lifetime: options.bundle_lifetime,
+        epoch_floor: options.epoch_floor,
+    };
     let settings = Settings { signing, allow_empty: options.allow_empty };
     let engine = Engine::new(settings, source, epochs, policy_store, signer, Arc::clone(&keys), Arc::clone(&metrics))?;
     let (policy, status, outrun) = (engine.policy(), engine.status(), engine.outrun());

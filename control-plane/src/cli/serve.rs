@@ -165,6 +165,7 @@ impl Args {
             name: self.pod_name.clone(),
             qualified: source.qualified(),
             boundary: source.boundary(),
+            served: source.namespaces().to_owned(),
             webhook,
         };
         Ok((Box::new(source), Some(companion)))

@@ -1,10 +1,10 @@
-//! One key set, from its provider or a file.
+//! One key set, from its provider, a file or a secret.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{Client, Url};
 
-use super::source::Source;
+use super::source::{Secrets, Source};
 use crate::{
     outbound::{self, Forbidden},
     regular,
@@ -47,23 +47,37 @@ pub(super) enum FetchError {
     NoKeySet,
     #[error("the file cannot be read: {0}")]
     File(#[from] std::io::Error),
+    #[error("the secret cannot be read: {0}")]
+    Secret(String),
+    #[error("secrets by name are for Kubernetes; mount the secret, and name it with jwks.file")]
+    NoSecrets,
 }
 
 /// Fetches key sets.
 pub(super) struct Fetcher {
     client: Client,
     insecure: bool,
+    secrets: Option<Arc<dyn Secrets>>,
 }
 
 impl Fetcher {
     /// `insecure`: plain HTTP may leave this machine. `authorities`: additional roots, PEM.
-    pub(super) fn new(insecure: bool, authorities: Option<&[u8]>) -> reqwest::Result<Self> {
-        Ok(Self { client: outbound::client(FETCH_TIMEOUT, authorities)?, insecure })
+    pub(super) fn new(
+        insecure: bool,
+        authorities: Option<&[u8]>,
+        secrets: Option<Arc<dyn Secrets>>,
+    ) -> reqwest::Result<Self> {
+        Ok(Self { client: outbound::client(FETCH_TIMEOUT, authorities)?, insecure, secrets })
     }
 
     /// Whether anything may be fetched from there at all.
     pub(super) fn check(&self, source: &Source) -> Result<(), FetchError> {
-        let (Source::Uri(text) | Source::Issuer(text)) = source else { return Ok(()) };
+        let text = match source {
+            Source::Uri(text) | Source::Issuer(text) => text,
+            Source::File(_) => return Ok(()),
+            Source::Secret { .. } if self.secrets.is_some() => return Ok(()),
+            Source::Secret { .. } => return Err(FetchError::NoSecrets),
+        };
         let url = Url::parse(text).map_err(|_| FetchError::Address)?;
         Ok(outbound::allowed(&url, self.insecure)?)
     }
@@ -73,6 +87,14 @@ impl Fetcher {
         let body = match source {
             Source::Uri(uri) => self.get_text(uri).await?,
             Source::File(path) => read_file(path).await?,
+            Source::Secret { namespace, name, key } => {
+                let secrets = self.secrets.as_ref().ok_or(FetchError::NoSecrets)?;
+                let text = secrets.read(namespace, name, key).await.map_err(FetchError::Secret)?;
+                if text.len() > MAX_BODY_BYTES {
+                    return Err(FetchError::Long);
+                }
+                text
+            }
             Source::Issuer(issuer) => {
                 let text = self
                     .get_text(&format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/')))

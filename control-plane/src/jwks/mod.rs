@@ -21,7 +21,7 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use self::fetch::{FetchError, Fetcher};
-pub use self::source::Source;
+pub use self::source::{Secrets, Source};
 use crate::{
     clock::now_micros,
     metrics::Metrics,
@@ -138,15 +138,16 @@ pub enum KeySetsError {
 }
 
 impl KeySets {
-    /// Starts with the sets that were fetched before. `authorities`: additional roots, PEM.
+    /// Starts with the sets that were fetched before. `authorities`: additional roots, PEM. `secrets`: where secrets are.
     pub fn new(
         store: Arc<PolicyStore>,
         metrics: Arc<Metrics>,
         insecure: bool,
         authorities: Option<&[u8]>,
+        secrets: Option<Arc<dyn Secrets>>,
         changed: mpsc::Sender<Trigger>,
     ) -> Result<Self, KeySetsError> {
-        let fetcher = Fetcher::new(insecure, authorities)?;
+        let fetcher = Fetcher::new(insecure, authorities, secrets)?;
         let kept = store.key_sets()?;
         Ok(Self { entries: Mutex::default(), wake: Notify::new(), store, kept, fetcher, metrics, changed })
     }
@@ -237,7 +238,7 @@ impl KeySets {
         }
         entry.wanted = generation;
         entry.keep = entry.keep.max(want.keep);
-        entry.refresh = if matches!(source, Source::File(_)) { MIN_REFRESH } else { want.refresh.max(MIN_REFRESH) };
+        entry.refresh = if source.is_near() { MIN_REFRESH } else { want.refresh.max(MIN_REFRESH) };
         let Some(keys) = entry.keys.clone() else {
             return Err(match &entry.problem {
                 Some(problem) => Missing::Failed { host: source.host(), problem: problem.clone() },

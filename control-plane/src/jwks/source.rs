@@ -13,6 +13,25 @@ pub enum Source {
     Issuer(String),
     /// A file of this machine; read every few seconds.
     File(String),
+    /// A key of a secret, by its name alone; read every few seconds.
+    Secret {
+        /// Of which namespace; "" is the one whose documents are served.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Which of its keys.
+        key: String,
+    },
+}
+
+/// Where secrets are, for who may read those of a name.
+#[tonic::async_trait]
+pub trait Secrets: Send + Sync {
+    /// The text of this key.
+    ///
+    /// # Errors
+    /// Why there is none, as the end of a sentence, without anything of what is in it.
+    async fn read(&self, namespace: &str, name: &str, key: &str) -> Result<String, String>;
 }
 
 impl fmt::Display for Source {
@@ -21,14 +40,24 @@ impl fmt::Display for Source {
             Self::Uri(uri) => write!(f, "uri {uri}"),
             Self::Issuer(issuer) => write!(f, "issuer {issuer}"),
             Self::File(path) => write!(f, "file {path}"),
+            Self::Secret { namespace, name, key } => write!(f, "secret {namespace}/{name}/{key}"),
         }
     }
 }
 
 impl Source {
+    /// Read every few seconds, however seldom its provider is to be asked: it is near.
+    pub(super) fn is_near(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Secret { .. })
+    }
+
     /// Host and port for logs and labels: an address may hold credentials.
     pub(super) fn host(&self) -> String {
-        let (Self::Uri(text) | Self::Issuer(text)) = self else { return "file".into() };
+        let text = match self {
+            Self::Uri(text) | Self::Issuer(text) => text,
+            Self::File(_) => return "file".into(),
+            Self::Secret { .. } => return "secret".into(),
+        };
         let url = Url::parse(text).ok();
         url.and_then(|url| {
             let host = url.host_str()?.to_owned();

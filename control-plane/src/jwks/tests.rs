@@ -8,7 +8,7 @@ pub(crate) fn key_sets(dir: &std::path::Path) -> (Arc<KeySets>, mpsc::Receiver<T
     let _ = rustls::crypto::ring::default_provider().install_default();
     let store = Arc::new(PolicyStore::open(&dir.join("policy.redb")).unwrap());
     let (sender, receiver) = mpsc::channel();
-    (Arc::new(KeySets::new(store, Arc::default(), false, None, sender).unwrap()), receiver)
+    (Arc::new(KeySets::new(store, Arc::default(), false, None, None, sender).unwrap()), receiver)
 }
 
 async fn identity_provider() -> (String, Arc<Mutex<String>>) {

@@ -14,6 +14,7 @@ pub mod epoch;
 pub mod index;
 pub mod lease;
 pub mod replicas;
+pub mod secrets;
 pub mod status;
 pub mod watch;
 pub mod webhook;
@@ -29,7 +30,7 @@ pub use index::Index;
 pub use watch::Watching;
 use webhook::{Webhook, certificate::Certificates};
 
-use crate::{metrics::Metrics, policies::epochs::Epochs, push::Registry, source::SourceError};
+use crate::{jwks::Secrets, metrics::Metrics, policies::epochs::Epochs, push::Registry, source::SourceError};
 
 /// Where a replica stands.
 #[derive(Debug, Clone)]
@@ -52,6 +53,8 @@ pub struct Companion {
     pub qualified: bool,
     /// Which namespace all others trust.
     pub boundary: Boundary,
+    /// The namespace of documents that are called by their names alone.
+    pub served: String,
     /// Whether there is a webhook, and where.
     pub webhook: Option<webhook::Settings>,
 }
@@ -80,6 +83,11 @@ impl Connected {
     /// What was seen of the API server.
     pub fn index(&self) -> Arc<Index> {
         Arc::clone(&self.companion.index)
+    }
+
+    /// Where the secrets are that documents name.
+    pub fn secrets(&self) -> Arc<dyn Secrets> {
+        Arc::new(secrets::OfCluster::new(self.client.clone(), &self.companion.served))
     }
 
     /// On what epochs this replica agrees with others.

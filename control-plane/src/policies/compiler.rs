@@ -9,7 +9,7 @@ use std::{
 use doorward_policy::bundle::{Tables, TablesError};
 use doorward_policy_compiler::{
     compile::{self, KeyLocation, KeySource, namespaces::Boundary},
-    document::{self, Kind, Spec},
+    document::{self, Kind, Spec, namespace::namespace},
 };
 use doorward_proto::v1;
 use prost::Message as _;
@@ -152,22 +152,23 @@ impl KeySource for Keys<'_> {
         let or = |given: Option<&document::common::Duration>, default| {
             given.map_or(default, |given| Duration::from_millis(given.0))
         };
-        let public = !matches!(location, KeyLocation::File(_));
+        let public = !matches!(location, KeyLocation::File(_) | KeyLocation::Secret { .. });
         let usable = |text: &str| spec.is_none_or(|spec| compile::has_usable_key(spec, text, public));
         let want = Want {
             refresh: or(jwks.and_then(|jwks| jwks.refresh.as_ref()), DEFAULT_REFRESH),
             keep: or(jwks.and_then(|jwks| jwks.keep_last_good.as_ref()), DEFAULT_KEEP),
             usable: &usable,
         };
-        let found = match location {
-            KeyLocation::Uri(uri) => Ok(Source::Uri(uri.to_owned())),
-            KeyLocation::Discovery(issuer) => Ok(Source::Issuer(issuer.to_owned())),
-            KeyLocation::File(path) => Ok(Source::File(path.to_owned())),
-            KeyLocation::Secret { .. } => {
-                Err("a secretRef needs Kubernetes; mount the secret and name it with jwks.file".to_owned())
+        let source = match location {
+            KeyLocation::Uri(uri) => Source::Uri(uri.to_owned()),
+            KeyLocation::Discovery(issuer) => Source::Issuer(issuer.to_owned()),
+            KeyLocation::File(path) => Source::File(path.to_owned()),
+            // One's own namespace's: a document cannot name another's.
+            KeyLocation::Secret { name, key } => {
+                Source::Secret { namespace: namespace(provider).to_owned(), name: name.to_owned(), key: key.to_owned() }
             }
         };
-        match found.and_then(|source| self.keys.get(&source, &want).map_err(|missing| missing.to_string())) {
+        match self.keys.get(&source, &want).map_err(|missing| missing.to_string()) {
             Ok(Found { body, stands_in }) => {
                 if let Some(times) = stands_in {
                     self.kept.borrow_mut().insert(provider.to_owned(), times);

@@ -45,6 +45,11 @@ impl Kubernetes {
         self.watching.qualified
     }
 
+    /// The namespaces, with commas between.
+    pub fn namespaces(&self) -> &str {
+        &self.watching.namespaces
+    }
+
     /// Which namespace all others trust: that of the control plane.
     pub fn boundary(&self) -> Boundary {
         Boundary { trusted: Some(self.watching.own.clone()) }

@@ -6,6 +6,8 @@ mod cluster;
 mod common;
 mod namespaces;
 mod replicas;
+mod scale;
+mod secrets;
 mod status;
 mod webhook;
 
