@@ -121,7 +121,7 @@ STEPS = [
     Step(
         "helm-tests",
         ["python3", "-m", "unittest", "discover", "-s", "deploy/helm/tests", "-p", "test_*.py"],
-        needs=("wasm", "python-env", "kubernetes", "helm"),
+        needs=("build", "wasm", "python-env", "kubernetes", "helm"),
     ),
 ]
 
