@@ -80,6 +80,15 @@ class Installed(unittest.TestCase):
         refused = self.cluster.kubectl(*asked, text=json.dumps(role), check=False)
         self.assertIn("failed calling webhook", refused.stderr)
 
+        # Helm never changes definitions; docs/kubernetes.md says how it is done.
+        newer = Path(self.folder.name) / "roles.yaml"
+        text = (CHART / "crds/accessroles.yaml").read_text(encoding="utf-8")
+        newer.write_text(text.replace("shortNames:", "shortNames:\n      - newer", 1), encoding="utf-8")
+        self.cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(newer))
+        self.assertIn("newer", self.get("crd", "accessroles.doorward.dev")["spec"]["names"]["shortNames"])
+        self.cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CHART / "crds"))
+        self.assertNotIn("newer", self.get("crd", "accessroles.doorward.dev")["spec"]["names"]["shortNames"])
+
         # What the control plane writes into the webhook's configuration outlives an upgrade, and so does the key.
         authority = base64.b64encode(Path(self.cluster.work / "serving/apiserver.crt").read_bytes()).decode()
         patch = json.dumps([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": authority}])
