@@ -65,6 +65,7 @@ bench: ## build what the benchmarks need and run them all; parts: bench/run.sh m
 
 docs: ## regenerate the documents that are generated from code
 	@docs/generate.sh
+	@$(MAKE) chart
 
 crds: ## regenerate Kubernetes' definitions of the kinds (deploy/crds) from their types
 	@UPDATE_DOCS=1 cargo test --quiet --locked -p doorward-policy-compiler --lib document::crd
