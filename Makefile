@@ -9,16 +9,17 @@ MAKEFLAGS += --no-print-directory
 
 T := deploy/tools
 
-.PHONY: help tools wasm build test demo demo-check demo-kubernetes demo-kubernetes-check test-kubernetes-scale lint fmt bench docs crds clean distclean
+.PHONY: help tools wasm build test demo demo-check demo-kubernetes demo-kubernetes-check test-kubernetes-scale lint fmt bench docs crds chart oci image clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-tools: ## install the pinned tools into .tools/ (Envoy, Datasette, the OIDC provider, wasm32 toolchain, Kubernetes)
+tools: ## install the pinned tools into .tools/ (Envoy, Datasette, the OIDC provider, wasm32 toolchain, Kubernetes, Helm)
 	@$(T)/wasm-toolchain.sh
 	@$(T)/python-env.sh
 	@$(T)/oidc-provider.sh
 	@$(T)/kubernetes.sh
+	@$(T)/helm.sh
 
 wasm: ## build the filter: target-wasm/doorward_filter.wasm
 	@$(T)/wasm-build.sh doorward-filter-proxy-wasm
@@ -68,9 +69,22 @@ bench: ## build what the benchmarks need and run them all; parts: bench/run.sh m
 
 docs: ## regenerate the documents that are generated from code
 	@docs/generate.sh
+	@$(MAKE) chart
 
 crds: ## regenerate Kubernetes' definitions of the kinds (deploy/crds) from their types
 	@UPDATE_DOCS=1 cargo test --quiet --locked -p doorward-policy-compiler --lib document::crd
+	@$(MAKE) chart
+
+chart: ## copy into the Helm chart what it shares with deploy/: definitions and dashboard
+	@rm -f deploy/helm/doorward/crds/*.yaml
+	@cp deploy/crds/*.yaml deploy/helm/doorward/crds/
+	@cp deploy/grafana/doorward.json deploy/helm/doorward/files/dashboard.json
+
+oci: wasm ## write the filter as an OCI artifact: target-wasm/oci, an image layout; prints its digest
+	@python3 $(T)/oci.py
+
+image: ## build the image of the control plane with buildah or podman: localhost/doorward:VERSION
+	@$(T)/image.sh
 
 clean: ## remove build output
 	@rm -rf target target-wasm .demo

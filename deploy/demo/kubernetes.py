@@ -67,9 +67,9 @@ class Cluster:
         self.kubectl("create", "namespace", self.namespace)
         # Outside the cluster the webhook has a URL, not a service.
         text = (ROOT / "deploy/kubernetes/webhook.yaml").read_text(encoding="utf-8")
-        before, rest = text.split("      service:\n", 1)
-        after = rest.split("        port: 443\n", 1)[1]
-        self.kubectl("apply", "-f", "-", text=f"{before}      url: https://127.0.0.1:{self.ports['webhook']}/validate\n{after}")
+        url = f"      url: https://127.0.0.1:{self.ports['webhook']}/validate\n"
+        first, *rest = text.split("      service:\n")
+        self.kubectl("apply", "-f", "-", text=first + "".join(url + part.split("        port: 443\n", 1)[1] for part in rest))
 
     def serve(self) -> None:
         """Starts the control plane with its own rights only, and waits for its webhook."""

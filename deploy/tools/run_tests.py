@@ -101,6 +101,7 @@ STEPS = [
     Step("python-env", [f"{TOOLS}/python-env.sh"]),
     Step("oidc-provider", [f"{TOOLS}/oidc-provider.sh"]),
     Step("kubernetes", [f"{TOOLS}/kubernetes.sh"], minutes=30),
+    Step("helm", [f"{TOOLS}/helm.sh"], minutes=20),
     Step("wasm", [f"{TOOLS}/wasm-build.sh", "doorward-filter-proxy-wasm"], needs=("wasm-toolchain",), minutes=30),
     Step("probe", [f"{TOOLS}/wasm-build.sh", "doorward-signature-probe"], needs=("wasm",), minutes=30),
     Step("build", ["cargo", "build", *WORKSPACE, "--bins", "--tests"], minutes=40),
@@ -116,6 +117,11 @@ STEPS = [
         "examples",
         ["python3", "-m", "unittest", "discover", "-s", "examples", "-p", "test_*.py"],
         needs=("build", "wasm", "python-env"),
+    ),
+    Step(
+        "helm-tests",
+        ["python3", "-m", "unittest", "discover", "-s", "deploy/helm/tests", "-p", "test_*.py"],
+        needs=("build", "wasm", "python-env", "kubernetes", "helm"),
     ),
 ]
 

@@ -18,9 +18,12 @@ impl Cluster {
     /// The webhook of a control plane that listens on this port, asked over the loopback.
     pub fn install_webhook(&self, port: u16) {
         let text = std::fs::read_to_string(root().join("deploy/kubernetes/webhook.yaml")).unwrap();
-        let (before, rest) = text.split_once("      service:\n").unwrap();
-        let (_, after) = rest.split_once("        port: 443\n").unwrap();
-        let text = format!("{before}      url: https://127.0.0.1:{port}/validate\n{after}");
+        let mut parts = text.split("      service:\n");
+        let mut text = parts.next().unwrap().to_owned();
+        for part in parts {
+            let (_, after) = part.split_once("        port: 443\n").unwrap();
+            text.push_str(&format!("      url: https://127.0.0.1:{port}/validate\n{after}"));
+        }
         self.run(&["apply", "-f", "-"], &text);
     }
 }
