@@ -263,6 +263,34 @@ def walk_kubernetes(cluster: Cluster) -> None:
     expect(f"a deleted document is out of force after {took * 1000:.0f} ms, kubectl included", took < 2)
 
 
+def walk_kinds(cluster: Cluster) -> None:
+    """Every kind, deleted and created again: how long until the proxy enforces it, after kubectl has returned."""
+    say("16. Every kind is in force at once, and out of force at once")
+    page = "/northwind/customers.json?_shape=array&_size=1"
+    west = token("ann@example.com", "--group", "analysts", "--claim", "region=west")
+    agent = token("ann@example.com", "--group", "analysts", "--claim", "region=west", "--act", "research-assistant")
+    key = cli("key", "create", "--name", "second", "--role", "app-catalogue", "--write", "policies/second.yaml").strip().splitlines()[0]
+    publish()
+    products = "/northwind/products.json?_shape=array&_size=1"
+    # Document, request, and its answer with the document and without it.
+    for kind, name, ask_for, there, gone in [
+        ("accesskey", "second", lambda: fetch(products, key=key)[0], 200, 401),
+        ("accessbinding", "research-assistant", lambda: fetch(page, agent)[0], 200, 403),
+        ("accessbinding", "analysts", lambda: fetch(page, west)[0], 200, 403),
+        ("accessrole", "app-analyst", lambda: fetch(page, west)[0], 200, 403),
+        ("identityprovider", "dev", lambda: fetch(page, west)[0], 200, 401),
+        ("dataservice", "northwind", lambda: fetch(page, west)[0], 200, 403),
+    ]:
+        wait_for(f"{kind} {name}", lambda: everywhere(lambda: ask_for() == there))
+        took = []
+        for change, wanted in ((lambda: cluster.kubectl("delete", kind, name, "-n", cluster.namespace), gone), (publish, there)):
+            change()
+            begun = time.monotonic()
+            wait_for(f"{kind} {name}", lambda: everywhere(lambda: ask_for() == wanted))
+            took.append(time.monotonic() - begun)
+        expect(f"{kind} {name}: gone after {took[0] * 1000:.0f} ms, back after {took[1] * 1000:.0f} ms", max(took) < 1)
+
+
 def main() -> int:
     prepare()
     try:
@@ -278,6 +306,7 @@ def main() -> int:
         walk()
         if cluster:
             walk_kubernetes(cluster)
+            walk_kinds(cluster)
         print(f"\n{passed} passed, {len(failures)} failed", flush=True)
         for failure in failures:
             print(f"  failed: {failure}")
