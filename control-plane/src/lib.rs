@@ -2,7 +2,7 @@
 //!
 //! Dependencies point inward: [`policies`] turns documents into a signed bundle and knows no gRPC; [`audit`] stores and
 //! reads records; [`push`] and [`admin`] serve both; [`introspection`] asks identity providers for proxies; [`access`] says to whom; [`connections`] and [`streams`] bound
-//! how much of it one client gets; [`server`] wires them and watches that none of its tasks dies;
+//! how much of it one client gets; [`kubernetes`] watches an API server, tells there what proxies enforce, and answers its webhook; [`server`] wires them and watches that none of its tasks dies;
 //! [`cli`] is what a person types.
 
 pub mod access;

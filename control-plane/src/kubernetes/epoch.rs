@@ -23,9 +23,9 @@ use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 use super::{
-    Place,
     client::told,
     index::{Field, Index, Progress},
+    place::Place,
 };
 use crate::{
     clock::{self, now_seconds},

@@ -13,13 +13,14 @@ pub mod client;
 pub mod epoch;
 pub mod index;
 pub mod lease;
+pub mod place;
 pub mod replicas;
 pub mod secrets;
 pub mod status;
 pub mod watch;
 pub mod webhook;
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use doorward_policy_compiler::compile::namespaces::Boundary;
@@ -27,19 +28,11 @@ use doorward_proto::v1::PolicyStatus;
 use tokio::sync::watch as channel;
 
 pub use index::Index;
+use place::Place;
 pub use watch::Watching;
 use webhook::{Webhook, certificate::Certificates};
 
 use crate::{jwks::Secrets, metrics::Metrics, policies::epochs::Epochs, push::Registry, source::SourceError};
-
-/// Where a replica stands.
-#[derive(Debug, Clone)]
-pub struct Place {
-    /// The namespace with its leases.
-    pub namespace: String,
-    /// Its name among the replicas.
-    pub name: String,
-}
 
 /// What runs beside the control plane where policy comes from an API server.
 pub struct Companion {
@@ -67,7 +60,7 @@ impl Companion {
     pub async fn connect(self) -> Result<Connected, SourceError> {
         let (client, own) = client::connect().await?;
         let namespace = self.namespace.clone().unwrap_or(own);
-        let name = self.name.clone().unwrap_or_else(replica);
+        let name = self.name.clone().unwrap_or_else(place::name);
         Ok(Connected { client, place: Place { namespace, name }, companion: self })
     }
 }
@@ -121,12 +114,4 @@ impl Connected {
         let ((), served) = tokio::join!(writing, serving);
         served.with_context(|| format!("the webhook cannot be served on {} (--webhook-listen)", settings.listen))
     }
-}
-
-/// A name that no other replica has.
-fn replica() -> String {
-    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
-    let machine: String = machine.trim().to_ascii_lowercase().chars().filter(plain).take(40).collect();
-    format!("{}-{:08x}", if machine.is_empty() { "replica" } else { &machine }, rand::random::<u32>())
 }

@@ -12,8 +12,6 @@ use crate::{clock::now_micros, metrics::Metrics};
 pub const AGAIN: Duration = Duration::from_secs(5);
 /// Code of the diagnostic while the policy in force is not on the disk.
 pub const NOT_STORED: &str = "not_stored";
-/// Code of the diagnostic while a namespace stays as it was.
-pub const NAMESPACE_HELD: &str = "namespace_held";
 /// Code of the diagnostic while the documents are not in force as a whole.
 pub const NOT_PUBLISHED: &str = "not_published";
 

@@ -14,10 +14,7 @@ use std::collections::BTreeSet;
 use doorward_policy_compiler::{compile::namespaces::Boundary, document::namespace::namespace};
 use doorward_proto::v1::{Diagnostic, DocumentStatus};
 
-use super::{
-    compiler::{self, Compiled, Document},
-    report::NAMESPACE_HELD,
-};
+use super::compiler::{self, Compiled, Document};
 use crate::{
     jwks::KeySets,
     policy_store::{GoodDocument, GoodDocuments},
@@ -27,6 +24,8 @@ use crate::{
     },
 };
 
+/// Code of the diagnostic while a namespace stays as it was.
+pub const NAMESPACE_HELD: &str = "namespace_held";
 /// Kinds without which more could be allowed.
 const NEVER_LEFT_OUT: [&str; 2] = ["AccessRestriction", "DataService"];
 /// Kinds without which less is allowed.

@@ -24,17 +24,17 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use self::conditions::{Wanted, wanted};
 use super::{
-    Place,
     client::told,
     index::{Index, Key, Object},
     lease::{Election, RENEW},
+    place::Place,
     replicas::Replicas,
     watch::api,
 };
 use crate::{
     clock,
     metrics::Metrics,
-    policies::report::{NAMESPACE_HELD, NOT_PUBLISHED},
+    policies::{report::NOT_PUBLISHED, resolve::NAMESPACE_HELD},
     push::Registry,
 };
 

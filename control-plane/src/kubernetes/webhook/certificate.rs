@@ -29,7 +29,7 @@ use rustls::{
 };
 use tokio::sync::watch;
 
-use super::super::{Place, client::told};
+use super::super::{client::told, place::Place};
 use crate::{
     certificate::{self, Name, Names},
     clock::{self, now_seconds},

@@ -3,7 +3,7 @@
 //! Of several services the most exact host wins, then the longest path. Without this rule a namespace could take requests of
 //! another one by a longer path, or by a name under its wildcard.
 
-use super::Boundary;
+use super::boundary::Boundary;
 use crate::document::{Diagnostic, Document, Severity, Spec, namespace::namespace};
 
 /// Reports claims on hosts of other namespaces. Older documents have what they claim, and of one age the first by name.

@@ -13,7 +13,10 @@
 //! The trusted namespace is the control plane's own: who may write there, may write policy for everybody. Documents without a
 //! namespace, as files of a directory are, are bound by nothing of this among themselves.
 
+mod boundary;
 mod hosts;
+
+pub use boundary::Boundary;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,24 +26,6 @@ use crate::document::{
     access_restriction::Effect,
     namespace::{namespace, resolve},
 };
-
-/// Which namespaces bound what.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Boundary {
-    /// Its providers count everywhere, and so do its restrictions.
-    pub trusted: Option<String>,
-}
-
-impl Boundary {
-    /// Sorts who comes first where two claim the same: the trusted namespace, then the older one.
-    pub(super) fn age(&self, document: &Document) -> (bool, i64) {
-        (!self.trusts(namespace(&document.name)), document.created)
-    }
-
-    fn trusts(&self, namespace: &str) -> bool {
-        self.trusted.as_deref() == Some(namespace)
-    }
-}
 
 /// Documents whose names are resolved, and what is not permitted.
 pub(super) struct Confined {
