@@ -93,8 +93,7 @@ async fn replicas_publish_the_same_bytes_and_outlive_their_leader_and_the_api_se
     assert_eq!(until(&mut returned, SOON, again).await, newest);
     let epochs = |server: &Server| {
         let metrics = server.get("/metrics");
-        let line = metrics.lines().find(|line| line.starts_with("doorward_policy_epoch ")).unwrap().to_owned();
-        line
+        metrics.lines().find(|line| line.starts_with("doorward_policy_epoch ")).unwrap().to_owned()
     };
     assert_eq!(epochs(&back), epochs(servers[other].as_ref().unwrap()));
 

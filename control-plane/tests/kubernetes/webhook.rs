@@ -95,6 +95,8 @@ fn what_validate_refuses_the_webhook_refuses_in_the_same_words() {
         assert!(taken && said.contains("Warning: ") && said.contains(words), "{words}: {said}");
     }
     cluster.apply("shop", SERVICE);
+    let made_up = ROLE.replace("name: ai-x", "generateName: ai-");
+    cluster.run(&["create", "-n", "shop", "-f", "-"], &made_up);
     let deleted = cluster.kubectl(&["delete", "accessrole", "ai-x", "-n", "shop"], "");
     assert!(deleted.status.success());
     // Labels of a document that does not compile can be changed, and it can be deleted.

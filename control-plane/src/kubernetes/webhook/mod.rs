@@ -162,7 +162,10 @@ impl Webhook {
         let Some(kind) = Kind::ALL.iter().copied().find(|kind| kind.as_str() == request.kind.kind) else {
             return Err(format!("{} is no kind of doorward; correct the rules of the webhook", request.kind.kind));
         };
-        let key = Key { kind, namespace: request.namespace.clone().unwrap_or_default(), name: request.name.clone() };
+        // Of one whose name the API server makes up, the request does not say it.
+        let named = request.object.as_ref().and_then(|object| object.metadata.name.clone());
+        let name = Some(request.name.clone()).filter(|name| !name.is_empty()).or(named).unwrap_or_default();
+        let key = Key { kind, namespace: request.namespace.clone().unwrap_or_default(), name };
         let name = if self.qualified { format!("{}/{}", key.namespace, key.name) } else { key.name.clone() };
         let spec = |object: &Option<DynamicObject>| object.as_ref().and_then(|object| object.data.get("spec").cloned());
         let new = spec(&request.object);
