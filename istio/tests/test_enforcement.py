@@ -1,0 +1,220 @@
+"""The pinned Envoy, with what istiod delivers to it, in front of a real data API and with a real control plane."""
+
+import base64
+import hashlib
+import http.client
+import json
+import re
+import secrets
+import shutil
+import sys
+import unittest
+
+import workloads
+from mesh import FILTER, ROOT, WORK, Failed, free_ports, mesh, needed, overlay
+from proxy import LABELS, Proxy
+
+EXAMPLE = ROOT / "examples/rest-with-keys"
+CLUSTER = "outbound|7070||doorward.example.com"
+VM = "/spec/configPatches/0/patch/value/typed_config/config"
+
+
+def replaced(path: str, value) -> dict:
+    return {"op": "replace", "path": path, "value": value}
+
+
+@unittest.skipIf(needed(), needed())
+class Enforcement(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.mesh, cls.stand = mesh(), mesh().stand
+        cls.ports = free_ports({"gateway": 0, "sidecar": 0})
+        shutil.copytree(EXAMPLE / "policies", WORK / "policies")
+        cls.keys = {name: secrets.token_urlsafe(32) for name in ("storefront", "warehouse")}
+        file = WORK / "policies/keys.yaml"
+        text = file.read_text(encoding="utf-8")
+        for name, key in cls.keys.items():
+            text = re.sub(rf"(name: {name} \}}\nspec:\n  hash: sha256:)\w+", rf"\g<1>{hashlib.sha256(key.encode()).hexdigest()}", text)
+        file.write_text(text, encoding="utf-8")
+        try:
+            cls.stand.start("upstream", sys.executable, str(EXAMPLE / "orders_api.py"), str(cls.stand.ports["upstream"]))
+            cls.stand.serve()
+        except SystemExit as end:
+            raise Failed(str(end)) from None
+        public = (WORK / "data/policy-signing.pub").read_text(encoding="utf-8").strip()
+        cls.policy_key = {"id": hashlib.sha256(base64.b64decode(public)).hexdigest()[:8], "publicKey": public}
+        # The control plane is outside of the mesh and on this machine, and nobody here has a certificate.
+        local = [replaced("/spec/resolution", "STATIC"),
+                 {"op": "add", "path": "/spec/endpoints", "value": [{"address": "127.0.0.1", "ports": {"grpc-policy": cls.stand.ports["grpc"]}}]}]
+        cls.outside = overlay(
+            "outside", "control-plane/outside", {"target": {"kind": "ServiceEntry"}, "patch": local},
+            {"target": {"kind": "DestinationRule"}, "patch": [replaced("/spec/trafficPolicy/tls", {"mode": "DISABLE"})]})
+        cls.mesh.kubectl("apply", "-k", cls.outside)
+        cls.mesh.apply(
+            workloads.local_entry("orders", "orders.example", 8001, cls.stand.ports["upstream"]),
+            *workloads.gateway(cls.ports["gateway"], "orders.example", 8001),
+            *workloads.service("orders", "shop", "http", cls.ports["sidecar"], "10.9.9.7", {"app": "orders", **LABELS}),
+            *workloads.loopback_sidecar(cls.ports["sidecar"], cls.stand.ports["upstream"]))
+        workloads.address_of(cls.mesh, "orders", "shop", "10.9.9.7")
+
+    @classmethod
+    def tearDownClass(cls):
+        for name in ("upstream", "control-plane"):
+            cls.stand.stop(name)
+        cls.mesh.kubectl("delete", "-k", cls.outside)
+        cls.mesh.kubectl("delete", "gateways.networking.istio.io,virtualservices,serviceentries", "--all", "-n", "istio-ingress")
+        cls.mesh.kubectl("delete", "sidecars,peerauthentications,services,pods,endpointslices", "--all", "--force", "-n", "shop")
+
+    def configuration(self, bodies: str, **more) -> dict:
+        return {"controlPlane": {"cluster": CLUSTER}, "policyKeys": [self.policy_key], "keyHeaders": ["x-api-key"], "bodies": bodies, **more}
+
+    def attach(self, place: str, way: str, configuration: dict | None, module=FILTER) -> None:
+        """Applies our overlay with this module and configuration; without one, as it is shipped."""
+        settings = configuration if configuration is not None else {"controlPlane": {"cluster": CLUSTER}, "policyKeys": [{"id": "REPLACE-ME", "publicKey": "REPLACE-ME"}]}
+        if way == "envoyfilter":
+            patch = [replaced(f"{VM}/vm_config/code", {"local": {"filename": str(module)}}), replaced(f"{VM}/configuration/value", json.dumps(settings))]
+            target = {"kind": "EnvoyFilter", "name": f"doorward-{place}"}
+        else:
+            patch = [replaced("/spec/url", f"file://{module}"), replaced("/spec/sha256", ""), replaced("/spec/pluginConfig", settings)]
+            target = {"kind": "WasmPlugin", "name": f"doorward-{place}"}
+        folder = overlay(f"{place}-{way}", f"overlays/{place}-{way}", {"target": target, "patch": patch})
+        self.mesh.kubectl("apply", "-k", folder)
+        self.addCleanup(self.mesh.kubectl, "delete", "-k", folder, "--ignore-not-found")
+
+    def gateway(self) -> Proxy:
+        return Proxy(self.mesh, f"ingress-{secrets.token_hex(2)}", "router", "istio-ingress", {"istio": "ingressgateway", **LABELS})
+
+    def sidecar(self) -> Proxy:
+        return Proxy(self.mesh, "orders-1", "sidecar", "shop", {"app": "orders", **LABELS}, "10.9.9.7")
+
+    def ask(self, place: str, path: str, key: str | None = None, method: str = "GET", body=None, **headers) -> tuple[int, str]:
+        """What a caller gets. A port on which nobody listens is an OSError."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[place], timeout=15)
+        sent = {"host": "orders.example", **{name.replace("_H_", "_").replace("__", "-"): value for name, value in headers.items()}}
+        if key:
+            sent["x-api-key"] = self.keys[key]
+        if body is not None:
+            sent["content-type"] = "application/json"
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), sent)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def ready(self, place: str) -> None:
+        """Waits until every worker has the policy."""
+        self.mesh.wait_for("the first policy", lambda: all(self.ask(place, "/shop/orders")[0] == 401 for _ in range(12)))
+
+    def records(self) -> list[dict]:
+        server = f"http://127.0.0.1:{self.stand.ports['grpc']}"
+        text = self.stand.cli("audit", "query", "--server", server, "--limit", "1000", "--format", "jsonl")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def check_policy(self, place: str, proxy: Proxy, bodies: bool) -> None:
+        """The walk of the example, and what the rules beside the filter refuse."""
+        status, text = self.ask(place, "/shop/orders")
+        self.assertEqual(status, 401)
+        self.assertIn("credential_missing", text)
+        status, text = self.ask(place, "/shop/orders", "storefront")
+        self.assertEqual(status, 200, text)
+        answer = json.loads(text)
+        self.assertEqual((answer["count"], {one["region"] for one in answer["items"]}), (3, {"west"}), "the request was rewritten")
+        self.assertTrue("c***@example.com" in text and "internal_note" not in text and "database_host" not in text, text)
+        status, text = self.ask(place, "/shop/orders?region=east", "storefront")
+        self.assertEqual(status, 403)
+        self.assertIn("row_denied", text)
+        status, text = self.ask(place, "/shop/orders/3", "warehouse", "PATCH", {"status": "shipped"})
+        if bodies:
+            self.assertEqual(status, 200, text)
+            self.assertNotIn("internal_note", text)
+        else:
+            self.assertIn("unsupported", text)
+        self.assertEqual(self.ask(place, "/shop/orders", "storefront", x_user="root")[0], 400, "an underscore in a header's name")
+        self.assertEqual(self.ask(place, "/shop%2Forders", "storefront")[0], 400, "an escaped slash")
+        denied = self.ask(place, "/shop/orders", "storefront", connection="upgrade", upgrade="websocket")
+        self.assertEqual(denied[0], 403, denied)
+        self.ask(place, "/shop/orders?region=south", "storefront", x__forwarded__for="192.0.2.7")
+        node = proxy.bootstrap["node"]["id"]
+        mine = self.mesh.wait_for("its records", lambda: [
+            found for found in [[one for one in self.records() if node in json.dumps(one)]] if len(found) >= 5])
+        self.assertNotIn("192.0.2.7", json.dumps(mine), "the caller's address is the connection's")
+        for part in ("credential_missing", "row_denied", "app-storefront"):
+            self.assertIn(part, json.dumps(mine))
+
+    def test_a_gateway_by_envoyfilter_enforces_policy(self):
+        self.attach("gateway", "envoyfilter", self.configuration("stop-iteration"))
+        with self.gateway() as proxy:
+            self.ready("gateway")
+            self.check_policy("gateway", proxy, bodies=True)
+
+    def test_a_gateway_by_wasmplugin_enforces_policy_and_refuses_bodies(self):
+        self.attach("gateway", "wasmplugin", self.configuration("none"))
+        with self.gateway() as proxy:
+            self.ready("gateway")
+            self.check_policy("gateway", proxy, bodies=False)
+
+    def test_a_sidecar_by_envoyfilter_enforces_policy_on_what_comes_in(self):
+        self.attach("sidecar", "envoyfilter", self.configuration("stop-iteration"))
+        with self.sidecar() as proxy:
+            self.ready("sidecar")
+            self.check_policy("sidecar", proxy, bodies=True)
+
+    def test_a_sidecar_by_wasmplugin_enforces_policy_on_what_comes_in(self):
+        self.attach("sidecar", "wasmplugin", self.configuration("none"))
+        with self.sidecar() as proxy:
+            self.ready("sidecar")
+            self.check_policy("sidecar", proxy, bodies=False)
+
+    def never_open(self, place: str, code: str) -> None:
+        """Once the listener is there, whatever is asked is refused with this code."""
+        self.mesh.wait_for("a first answer", lambda: self.ask(place, "/shop/orders"))
+        for _ in range(12):
+            status, text = self.ask(place, "/shop/orders", "storefront")
+            self.assertEqual(status, 503, text)
+            self.assertIn(code, text)
+
+    def test_the_overlay_as_it_is_shipped_denies_everything(self):
+        for way in ("envoyfilter", "wasmplugin"):
+            with self.subTest(way):
+                self.attach("gateway", way, None)
+                with self.gateway():
+                    self.never_open("gateway", "policy_unavailable")
+                self.doCleanups()
+
+    def test_without_a_cluster_to_the_control_plane_everything_is_denied(self):
+        self.attach("gateway", "envoyfilter", self.configuration("stop-iteration", controlPlane={"cluster": "outbound|7070||nowhere.example"}))
+        with self.gateway():
+            self.never_open("gateway", "policy_unavailable")
+
+    def test_a_module_that_is_not_there_leaves_no_listener_that_serves(self):
+        for way in ("envoyfilter", "wasmplugin"):
+            with self.subTest(way):
+                self.attach("gateway", way, self.configuration("none"), WORK / "missing.wasm")
+                with self.gateway() as proxy:
+                    self.mesh.wait_for("Envoy to refuse it", lambda: "missing.wasm" in proxy.log())
+                    with self.assertRaises(OSError):
+                        self.ask("gateway", "/shop/orders", "storefront")
+                self.doCleanups()
+
+    def test_a_module_that_goes_away_later_leaves_the_filter_that_is_in_force(self):
+        self.attach("gateway", "envoyfilter", self.configuration("stop-iteration"))
+        with self.gateway() as proxy:
+            self.ready("gateway")
+            self.attach("gateway", "envoyfilter", self.configuration("stop-iteration"), WORK / "missing.wasm")
+            self.mesh.wait_for("Envoy to refuse it", lambda: "missing.wasm" in proxy.log())
+            for _ in range(12):
+                self.assertEqual(self.ask("gateway", "/shop/orders?region=east", "storefront")[0], 403)
+
+    def test_istioctl_shows_the_filter_in_a_proxy_s_dump(self):
+        self.attach("gateway", "envoyfilter", self.configuration("stop-iteration"))
+        with self.gateway() as proxy:
+            self.ready("gateway")
+            file = WORK / "dump.json"
+            file.write_text(proxy.dump(), encoding="utf-8")
+            self.assertIn("doorward", self.mesh.istioctl("proxy-config", "ecds", "-f", file).stdout)
+            self.assertIn(CLUSTER, self.mesh.istioctl("proxy-config", "clusters", "-f", file, "-o", "json").stdout)
+
+
+if __name__ == "__main__":
+    unittest.main()
