@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 T := deploy/tools
 
-.PHONY: help tools wasm build test demo demo-check lint fmt bench docs crds clean distclean
+.PHONY: help tools wasm build test test-istio demo demo-check lint fmt bench docs crds clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ build: wasm ## build the filter and the doorward binary (target/debug/doorward)
 
 test: ## run every test: unit, property, end-to-end against real Envoys, tool scripts
 	@python3 $(T)/run_tests.py
+
+test-istio: build ## build istiod (eleven minutes, once), and test the manifests of istio/ against it
+	@$(T)/python-env.sh
+	@$(T)/kubernetes.sh
+	@$(T)/istio.sh
+	@python3 $(T)/run_tests.py --only istio
 
 demo: build ## start the demo on this machine, walk through it, and keep it up until Ctrl-C
 	@$(T)/python-env.sh

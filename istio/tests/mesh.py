@@ -41,13 +41,18 @@ class Failed(Exception):
     """Something that the tests stand on did not start, or refused."""
 
 
-def needed() -> str | None:
+def _needed() -> str | None:
     """What to do before these tests can run, or nothing."""
     if not ((ISTIO / "istioctl").exists() and (ISTIO / "pilot-discovery").exists() and (KUBERNETES / "kubectl").exists()):
         return "`make test-istio` builds istiod and runs them (it needs Go)"
     if not (FILTER.exists() and ENVOY.exists() and DOORWARD.exists()):
         return "`make build tools` builds Doorward and fetches Envoy"
     return None
+
+
+NEEDED = _needed()
+if NEEDED:
+    print(f"SKIPPED: the tests against Istio. {NEEDED}", file=sys.stderr, flush=True)
 
 
 def ran(*command, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess:
@@ -86,7 +91,7 @@ class Mesh:
     def stop(self) -> None:
         self.stand.stop_all()
 
-    def wait_for(self, what: str, ready, seconds: float = 60):
+    def wait_for(self, what: str, ready, seconds: float = 30):
         try:
             return self.stand.wait_for(what, ready, seconds)
         except SystemExit as end:

@@ -4,7 +4,7 @@ import json
 import unittest
 
 import workloads
-from mesh import MANIFESTS, mesh, needed
+from mesh import MANIFESTS, NEEDED, mesh
 from watch import Watch, filters
 
 WAYS = ("envoyfilter", "wasmplugin")
@@ -23,7 +23,7 @@ def extension(place: str, way: str) -> str:
     return "doorward" if way == "envoyfilter" else PLUGIN.format(NAMESPACE[place], place)
 
 
-@unittest.skipIf(needed(), needed())
+@unittest.skipIf(NEEDED, NEEDED)
 class Delivery(unittest.TestCase):
     @classmethod
     def setUpClass(cls):

@@ -3,7 +3,7 @@
 import unittest
 
 import workloads
-from mesh import MANIFESTS, WORK, mesh, needed, rendered
+from mesh import MANIFESTS, NEEDED, WORK, mesh, rendered
 
 PLACES = ("sidecar", "gateway", "waypoint")
 OVERLAYS = [f"overlays/{place}-{way}" for place in PLACES for way in ("envoyfilter", "wasmplugin")]
@@ -25,7 +25,7 @@ class Files(unittest.TestCase):
                 self.assertNotRegex("\n".join(lines), r"FAIL_OPEN|fail_open|apply_default_config_without_warming")
 
 
-@unittest.skipIf(needed(), needed())
+@unittest.skipIf(NEEDED, NEEDED)
 class Analysis(unittest.TestCase):
     def setUp(self):
         self.mesh = mesh()
