@@ -156,6 +156,16 @@ class Enforcement(unittest.TestCase):
             self.ready("gateway")
             self.check_policy("gateway", proxy, bodies=False)
 
+    def test_routes_that_redirect_or_answer_are_left_as_they_are(self):
+        self.attach("gateway", "envoyfilter", self.configuration("stop-iteration"))
+        with self.gateway() as proxy:
+            self.ready("gateway")
+            (routes,) = [part for part in json.loads(proxy.dump())["configs"] if part["@type"].endswith(".RoutesConfigDump")]
+            (hosts,) = [one["route_config"]["virtual_hosts"] for one in routes["dynamic_route_configs"]]
+            kinds = [next(kind for kind in ("redirect", "direct_response", "route") if kind in one) for host in hosts for one in host["routes"]]
+            self.assertEqual(kinds, ["redirect", "direct_response", "route"])
+            self.assertEqual(hosts[0]["routes"][2]["route"]["upgrade_configs"], [{"upgrade_type": "websocket", "enabled": False}])
+
     def test_a_sidecar_by_envoyfilter_enforces_policy_on_what_comes_in(self):
         self.attach("sidecar", "envoyfilter", self.configuration("stop-iteration"))
         with self.sidecar() as proxy:

@@ -35,12 +35,16 @@ def address_of(mesh, name: str, namespace: str, address: str) -> None:
 
 
 def gateway(number: int, host: str, port: int) -> list[dict]:
-    """An ingress gateway on the loopback that leads everything to one host of the mesh."""
+    """An ingress gateway on the loopback that leads everything to one host of the mesh, but for what it redirects or answers."""
     server = {"port": {"number": number, "name": "http", "protocol": "HTTP"}, "hosts": ["*"], "bind": "127.0.0.1"}
     route = {"route": [{"destination": {"host": host, "port": {"number": port}}}]}
+    others = [
+        {"match": [{"uri": {"prefix": "/old"}}], "redirect": {"uri": "/shop"}},
+        {"match": [{"uri": {"exact": "/gone"}}], "directResponse": {"status": 410}},
+    ]
     return [
         _named("Gateway", "ingress", "istio-ingress", {"selector": {"istio": "ingressgateway"}, "servers": [server]}, NETWORKING),
-        _named("VirtualService", "data", "istio-ingress", {"hosts": ["*"], "gateways": ["ingress"], "http": [route]}, NETWORKING),
+        _named("VirtualService", "data", "istio-ingress", {"hosts": ["*"], "gateways": ["ingress"], "http": [*others, route]}, NETWORKING),
     ]
 
 
