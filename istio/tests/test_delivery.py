@@ -9,6 +9,10 @@ from watch import Watch, filters
 
 WAYS = ("envoyfilter", "wasmplugin")
 LABELS = {"doorward.dev/filter": "enabled"}
+WAYPOINT = {"gateway.networking.k8s.io/gateway-name": "waypoint"}
+RULES = {
+    "useRemoteAddress": True, "normalizePath": True, "mergeSlashes": True, "pathWithEscapedSlashesAction": "REJECT_REQUEST",
+}
 CLUSTER = "outbound|7070||doorward.doorward-system.svc.cluster.local"
 OUTSIDE = "outbound|7070||doorward.example.com"
 PLUGIN = "extensions.istio.io/trafficextension/{}.doorward-{}~istio-translated-wasmplugin"
@@ -29,8 +33,9 @@ class Delivery(unittest.TestCase):
     def setUpClass(cls):
         cls.mesh = mesh()
         cls.mesh.apply(
-            *workloads.service("orders", "shop", "http-api", 8001, "10.9.9.7", {"app": "orders", **LABELS}, **{"istio.io/use-waypoint": "waypoint"}),
-            *workloads.service("waypoint", "shop", "mesh", 15008, "10.9.9.8", {"gateway.networking.k8s.io/gateway-name": "waypoint"}),
+            *workloads.service(
+                "orders", "shop", "http-api", 8001, "10.9.9.7", {"app": "orders", **LABELS}, **{"istio.io/use-waypoint": "waypoint"}),
+            *workloads.service("waypoint", "shop", "mesh", 15008, "10.9.9.8", WAYPOINT),
             *workloads.gateway(8080, "orders.shop.svc.cluster.local", 8001), workloads.waypoint())
         workloads.address_of(cls.mesh, "orders", "shop", "10.9.9.7")
         workloads.address_of(cls.mesh, "waypoint", "shop", "10.9.9.8")
@@ -45,7 +50,8 @@ class Delivery(unittest.TestCase):
             cls.mesh.kubectl("delete", "-k", folder)
         cls.mesh.kubectl("delete", "-f", MANIFESTS / MESH_ONLY)
         cls.mesh.kubectl("delete", "gateways.networking.istio.io,virtualservices", "--all", "-n", "istio-ingress")
-        cls.mesh.kubectl("delete", "gateways.gateway.networking.k8s.io,services,pods,endpointslices", "--all", "--force", "-n", "shop")
+        mine = "gateways.gateway.networking.k8s.io,services,pods,endpointslices"
+        cls.mesh.kubectl("delete", mine, "--all", "--force", "-n", "shop")
 
     def attached(self, place: str, way: str):
         folder = MANIFESTS / f"overlays/{place}-{way}"
@@ -56,7 +62,7 @@ class Delivery(unittest.TestCase):
         kind, name, address, more = {
             "sidecar": ("sidecar", "orders-1", "10.9.9.7", {"app": "orders", **LABELS}),
             "gateway": ("router", "ingress-1", "10.9.9.9", {"istio": "ingressgateway", **LABELS}),
-            "waypoint": ("waypoint", "waypoint-1", "10.9.9.8", {"gateway.networking.k8s.io/gateway-name": "waypoint"}),
+            "waypoint": ("waypoint", "waypoint-1", "10.9.9.8", WAYPOINT),
         }[place]
         return Watch(self.mesh, kind, name, NAMESPACE[place], more, address, extension(place, way))
 
@@ -123,9 +129,7 @@ class Delivery(unittest.TestCase):
     def test_the_rules_that_identity_and_paths_depend_on_are_in_every_such_chain(self):
         for place, _, watch in self.each():
             for _, chain, manager in self.chains(place, watch):
-                said = {key: manager.get(key) for key in ("useRemoteAddress", "normalizePath", "mergeSlashes", "pathWithEscapedSlashesAction")}
-                self.assertEqual(said, {"useRemoteAddress": True, "normalizePath": True, "mergeSlashes": True,
-                                        "pathWithEscapedSlashesAction": "REJECT_REQUEST"}, chain)
+                self.assertEqual({key: manager.get(key) for key in RULES}, RULES, chain)
                 self.assertEqual(manager["commonHttpProtocolOptions"]["headersWithUnderscoresAction"], "REJECT_REQUEST")
                 # Envoy itself writes x-forwarded-client-cert, or removes it (its default): no caller does.
                 self.assertIn(manager.get("forwardClientCertDetails", "SANITIZE"), ("SANITIZE", "SANITIZE_SET", "APPEND_FORWARD"))

@@ -45,7 +45,8 @@ class Analysis(unittest.TestCase):
     def test_istioctl_finds_nothing_in_all_of_them_together_but_that_envoyfilters_are_internal(self):
         parts = [rendered(MANIFESTS / name) for name in OVERLAYS[::2] + CONTROL_PLANES]
         parts += [file.read_text(encoding="utf-8") for file in sorted((MANIFESTS / "examples").glob("*.yaml"))]
-        pods = [("doorward", "doorward-system", {"app": "doorward"}), ("orders", "shop", {"app": "orders", "doorward.dev/filter": "enabled"})]
+        selected = {"app": "orders", "doorward.dev/filter": "enabled"}
+        pods = [("doorward", "doorward-system", {"app": "doorward"}), ("orders", "shop", selected)]
         for name, namespace, labels in pods:
             self.mesh.apply(workloads.pod(f"{name}-1", namespace, labels))
             self.addCleanup(self.mesh.kubectl, "delete", "pod", f"{name}-1", "-n", namespace, "--force")

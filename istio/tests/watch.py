@@ -52,10 +52,10 @@ class Watch:
         self.node = node(kind, name, namespace, labels, address, {})
 
     def __enter__(self):
-        url = f"http://127.0.0.1:{self.mesh.ports['xds']}/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+        method = "envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
         self.process = subprocess.Popen(
-            ["curl", "-sN", "--http2-prior-knowledge", "-X", "POST", "-T", "-", "-o", "/dev/null", "-H", "content-type: application/grpc",
-             "-H", "te: trailers", url], stdin=subprocess.PIPE)
+            ["curl", "-sN", "--http2-prior-knowledge", "-X", "POST", "-T", "-", "-o", "/dev/null", "-H", "te: trailers",
+             "-H", "content-type: application/grpc", f"http://127.0.0.1:{self.mesh.ports['xds']}/{method}"], stdin=subprocess.PIPE)
         for kind, wanted in (("clusters", []), ("listeners", []), ("extensions", [self.extension])):
             self.process.stdin.write(_request(self.node, kind, wanted))
             self.process.stdin.flush()

@@ -31,7 +31,8 @@ def service(name: str, namespace: str, port: str, number: int, address: str, lab
 def address_of(mesh, name: str, namespace: str, address: str) -> None:
     """No kubelet runs here, so this says where the pod of a service is."""
     state = {"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}}
-    mesh.kubectl("patch", "pod", f"{name}-1", "-n", namespace, "--subresource=status", "--type=merge", "-p", json.dumps(state))
+    place = ["pod", f"{name}-1", "-n", namespace]
+    mesh.kubectl("patch", *place, "--subresource=status", "--type=merge", "-p", json.dumps(state))
 
 
 def gateway(number: int, host: str, port: int) -> list[dict]:
@@ -64,7 +65,8 @@ def waypoint() -> dict:
 
 def loopback_sidecar(number: int, at: int) -> list[dict]:
     """A sidecar without iptables and without certificates, so that the pinned Envoy can be it: it listens on the loopback."""
-    ingress = {"port": {"number": number, "name": "http", "protocol": "HTTP"}, "bind": "127.0.0.1", "defaultEndpoint": f"127.0.0.1:{at}"}
+    port = {"number": number, "name": "http", "protocol": "HTTP"}
+    ingress = {"port": port, "bind": "127.0.0.1", "defaultEndpoint": f"127.0.0.1:{at}"}
     selector = {"labels": {"app": "orders"}}
     return [
         _named("Sidecar", "orders", "shop", {
