@@ -43,7 +43,8 @@ class Failed(Exception):
 
 def _needed() -> str | None:
     """What to do before these tests can run, or nothing."""
-    if not ((ISTIO / "istioctl").exists() and (ISTIO / "pilot-discovery").exists() and (KUBERNETES / "kubectl").exists()):
+    built = [ISTIO / "pilot-discovery", ISTIO / "pilot-agent", ISTIO / "istioctl", KUBERNETES / "kubectl"]
+    if not all(file.exists() for file in built):
         return "`make test-istio` builds istiod and runs them (it needs Go)"
     if not (FILTER.exists() and ENVOY.exists() and DOORWARD.exists()):
         return "`make build tools` builds Doorward and fetches Envoy"

@@ -25,6 +25,8 @@ class Proxy:
     def __init__(self, mesh: Mesh, name: str, kind: str, namespace: str, labels: dict, address: str = "10.9.9.9"):
         self.mesh, self.name, self.id = mesh, f"envoy-{name}", f"{name}.{namespace}"
         self.port = free_ports({"admin": 0})["admin"]
+        # What Envoy is started by.
+        self.command: list[str] = []
         xds = {"address": "127.0.0.1", "port_value": mesh.ports["xds"]}
         http = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
         self.bootstrap = {
@@ -51,7 +53,7 @@ class Proxy:
     def __enter__(self):
         file = WORK / f"{self.name}.json"
         file.write_text(json.dumps(self.bootstrap), encoding="utf-8")
-        self.mesh.stand.start(self.name, str(ENVOY), "-c", file.name, "--concurrency", "2", "--log-level", "warning",
+        self.mesh.stand.start(self.name, *self.command, str(ENVOY), "-c", file.name, "--concurrency", "2", "--log-level", "warning",
                               "--base-id-path", f"{self.name}.base", "--use-dynamic-base-id")
         try:
             self.mesh.wait_for("istiod to know the proxy", self._known)

@@ -10,6 +10,7 @@ import shutil
 import sys
 import unittest
 
+import agent
 import workloads
 from mesh import FILTER, NEEDED, ROOT, WORK, Failed, free_ports, mesh, overlay
 from proxy import LABELS, Proxy
@@ -28,7 +29,7 @@ class Enforcement(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.mesh, cls.stand = mesh(), mesh().stand
-        cls.ports = free_ports({"gateway": 0, "sidecar": 0})
+        cls.ports = free_ports({"gateway": 0, "sidecar": 0, "modules": 0})
         shutil.copytree(EXAMPLE / "policies", WORK / "policies")
         cls.keys = {name: secrets.token_urlsafe(32) for name in ("storefront", "warehouse")}
         file = WORK / "policies/keys.yaml"
@@ -231,6 +232,34 @@ class Enforcement(unittest.TestCase):
             self.mesh.wait_for("Envoy to refuse it", lambda: "missing.wasm" in proxy.log())
             for _ in range(12):
                 self.assertEqual(self.ask("gateway", "/shop/orders?region=east", "storefront")[0], 403)
+
+    @unittest.skipUnless(agent.possible(), "a process cannot have mounts of its own here")
+    def test_the_agent_fetches_the_module_and_checks_its_digest_else_everything_is_denied(self):
+        server = self.ports["modules"]
+        self.stand.start("modules", sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(FILTER.parent), str(server))
+        self.addCleanup(self.stand.stop, "modules")
+        address = f"http://127.0.0.1:{server}/{FILTER.name}"
+        digest = hashlib.sha256(FILTER.read_bytes()).hexdigest()
+        for way in ("envoyfilter", "wasmplugin"):
+            for sha256, good in ((digest, True), (digest[::-1], False)):
+                with self.subTest(way=way, good=good):
+                    if way == "envoyfilter":
+                        remote = {"http_uri": {"uri": address, "timeout": "30s", "cluster": "_"}, "sha256": sha256}
+                        more = (replaced(f"{VM}/vm_config/code", {"remote": remote}),)
+                    else:
+                        more = (replaced("/spec/url", address), replaced("/spec/sha256", sha256))
+                    self.attach("gateway", way, self.configuration("none"), more=more)
+                    name = f"ingress-{secrets.token_hex(2)}"
+                    with agent.AgentProxy(self.mesh, name, "router", "istio-ingress", {"istio": "ingressgateway", **LABELS}):
+                        if good:
+                            self.ready("gateway")
+                            status, text = self.ask("gateway", "/shop/orders", "storefront")
+                            self.assertTrue(status == 200 and "east" not in text, text)
+                        else:
+                            self.mesh.wait_for("a first answer", lambda: self.ask("gateway", "/shop/orders"))
+                            for _ in range(12):
+                                self.assertEqual(self.ask("gateway", "/shop/orders", "storefront"), (403, "RBAC: access denied"))
+                    self.mesh.kubectl("delete", "envoyfilters,wasmplugins", "--all", "-n", "istio-ingress")
 
     def test_istioctl_shows_the_filter_in_a_proxy_s_dump(self):
         self.attach("gateway", "envoyfilter", self.configuration("stop-iteration"))
