@@ -236,7 +236,8 @@ class Enforcement(unittest.TestCase):
     @unittest.skipUnless(agent.possible(), "a process cannot have mounts of its own here")
     def test_the_agent_fetches_the_module_and_checks_its_digest_else_everything_is_denied(self):
         server = self.ports["modules"]
-        self.stand.start("modules", sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(FILTER.parent), str(server))
+        folder = str(FILTER.parent)
+        self.stand.start("modules", sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder, str(server))
         self.addCleanup(self.stand.stop, "modules")
         address = f"http://127.0.0.1:{server}/{FILTER.name}"
         digest = hashlib.sha256(FILTER.read_bytes()).hexdigest()

@@ -45,7 +45,8 @@ def gateway(number: int, host: str, port: int) -> list[dict]:
     ]
     return [
         _named("Gateway", "ingress", "istio-ingress", {"selector": {"istio": "ingressgateway"}, "servers": [server]}, NETWORKING),
-        _named("VirtualService", "data", "istio-ingress", {"hosts": ["*"], "gateways": ["ingress"], "http": [*others, route]}, NETWORKING),
+        _named("VirtualService", "data", "istio-ingress", {
+            "hosts": ["*"], "gateways": ["ingress"], "http": [*others, route]}, NETWORKING),
     ]
 
 
