@@ -21,11 +21,11 @@ def possible() -> bool:
 
 
 class AgentProxy(Proxy):
-    """A proxy whose xDS server is the agent."""
+    """A proxy whose xDS server is the agent, which may take modules from this registry without TLS."""
 
-    def __init__(self, mesh: Mesh, name: str, *about):
+    def __init__(self, mesh: Mesh, name: str, *about, registry: str = ""):
         super().__init__(mesh, name, *about)
-        self.agent = f"agent-{name}"
+        self.agent, self.registry = f"agent-{name}", registry
         # Relative, as a socket's path must be short; Envoy's folder is WORK, the agent's is WORK/agent.
         pipe = {"endpoint": {"address": {"pipe": {"path": "agent/etc/istio/proxy/XDS"}}}}
         self.bootstrap["static_resources"]["clusters"][0]["load_assignment"]["endpoints"] = [{"lb_endpoints": [pipe]}]
@@ -42,7 +42,7 @@ class AgentProxy(Proxy):
         annotations.write_text('status.sidecar.istio.io/port="0"\n', encoding="utf-8")
         settings = {
             "DISABLE_ENVOY": "true", "FILE_MOUNTED_CERTS": "true", "POD_NAME": self.id.split(".")[0], "INSTANCE_IP": "10.9.9.9",
-            "POD_NAMESPACE": self.id.split(".")[1], "PROXY_CONFIG": json.dumps({
+            "WASM_INSECURE_REGISTRIES": self.registry, "POD_NAMESPACE": self.id.split(".")[1], "PROXY_CONFIG": json.dumps({
                 "discoveryAddress": f"127.0.0.1:{self.mesh.ports['xds']}", "controlPlaneAuthPolicy": "NONE"}),
         }
         self.mesh.stand.start(

@@ -12,10 +12,13 @@ import unittest
 
 import agent
 import workloads
-from mesh import FILTER, NEEDED, ROOT, WORK, Failed, free_ports, mesh, overlay
+from mesh import FILTER, NEEDED, ROOT, TOOLS, WORK, Failed, fetched, free_ports, mesh, overlay, ran
 from proxy import LABELS, Proxy
 
 EXAMPLE = ROOT / "examples/rest-with-keys"
+# The artifact, and a registry on the loopback.
+OCI = ROOT / "deploy/tools/oci.py"
+CRANE = TOOLS / "helm/crane"
 CLUSTER = "outbound|7070||doorward.example.com"
 VM = "/spec/configPatches/0/patch/value/typed_config/config"
 
@@ -241,26 +244,39 @@ class Enforcement(unittest.TestCase):
         self.addCleanup(self.stand.stop, "modules")
         address = f"http://127.0.0.1:{server}/{FILTER.name}"
         digest = hashlib.sha256(FILTER.read_bytes()).hexdigest()
+        self.fetched(address, digest, "")
+
+    @unittest.skipUnless(agent.possible() and OCI.exists() and CRANE.exists(), "no mounts of one's own, or no artifact, or no crane")
+    def test_the_agent_fetches_the_artifact_from_a_registry_by_its_digest_else_everything_is_denied(self):
+        registry = f"127.0.0.1:{self.ports['modules']}"
+        self.stand.start("registry", str(CRANE), "registry", "serve", "--address", registry)
+        self.addCleanup(self.stand.stop, "registry")
+        self.mesh.wait_for("the registry's start", lambda: fetched(f"http://{registry}/v2/") is not None)
+        digest = ran(sys.executable, OCI, "--output", WORK / "oci").stdout.split()[-1].removeprefix("sha256:")
+        ran(CRANE, "push", WORK / "oci", f"{registry}/doorward/filter:test")
+        self.fetched(f"oci://{registry}/doorward/filter@sha256:{digest}", digest, registry)
+
+    def fetched(self, address: str, digest: str, registry: str) -> None:
+        """The filter works with the module at this address and of this digest, and with another digest nothing passes."""
         for way in ("envoyfilter", "wasmplugin"):
             for sha256, good in ((digest, True), (digest[::-1], False)):
-                with self.subTest(way=way, good=good):
-                    if way == "envoyfilter":
-                        remote = {"http_uri": {"uri": address, "timeout": "30s", "cluster": "_"}, "sha256": sha256}
-                        more = (replaced(f"{VM}/vm_config/code", {"remote": remote}),)
+                if way == "envoyfilter":
+                    remote = {"http_uri": {"uri": address, "timeout": "30s", "cluster": "_"}, "sha256": sha256}
+                    more = (replaced(f"{VM}/vm_config/code", {"remote": remote}),)
+                else:
+                    more = (replaced("/spec/url", address), replaced("/spec/sha256", sha256))
+                self.attach("gateway", way, self.configuration("none"), more=more)
+                about = ("router", "istio-ingress", {"istio": "ingressgateway", **LABELS})
+                with agent.AgentProxy(self.mesh, f"ingress-{secrets.token_hex(2)}", *about, registry=registry):
+                    if good:
+                        self.ready("gateway")
+                        status, text = self.ask("gateway", "/shop/orders", "storefront")
+                        self.assertTrue(status == 200 and "east" not in text, text)
                     else:
-                        more = (replaced("/spec/url", address), replaced("/spec/sha256", sha256))
-                    self.attach("gateway", way, self.configuration("none"), more=more)
-                    name = f"ingress-{secrets.token_hex(2)}"
-                    with agent.AgentProxy(self.mesh, name, "router", "istio-ingress", {"istio": "ingressgateway", **LABELS}):
-                        if good:
-                            self.ready("gateway")
-                            status, text = self.ask("gateway", "/shop/orders", "storefront")
-                            self.assertTrue(status == 200 and "east" not in text, text)
-                        else:
-                            self.mesh.wait_for("a first answer", lambda: self.ask("gateway", "/shop/orders"))
-                            for _ in range(12):
-                                self.assertEqual(self.ask("gateway", "/shop/orders", "storefront"), (403, "RBAC: access denied"))
-                    self.mesh.kubectl("delete", "envoyfilters,wasmplugins", "--all", "-n", "istio-ingress")
+                        self.mesh.wait_for("a first answer", lambda: self.ask("gateway", "/shop/orders"))
+                        for _ in range(12):
+                            self.assertEqual(self.ask("gateway", "/shop/orders", "storefront"), (403, "RBAC: access denied"))
+                self.mesh.kubectl("delete", "envoyfilters,wasmplugins", "--all", "-n", "istio-ingress")
 
     def test_istioctl_shows_the_filter_in_a_proxy_s_dump(self):
         self.attach("gateway", "envoyfilter", self.configuration("stop-iteration"))
