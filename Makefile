@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 
 T := deploy/tools
 
-.PHONY: help tools wasm build test demo demo-check demo-kubernetes demo-kubernetes-check test-kubernetes-scale lint fmt bench docs crds chart oci image clean distclean
+.PHONY: help tools wasm build test demo demo-check demo-kubernetes demo-kubernetes-check test-istio test-kubernetes-scale lint fmt bench docs crds chart oci image clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ build: wasm ## build the filter and the doorward binary (target/debug/doorward)
 
 test: ## run every test: unit, property, end-to-end against real Envoys, tool scripts
 	@python3 $(T)/run_tests.py
+
+test-istio: build ## build istiod (eleven minutes, once), and test the manifests of istio/ against it
+	@$(T)/python-env.sh
+	@$(T)/kubernetes.sh
+	@$(T)/istio.sh
+	@python3 $(T)/run_tests.py --only istio
 
 demo: build ## start the demo on this machine, walk through it, and keep it up until Ctrl-C
 	@$(T)/python-env.sh

@@ -9,6 +9,7 @@
 //! | [`config`] | the plugin's configuration |
 //! | [`worker`] | the root context: policy in force, streams to the control plane |
 //! | [`policy_store`], [`leader`], [`link`], [`subscribe`] | how policy reaches every worker |
+//! | [`upstream`] | how the control plane's cluster is named to the host |
 //! | [`audit`], [`repeats`], [`slots`] | how records leave; which are only counted; whose are lost |
 //! | [`stream`], [`response`], [`head`], [`problem`] | one request and its response |
 //! | [`conclusion`] | what a verdict does: the record, the request changed, answered or let go |
@@ -41,4 +42,5 @@ mod shape;
 pub mod slots;
 pub mod stream;
 pub mod subscribe;
+pub mod upstream;
 pub mod worker;

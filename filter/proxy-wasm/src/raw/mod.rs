@@ -13,7 +13,10 @@ mod exports;
 #[cfg(all(target_arch = "wasm32", feature = "entry-points"))]
 pub use exports::answer;
 
-use doorward_filter::proxy::{Buffer, Direction, GrpcCall, Level, Map, Metric, Result, Shared, Status};
+use doorward_filter::{
+    proxy::{Buffer, Direction, GrpcCall, Level, Map, Metric, Result, Shared, Status},
+    upstream::grpc_service,
+};
 
 macro_rules! host_functions {
     ($(fn $name:ident($($argument:ident: $kind:ty),*);)*) => {
@@ -175,13 +178,14 @@ pub fn send_local_response(status: u16, details: &str, headers: &[(&str, &str)],
 
 /// Opens a bidirectional gRPC stream from the effective (root) context.
 pub fn open_grpc_stream(cluster: &str, service: &str, method: &str) -> Result<u32> {
+    let upstream = grpc_service(cluster);
     let metadata = serialize(&[]);
     let mut token = 0;
     // SAFETY: see `log`; `token` outlives the call.
     check(unsafe {
         proxy_grpc_stream(
-            cluster.as_ptr(),
-            cluster.len(),
+            upstream.as_ptr(),
+            upstream.len(),
             service.as_ptr(),
             service.len(),
             method.as_ptr(),
@@ -210,14 +214,15 @@ pub fn close_grpc(token: u32) -> Result<()> {
 pub fn grpc_call(call: &GrpcCall<'_>) -> Result<u32> {
     let metadata: Vec<(&[u8], &[u8])> = call.metadata.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
     let metadata = serialize(&metadata);
+    let upstream = grpc_service(call.cluster);
     // Envoy takes 0 for no deadline at all.
     let timeout = u32::try_from(call.timeout.as_millis()).unwrap_or(u32::MAX).max(1);
     let mut token = 0;
     // SAFETY: see `log`; `token` outlives the call.
     check(unsafe {
         proxy_grpc_call(
-            call.cluster.as_ptr(),
-            call.cluster.len(),
+            upstream.as_ptr(),
+            upstream.len(),
             call.service.as_ptr(),
             call.service.len(),
             call.method.as_ptr(),
