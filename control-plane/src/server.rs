@@ -253,7 +253,7 @@ pub async fn serve(source: Box<dyn PolicySource>, mut options: Options) -> anyho
     tasks.spawn(async move { ("gRPC server", grpc.await) });
     let index = companion.as_ref().map(|companion| companion.index());
     if let Some(companion) = companion {
-        let running = companion.run(status.clone(), registry, Arc::clone(&metrics), shutdown.clone());
+        let running = companion.run(status.clone(), registry, policy.clone(), Arc::clone(&metrics), shutdown.clone());
         tasks.spawn(async move { ("part for Kubernetes", running.await) });
     }
     let http = http(metrics_listen, shutdown.clone(), metrics, audit.clone(), policy, status, index);

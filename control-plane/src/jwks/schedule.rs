@@ -47,7 +47,10 @@ impl KeySets {
                 let wall = now_micros();
                 // Several sets may be of one host, and a set that recovered must show as such.
                 self.metrics.jwks_unusable.clear();
-                for (source, entry) in entries.sources.iter_mut().filter(|(_, entry)| !entry.fetching) {
+                // Who has waited longest comes first: slow providers of some keep no others from being asked.
+                let mut waiting: Vec<_> = entries.sources.iter_mut().filter(|(_, entry)| !entry.fetching).collect();
+                waiting.sort_by_key(|(_, entry)| entry.due);
+                for (source, entry) in waiting {
                     if entry.due <= now && fetches.len() >= MAX_FETCHES {
                         // Each has a connection, that is a file descriptor. The end of one wakes this loop.
                     } else if entry.due <= now {

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     clock::{self, now_seconds},
-    policies::epochs::{Agreed, Epochs, Proposal, Wait, next, now_millis},
+    policies::epochs::{Agreed, Epochs, Proposal, Seen, Wait, next, now_millis},
     text::hex,
 };
 
@@ -41,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const ATTEMPTS: usize = 8;
 /// How often it is looked whether others publish something else.
 const LOOK: Duration = Duration::from_secs(5);
+/// Changes that are not seen for so long are not of this API server.
+const FOREIGN: Duration = Duration::from_secs(60);
+const A_YEAR_MILLIS: u64 = 366 * 86_400_000;
 /// A replica that starts with other key sets waits so long for its own to be fetched.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -74,25 +77,35 @@ pub trait Shelf: Send {
     fn save(&mut self, record: &Record, version: Option<&str>) -> Result<bool, Self::Problem>;
 }
 
-/// What a replica has seen of the documents.
-pub trait Seen: Send {
-    /// By field, such as `AccessRole/shop`: the newest change, and up to where everything was seen.
-    fn progress(&self) -> BTreeMap<String, (u64, u64)>;
+/// Who knows how far documents were seen.
+pub trait Sight: Send {
+    /// As of the documents that were read last.
+    fn read(&self) -> Seen;
+    /// As of now.
+    fn now(&self) -> Seen;
 }
 
-impl Seen for Arc<Index> {
-    fn progress(&self) -> BTreeMap<String, (u64, u64)> {
-        let one = |(Field { kind, namespace }, Progress { change, seen, .. }): (Field, Progress)| {
-            (format!("{kind}/{namespace}"), (change, seen))
-        };
-        Index::progress(self).into_iter().map(one).collect()
+fn seen(progress: BTreeMap<Field, Progress>) -> Seen {
+    let one = |(Field { kind, namespace }, Progress { change, seen, .. }): (Field, Progress)| {
+        (format!("{kind}/{namespace}"), (change, seen))
+    };
+    progress.into_iter().map(one).collect()
+}
+
+impl Sight for Arc<Index> {
+    fn read(&self) -> Seen {
+        seen(self.read_progress())
+    }
+
+    fn now(&self) -> Seen {
+        seen(self.progress())
     }
 }
 
 /// One replica among several.
 pub struct Replica<S, I> {
     shelf: S,
-    seen: I,
+    sight: I,
     /// The record as it was last looked at, from time to time.
     latest: Arc<Mutex<Option<Record>>>,
     /// Since when a first policy waits for key sets.
@@ -100,19 +113,24 @@ pub struct Replica<S, I> {
     /// The epoch of the last policy of others that was told to differ.
     differed: u64,
     unreachable: bool,
+    /// Since when the record has changes that were not seen.
+    lags: Option<Instant>,
 }
 
-impl<S: Shelf, I: Seen> Replica<S, I> {
-    fn new(shelf: S, seen: I, latest: Arc<Mutex<Option<Record>>>) -> Self {
-        Self { shelf, seen, latest, waits: None, differed: 0, unreachable: false }
+impl<S: Shelf, I: Sight> Replica<S, I> {
+    fn new(shelf: S, sight: I, latest: Arc<Mutex<Option<Record>>>) -> Self {
+        Self { shelf, sight, latest, waits: None, differed: 0, unreachable: false, lags: None }
     }
 
     /// The epoch in the record, or one that was put there.
     fn share(&mut self, proposal: &Proposal<'_>) -> Result<Result<Agreed, Wait>, S::Problem> {
         let digest = hex(proposal.digest);
         for _ in 0..ATTEMPTS {
-            let found = self.shelf.load()?;
-            let own = self.seen.progress();
+            let mut found = self.shelf.load()?;
+            let own = proposal.seen;
+            if let Some((record, _)) = &mut found {
+                self.mend(record);
+            }
             let mut changes: BTreeMap<String, u64> =
                 own.iter().map(|(field, (change, _))| (field.clone(), *change)).collect();
             if let Some((record, _)) = &found {
@@ -121,9 +139,16 @@ impl<S: Shelf, I: Seen> Replica<S, I> {
                     return Ok(Ok(Agreed { epoch: record.epoch, issued_at: record.issued_at, shared: true }));
                 }
                 let lags = |(field, change): (&String, &u64)| own.get(field).is_some_and(|(_, seen)| seen < change);
-                if record.changes.iter().any(lags) {
-                    let why = "another replica has published what this one has not seen yet";
-                    return Ok(Err(Wait { again: Duration::from_millis(200), why }));
+                if own.is_empty() && !record.changes.is_empty() || record.changes.iter().any(lags) {
+                    let since = *self.lags.get_or_insert_with(Instant::now);
+                    if since.elapsed() < FOREIGN {
+                        let why = "another replica has published what this one has not seen yet";
+                        return Ok(Err(Wait { again: Duration::from_millis(200), why }));
+                    }
+                    tracing::warn!(
+                        "the ConfigMap {CONFIG_MAP} tells of changes that this API server does not have; it is of another cluster \
+                         or of a time before a restore, and is written anew"
+                    );
                 }
                 if proposal.unsettled && record.digest != digest && !self.is_newer(&changes, record) {
                     let since = *self.waits.get_or_insert_with(Instant::now);
@@ -154,13 +179,29 @@ impl<S: Shelf, I: Seen> Replica<S, I> {
         Ok(Err(Wait { again: Duration::from_millis(200), why }))
     }
 
+    /// An epoch far in the future is none that a replica has made: to go on from it would leave no room.
+    fn mend(&self, record: &mut Record) {
+        if record.epoch > now_millis().saturating_add(A_YEAR_MILLIS) {
+            tracing::warn!(
+                epoch = record.epoch,
+                "the ConfigMap {CONFIG_MAP} has an epoch far in the future; it is passed over"
+            );
+            record.epoch = 0;
+            record.digest.clear();
+        }
+    }
+
     /// Whether there is a change that is not in the record.
     fn is_newer(&self, changes: &BTreeMap<String, u64>, record: &Record) -> bool {
         changes.iter().any(|(field, change)| record.changes.get(field).is_none_or(|known| known < change))
     }
 }
 
-impl<S: Shelf, I: Seen> Epochs for Replica<S, I> {
+impl<S: Shelf, I: Sight> Epochs for Replica<S, I> {
+    fn seen(&self) -> Seen {
+        self.sight.read()
+    }
+
     fn agree(&mut self, proposal: &Proposal<'_>) -> Result<Agreed, Wait> {
         match self.share(proposal) {
             Ok(agreed) => {
@@ -168,7 +209,7 @@ impl<S: Shelf, I: Seen> Epochs for Replica<S, I> {
                     tracing::info!("replicas agree on epochs again");
                 }
                 if agreed.is_ok() {
-                    self.waits = None;
+                    (self.waits, self.lags) = (None, None);
                 }
                 agreed
             }
@@ -179,7 +220,11 @@ impl<S: Shelf, I: Seen> Epochs for Replica<S, I> {
                         "the ConfigMap {CONFIG_MAP} cannot be used; policy is published with an epoch of this replica's own"
                     );
                 }
-                Ok(Agreed { epoch: next(proposal.last, now_millis()), issued_at: now_seconds(), shared: false })
+                if proposal.in_force {
+                    return Err(Wait { again: LOOK, why: "others cannot be told of the policy in force" });
+                }
+                // Just above what its own proxies hold: a replica that is cut off must not come before those that are not.
+                Ok(Agreed { epoch: proposal.last.saturating_add(1), issued_at: now_seconds(), shared: false })
             }
         }
     }
@@ -189,7 +234,7 @@ impl<S: Shelf, I: Seen> Epochs for Replica<S, I> {
         let Some(record) = latest.filter(|record| record.digest != hex(digest) && record.epoch > self.differed) else {
             return false;
         };
-        let own = self.seen.progress();
+        let own = self.sight.now();
         // What comes with documents that are not seen yet, is told by them.
         let same = record.changes.iter().all(|(field, change)| own.get(field).is_none_or(|(_, seen)| seen >= change));
         if same {

@@ -114,6 +114,8 @@ struct State {
     objects: BTreeMap<Key, Arc<Object>>,
     /// Watches that have listed their field once.
     progress: BTreeMap<Field, Progress>,
+    /// The same, when the objects were read last.
+    read: BTreeMap<Field, Progress>,
     /// Watches that there are.
     fields: usize,
     /// Why a field is not listed, as the API server says it.
@@ -172,6 +174,18 @@ impl Index {
     /// All objects, by kind, namespace and name.
     pub fn objects(&self) -> Vec<Arc<Object>> {
         self.lock().objects.values().cloned().collect()
+    }
+
+    /// All objects for policy; from now on [`read_progress`](Self::read_progress) is of these.
+    pub fn read(&self) -> Vec<Arc<Object>> {
+        let mut state = self.lock();
+        state.read = state.progress.clone();
+        state.objects.values().cloned().collect()
+    }
+
+    /// How far each watch had come when the objects were read last.
+    pub fn read_progress(&self) -> BTreeMap<Field, Progress> {
+        self.lock().read.clone()
     }
 
     /// One object.

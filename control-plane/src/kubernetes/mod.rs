@@ -12,6 +12,7 @@
 pub mod client;
 pub mod epoch;
 pub mod index;
+pub mod item;
 pub mod lease;
 pub mod place;
 pub mod replicas;
@@ -32,7 +33,13 @@ use place::Place;
 pub use watch::Watching;
 use webhook::{Webhook, certificate::Certificates};
 
-use crate::{jwks::Secrets, metrics::Metrics, policies::epochs::Epochs, push::Registry, source::SourceError};
+use crate::{
+    jwks::Secrets,
+    metrics::Metrics,
+    policies::{epochs::Epochs, publish::PolicyWatch},
+    push::Registry,
+    source::SourceError,
+};
 
 /// What runs beside the control plane where policy comes from an API server.
 pub struct Companion {
@@ -96,13 +103,21 @@ impl Connected {
         self,
         status: channel::Receiver<PolicyStatus>,
         registry: Arc<Registry>,
+        policy: PolicyWatch,
         metrics: Arc<Metrics>,
         shutdown: channel::Receiver<bool>,
     ) -> anyhow::Result<()> {
         let index = self.index();
         let Self { client, place, companion } = self;
-        let writer =
-            status::Writer::new(client.clone(), &place, Arc::clone(&index), status, registry, Arc::clone(&metrics));
+        let writer = status::Writer::new(
+            client.clone(),
+            &place,
+            Arc::clone(&index),
+            status,
+            registry,
+            policy,
+            Arc::clone(&metrics),
+        );
         let writing = writer.run(shutdown.clone());
         let Some(settings) = companion.webhook else {
             writing.await;

@@ -17,14 +17,16 @@ use doorward_policy_compiler::document::{
 use kube::{
     Api, Client, ResourceExt as _,
     api::{ListParams, WatchEvent, WatchParams},
-    core::{ApiResource, DynamicObject},
+    core::ApiResource,
 };
+use serde_json::{Value, value::RawValue};
 use tokio::{sync::oneshot, task::JoinSet};
 use tokio_stream::StreamExt as _;
 
 use super::{
     client,
     index::{Field, Index, Key, Object, parse, text},
+    item::Item,
 };
 use crate::source::SourceError;
 
@@ -147,22 +149,26 @@ fn run(namespaces: Namespaces, own: Option<String>, ready: &mpsc::Sender<Opened>
     });
 }
 
-/// What the API server has of a kind, in this namespace or ("") in all.
-pub fn api(client: Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
-    let resource = ApiResource {
+/// A kind, as the API names it.
+pub fn resource(kind: Kind) -> ApiResource {
+    ApiResource {
         group: GROUP.to_owned(),
         version: VERSION.to_owned(),
         api_version: API_VERSION.to_owned(),
         kind: kind.as_str().to_owned(),
         plural: names(kind).plural.to_owned(),
-    };
-    match namespace {
-        "" => Api::all_with(client, &resource),
-        namespace => Api::namespaced_with(client, namespace, &resource),
     }
 }
 
-async fn watch(field: Field, api: Api<DynamicObject>, index: Arc<Index>, qualified: bool) {
+/// What the API server has of a kind, in this namespace or ("") in all.
+pub fn api(client: Client, kind: Kind, namespace: &str) -> Api<Item> {
+    match namespace {
+        "" => Api::all_with(client, &resource(kind)),
+        namespace => Api::namespaced_with(client, namespace, &resource(kind)),
+    }
+}
+
+async fn watch(field: Field, api: Api<Item>, index: Arc<Index>, qualified: bool) {
     let mut said = None;
     let mut pause = FIRST_PAUSE;
     loop {
@@ -187,9 +193,9 @@ async fn watch(field: Field, api: Api<DynamicObject>, index: Arc<Index>, qualifi
 }
 
 /// Lists, and follows until the server does not go on from there.
-async fn follow(field: &Field, api: &Api<DynamicObject>, index: &Index, qualified: bool) -> Result<(), String> {
+async fn follow(field: &Field, api: &Api<Item>, index: &Index, qualified: bool) -> Result<(), String> {
     let kind = field.kind;
-    let object = |object: DynamicObject| object_of(kind, object, qualified);
+    let object = |object: Item| object_of(kind, object, qualified);
     let (mut objects, mut params) = (Vec::new(), ListParams::default().limit(PAGE));
     let mut version = loop {
         let page = api.list(&params).await.map_err(|error| problem(kind, &error))?;
@@ -232,22 +238,29 @@ fn number(version: &str) -> u64 {
     version.parse().unwrap_or(0)
 }
 
-fn key(kind: Kind, object: &DynamicObject) -> Key {
+fn key(kind: Kind, object: &Item) -> Key {
     Key { kind, namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
 }
 
-fn object_of(kind: Kind, object: DynamicObject, qualified: bool) -> Object {
+fn object_of(kind: Kind, object: Item, qualified: bool) -> Object {
     let key = key(kind, &object);
     let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
     let name = if qualified { format!("{}/{}", key.namespace, key.name) } else { key.name.clone() };
-    let text = text(kind, &name, &created, object.data.get("spec"));
+    // What nests too deep is no document; its status says so.
+    let value = |raw: Option<&RawValue>| raw.map(|raw| serde_json::from_str::<Value>(raw.get()));
+    let spec = match value(object.spec.as_deref()) {
+        None => None,
+        Some(Ok(spec)) => Some(spec),
+        Some(Err(_)) => Some(Value::from("it nests too deep, or is no JSON that can be read")),
+    };
+    let text = text(kind, &name, &created, spec.as_ref());
     Object {
         document: parse(&key.origin(), &text),
         text,
         uid: object.metadata.uid.clone().unwrap_or_default(),
         generation: object.metadata.generation.unwrap_or(0),
         created,
-        status: object.data.get("status").cloned().unwrap_or_default(),
+        status: value(object.status.as_deref()).and_then(Result::ok).unwrap_or_default(),
         version: number(&object.resource_version().unwrap_or_default()),
         key,
     }

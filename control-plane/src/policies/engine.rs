@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     compiler::{self, Compiled},
-    epochs::{Epochs, Wait},
+    epochs::{Epochs, Seen, Wait},
     publish::{self, Published, Publisher},
     report::{AGAIN, NOT_PUBLISHED, Reporter},
     resolve::{self, Resolution, Unpublished},
@@ -28,7 +28,7 @@ use crate::{
 };
 
 const QUIET: Duration = Duration::from_millis(100);
-const MAX_DEBOUNCE: Duration = Duration::from_secs(10);
+const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_secs(1);
 
 /// How policies are made.
@@ -202,6 +202,7 @@ impl Engine {
                 return;
             }
         };
+        let seen = self.publisher.seen();
         if reading.parts.iter().any(|part| part.text.as_ref().is_err_and(|unread| unread.passes())) {
             self.again = Some(started + AGAIN);
         }
@@ -219,12 +220,12 @@ impl Engine {
         span.record("documents", resolution.documents.len());
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.compile_seconds.observe(seconds);
-        let result = self.conclude(resolution, seconds);
+        let result = self.conclude(resolution, seen, seconds);
         span.record("result", result);
     }
 
     /// Publishes what was compiled, if it is another policy and proxies would take it. What came of it, in one word.
-    fn conclude(&mut self, mut resolution: Resolution, seconds: f64) -> &'static str {
+    fn conclude(&mut self, mut resolution: Resolution, seen: Seen, seconds: f64) -> &'static str {
         let Resolution { compiled, good, documents, diagnostics } = &mut resolution;
         let mut compiled = std::mem::replace(compiled, Err(Unpublished::NoSet));
         let asked = compiled.as_mut().map(|compiled| std::mem::take(&mut compiled.asked)).unwrap_or_default();
@@ -245,7 +246,7 @@ impl Engine {
             }
         });
         let decided = match decided {
-            Ok(Some(compiled)) => match self.publisher.agree(&compiled.digest, !self.keys.settled()) {
+            Ok(Some(compiled)) => match self.publisher.agree(&compiled.digest, &seen, !self.keys.settled()) {
                 Ok(agreed) => Ok(Some((compiled, agreed))),
                 Err(Wait { again, why }) => {
                     tracing::debug!(why, "a policy waits");
@@ -258,6 +259,7 @@ impl Engine {
         };
         let result = match decided {
             Ok(decided) => {
+                self.publisher.compiled_from(seen);
                 let before = self.publisher.good().clone();
                 self.publisher.keep(good);
                 // Also where the bundle stays the same, which says nothing of them; and before proxies learn whom they may ask
@@ -345,7 +347,7 @@ mod tests {
             diagnostics: Vec::new(),
         };
         let good = engine.publisher.good().clone();
-        assert_eq!(engine.conclude(resolution, 0.0), "not published");
+        assert_eq!(engine.conclude(resolution, Seen::new(), 0.0), "not published");
         assert_eq!(policy.borrow().as_ref().map(|policy| policy.epoch), Some(before.epoch));
         assert_eq!(*engine.publisher.good(), good);
         let status = engine.status().borrow().clone();

@@ -3,12 +3,17 @@
 //! Proxies refuse an epoch below the one they hold. One control plane counts for itself; several agree, so that a proxy can move
 //! from one to the other.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::clock::{now_micros, now_seconds};
 
 /// Who says which epoch a policy gets. Calls may block: the policy thread waits for them.
 pub trait Epochs: Send {
+    /// How far the documents were seen that were read last.
+    fn seen(&self) -> Seen {
+        Seen::new()
+    }
+
     /// An epoch for this policy, and when it was issued.
     ///
     /// # Errors
@@ -22,11 +27,18 @@ pub trait Epochs: Send {
     }
 }
 
+/// How far documents were seen: by field, such as `AccessRole/shop`, the newest change, and up to where everything was seen.
+pub type Seen = BTreeMap<String, (u64, u64)>;
+
 /// A policy that is to be published.
 #[derive(Debug, Clone, Copy)]
 pub struct Proposal<'a> {
     /// SHA-256 of its bytes.
     pub digest: &'a [u8],
+    /// How far the documents were seen that it was compiled from; empty: nobody knows.
+    pub seen: &'a Seen,
+    /// It is in force, signed by this process, and its signature is good for long: only others are to learn of it.
+    pub in_force: bool,
     /// The newest epoch that this control plane knows of; the agreed one is not below it.
     pub last: u64,
     /// Issued before this moment (Unix seconds), a signature is too old.

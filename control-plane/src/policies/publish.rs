@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::{
     compiler,
-    epochs::{Agreed, Epochs, Proposal, Wait},
+    epochs::{Agreed, Epochs, Proposal, Seen, Wait},
     report::{AGAIN, Reporter},
 };
 use crate::{
@@ -76,6 +76,8 @@ pub struct Publisher {
     /// The policy in force was signed by this process.
     signed: bool,
     epochs: Box<dyn Epochs>,
+    /// How far the documents were seen that the policy in force was compiled from.
+    seen: Seen,
     /// Others do not know the epoch in force.
     unshared: bool,
     /// When it is tried again to renew, or to share.
@@ -120,6 +122,7 @@ impl Publisher {
             outrun: Arc::default(),
             signed: false,
             epochs,
+            seen: Seen::new(),
             unshared: false,
             again: None,
         };
@@ -223,15 +226,32 @@ impl Publisher {
         self.epochs.differs(&current.digest)
     }
 
+    /// How far the documents were seen that were read last.
+    pub fn seen(&self) -> Seen {
+        self.epochs.seen()
+    }
+
+    /// The policy in force was compiled from documents that were seen so far.
+    pub fn compiled_from(&mut self, seen: Seen) {
+        self.seen = seen;
+    }
+
     /// An epoch for this policy. `unsettled`: key sets are still being fetched for the first time.
     ///
     /// # Errors
     /// It is not to be published now.
-    pub fn agree(&mut self, digest: &[u8], unsettled: bool) -> Result<Agreed, Wait> {
+    pub fn agree(&mut self, digest: &[u8], seen: &Seen, unsettled: bool) -> Result<Agreed, Wait> {
         // At half of its life a signature is renewed; one of another control plane that is older is none to take.
         let half = i64::try_from(self.settings.lifetime.as_secs() / 2).unwrap_or(i64::MAX);
+        let current = self.current();
+        let fresh = |current: &Arc<Published>| {
+            current.digest == digest && !is_due(current.issued_at, current.expires_at, now_seconds())
+        };
+        let in_force = self.signed && current.as_ref().is_some_and(fresh);
         self.epochs.agree(&Proposal {
             digest,
+            seen,
+            in_force,
             last: self.epoch.max(self.settings.epoch_floor),
             issued_since: now_seconds().saturating_sub(half),
             unsettled: unsettled && !self.signed,
@@ -325,7 +345,7 @@ impl Publisher {
         if let Some((payload, digest)) = self.left.take()
             && self.published.borrow().is_none()
         {
-            match self.agree(&digest, false) {
+            match self.agree(&digest, &Seen::new(), false) {
                 Ok(agreed) => self.publish(payload, digest, agreed),
                 Err(_) => self.left = Some((payload, digest)),
             }
@@ -344,7 +364,7 @@ impl Publisher {
         if !due || self.again.is_some_and(|again| Instant::now() < again) {
             return;
         }
-        match self.agree(&current.digest, false) {
+        match self.agree(&current.digest, &self.seen.clone(), false) {
             Ok(agreed) => self.publish(current.update.payload.clone(), current.digest.clone(), agreed),
             Err(Wait { again, .. }) => self.again = Some(Instant::now() + again),
         }
@@ -385,7 +405,7 @@ mod tests {
         };
         let mut first = publisher("a", 0);
         let digest = Sha256::digest(&payload).to_vec();
-        let agreed = first.agree(&digest, false).unwrap();
+        let agreed = first.agree(&digest, &Seen::new(), false).unwrap();
         first.publish(payload, digest, agreed);
         drop(first);
         let mut second = publisher(if own { "a" } else { "b" }, floor);

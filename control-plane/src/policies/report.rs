@@ -10,6 +10,8 @@ use crate::{clock::now_micros, metrics::Metrics};
 
 /// Between attempts to store what could not be stored, and to read what could not be read.
 pub const AGAIN: Duration = Duration::from_secs(5);
+/// Findings of one compilation that are logged.
+const MAX_LOGGED: usize = 100;
 /// Code of the diagnostic while the policy in force is not on the disk.
 pub const NOT_STORED: &str = "not_stored";
 /// Code of the diagnostic while the documents are not in force as a whole.
@@ -63,12 +65,20 @@ impl Reporter {
         }
         let held = resolution.documents.iter().filter(|d| d.last_good).count();
         self.metrics.held_documents.set(i64::try_from(held).unwrap_or(i64::MAX));
-        for Diagnostic { severity, code, kind, name, file, line, path, message } in &resolution.diagnostics {
+        let more = resolution.diagnostics.len().saturating_sub(MAX_LOGGED);
+        // Errors before warnings, where not all are logged.
+        let mut logged: Vec<&Diagnostic> = resolution.diagnostics.iter().collect();
+        logged.sort_by_key(|found| found.severity != compiler::ERROR);
+        for Diagnostic { severity, code, kind, name, file, line, path, message } in logged.into_iter().take(MAX_LOGGED)
+        {
             if severity == compiler::ERROR {
                 tracing::error!(code, kind, name, file, line, path, "{message}");
             } else {
                 tracing::warn!(code, kind, name, file, line, path, "{message}");
             }
+        }
+        if more > 0 {
+            tracing::warn!("{more} more findings; `doorward proxies` shows all");
         }
         tracing::info!(documents = resolution.documents.len(), held, seconds, "documents compiled");
         self.status.send_modify(|status| {

@@ -126,6 +126,15 @@ impl Candidate {
     }
 }
 
+/// Kind and name of each document of which nothing else is wrong than that another one has what it claims.
+fn lost_claims(found: &[Diagnostic]) -> BTreeSet<(String, String)> {
+    let errors = || found.iter().filter(|found| found.severity == compiler::ERROR);
+    let claims = |code: &str| matches!(code, "host_claimed" | "match_overlap");
+    let named = |found: &Diagnostic| (found.kind.clone(), found.name.clone());
+    let others: BTreeSet<_> = errors().filter(|found| !claims(&found.code)).map(named).collect();
+    errors().filter(|found| claims(&found.code)).map(named).filter(|named| !others.contains(named)).collect()
+}
+
 fn error(code: &str, kind: &str, name: &str, file: &str, line: u32, message: String) -> Diagnostic {
     Diagnostic {
         severity: compiler::ERROR.into(),
@@ -145,6 +154,8 @@ struct Resolver<'a> {
     diagnostics: Vec<Diagnostic>,
     /// A document that compiles in no version and must not be left out.
     blocked: Option<Unpublished>,
+    /// The namespace whose documents hold for all.
+    trusted: Option<String>,
     /// Namespaces that are held at their last good state.
     held: BTreeSet<String>,
     /// What was found about documents of namespaces while all were as written.
@@ -158,6 +169,7 @@ pub fn resolve(reading: &Reading, previous: &GoodDocuments, keys: &KeySets, scop
         candidates: Vec::new(),
         diagnostics: Vec::new(),
         blocked: None,
+        trusted: reading.boundary.trusted.clone(),
         held: BTreeSet::new(),
         written: Vec::new(),
     };
@@ -287,10 +299,19 @@ impl Resolver<'_> {
             let needed = Unpublished::Needed { document: candidate.key(), otherwise };
             let (key, file, line) = (candidate.key(), candidate.source.file.clone(), candidate.source.line);
             match namespace(&candidate.name).to_owned() {
-                own if own.is_empty() => self.blocked = Some(needed),
+                // What the trusted namespace restricts, holds for all.
+                own if own.is_empty() || self.trusted.as_ref() == Some(&own) => self.blocked = Some(needed),
                 own => self.hold(&own, &key, &file, line, &needed),
             }
         }
+    }
+
+    /// Whether a service of a namespace was never in force, and all that is wrong with it is that another one has what it claims.
+    fn has_only_claimed(&self, candidate: &Candidate, lost: &BTreeSet<(String, String)>) -> bool {
+        candidate.kind == "DataService"
+            && !namespace(&candidate.name).is_empty()
+            && !self.previous.contains_key(&candidate.key())
+            && lost.contains(&(candidate.kind.clone(), candidate.name.clone()))
     }
 
     /// All documents of a namespace at their last good versions; what has none is left out, as it was before. Held already: all of
@@ -356,8 +377,17 @@ impl Resolver<'_> {
             if to_demote.is_empty() {
                 return stray.map_or(Ok(compiled), |message| Err(Unpublished::Stray(message)));
             }
+            let lost = lost_claims(&self.diagnostics);
+            let is_lost = |position: &usize| {
+                self.candidates.get(*position).is_some_and(|candidate| self.has_only_claimed(candidate, &lost))
+            };
+            let losers: BTreeSet<usize> = to_demote.iter().copied().filter(is_lost).collect();
             for position in to_demote {
-                self.demote(position);
+                match self.candidates.get_mut(position).filter(|_| losers.contains(&position)) {
+                    // Whose claims are another's, and which was never in force: without it requests are still the other's.
+                    Some(candidate) => (candidate.version, candidate.documents) = (Version::LeftOut, Vec::new()),
+                    None => self.demote(position),
+                }
             }
         }
         Err(Unpublished::NoSet)

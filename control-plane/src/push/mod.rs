@@ -19,7 +19,7 @@ use tracing::Instrument as _;
 use self::subscription::Subscription;
 pub use self::{
     registry::Registry,
-    summary::{Proxies, Refusal},
+    summary::{Held, Proxies, Refusal},
 };
 use crate::{
     access::{Access, Role},

@@ -16,6 +16,7 @@ use crate::{
     clock::now_micros,
     connections::{Client, may_take},
     policies::publish::Published,
+    text::hex,
 };
 
 /// Proxies that are remembered, the connected ones among them. One client has at most half of what is free.
@@ -128,7 +129,7 @@ impl Registry {
             if !status.connected {
                 continue;
             }
-            *summary.held.entry(status.epoch).or_default() += 1;
+            summary.count(status.epoch, &hex(&status.digest), 1);
             if let Some(rejection) = &status.last_rejection
                 && status.last_rejection_micros > status.acknowledged_micros
                 && summary.refusals.len() < MAX_REFUSALS

@@ -74,7 +74,7 @@ impl PolicySource for Kubernetes {
 
     fn read(&self) -> Result<Reading, SourceError> {
         self.whole()?;
-        let objects = self.watching.index.objects();
+        let objects = self.watching.index.read();
         if objects.len() > MAX_OBJECTS {
             return Err(SourceError::TooMany(MAX_OBJECTS));
         }

@@ -81,6 +81,27 @@ async fn a_namespace_takes_nothing_of_another_and_cannot_keep_it_from_going_on()
     cluster.condition("accessrole", "other", "ai-thief", "Accepted", "True", "Accepted");
     until(&mut proxy, SOON, |bundle| bundle.roles.len() == 3).await;
 
+    // An old object takes no new claims.
+    let moved = service.replace("shop.example.com", "other.example.com");
+    cluster.apply("other", &moved);
+    let stolen = cluster.kubectl(&["apply", "-n", "other", "-f", "-"], &service);
+    let said = String::from_utf8_lossy(&stolen.stderr).into_owned();
+    assert!(!stolen.status.success() && said.contains("the hosts of a service stay as they are"), "{said}");
+    // One that nobody can read hides no other.
+    let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
+    let deep = format!(
+        "{{\"apiVersion\":\"doorward.dev/v1alpha1\",\"kind\":\"AccessRestriction\",\"metadata\":{{\"name\":\"deep\"}},\"spec\":{{\"subjects\":[{{\"user\":\"x\"}}],\
+         \"effect\":\"deny\",\"deep\":{deep}}}}}"
+    );
+    cluster.run(&["create", "-n", "other", "-f", "-"], &deep);
+    wait("the status of what nobody can read", SOON, || {
+        let reason = "jsonpath={.status.conditions[0].reason}";
+        (cluster.run(&["get", "accessrestriction", "deep", "-n", "other", "-o", reason], "") == "Invalid").then_some(())
+    });
+    cluster.apply("shop", &RESTRICTION.replace("name: cut", "name: seen"));
+    until(&mut proxy, SOON, |bundle| bundle.restrictions.len() == 2).await;
+    cluster.run(&["delete", "accessrestriction", "deep", "-n", "other"], "");
+
     // The webhook says the same, before it is stored.
     cluster.install_webhook(port);
     wait("the webhook to answer", SOON, || {

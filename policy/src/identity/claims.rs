@@ -112,8 +112,12 @@ pub(super) fn principal(tables: &Tables, provider: &Provider, claims: &Json<'_>)
     for (index, path) in (0u32..).zip(tables.claim_paths()) {
         if let Some(value) = at(claims, path).filter(|value| !matches!(value, Json::Object(_))) {
             let mut values = Vec::new();
-            several(value, &mut values)?;
-            principal.claims.extend(values.into_iter().map(|value| (index, value)));
+            match several(value, &mut values) {
+                Ok(()) => principal.claims.extend(values.into_iter().map(|value| (index, value))),
+                // Whom a restriction means must be known. A binding just does not match.
+                Err(denial) if tables.restricted().looks_at(index) => return Err(denial),
+                Err(_) => {}
+            }
         }
     }
 

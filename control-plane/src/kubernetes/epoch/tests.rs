@@ -30,16 +30,20 @@ impl Shelf for Board {
 
 /// What a replica has seen: changes of two kinds, each to some point.
 #[derive(Clone, Default)]
-struct Sight(Arc<Mutex<BTreeMap<String, (u64, u64)>>>);
+struct Eyes(Arc<Mutex<BTreeMap<String, (u64, u64)>>>);
 
-impl Seen for Sight {
-    fn progress(&self) -> BTreeMap<String, (u64, u64)> {
+impl Sight for Eyes {
+    fn read(&self) -> Seen {
         self.0.lock().unwrap().clone()
+    }
+
+    fn now(&self) -> Seen {
+        self.read()
     }
 }
 
-fn proposal(digest: &[u8], last: u64) -> Proposal<'_> {
-    Proposal { digest, last, issued_since: 0, unsettled: false }
+fn proposal<'a>(digest: &'a [u8], seen: &'a Seen, last: u64) -> Proposal<'a> {
+    Proposal { digest, seen, in_force: false, last, issued_since: 0, unsettled: false }
 }
 
 /// What is published from this state of the documents.
@@ -58,8 +62,8 @@ proptest! {
         let kinds = ["AccessRole/", "AccessRestriction/"];
         let mut truth: BTreeMap<String, u64> = kinds.iter().map(|kind| ((*kind).to_owned(), 1)).collect();
         let mut clock = 1;
-        let new = |board: &Board, sight: &Sight| Replica::new(board.clone(), sight.clone(), Arc::default());
-        let sights: Vec<Sight> = (0..3).map(|_| Sight::default()).collect();
+        let new = |board: &Board, sight: &Eyes| Replica::new(board.clone(), sight.clone(), Arc::default());
+        let sights: Vec<Eyes> = (0..3).map(|_| Eyes::default()).collect();
         for sight in &sights {
             *sight.0.lock().unwrap() = truth.iter().map(|(kind, at)| (kind.clone(), (*at, *at))).collect();
         }
@@ -87,9 +91,9 @@ proptest! {
                     replicas[who] = new(&board, &sights[who]);
                 }
                 _ => {
-                    let state = sights[who].progress();
+                    let state = sights[who].read();
                     let digest = digest(&state, 0);
-                    let agreed = replicas[who].agree(&proposal(&digest, held[who]));
+                    let agreed = replicas[who].agree(&proposal(&digest, &state, held[who]));
                     let complete = truth.iter().all(|(kind, at)| state[kind].0 == *at);
                     let Ok(agreed) = agreed else {
                         prop_assert!(!complete, "a replica that has seen everything waits");
@@ -118,41 +122,89 @@ proptest! {
 
 #[test]
 fn replicas_with_the_same_policy_publish_the_same_epoch_and_time() {
-    let (board, sight) = (Board::default(), Sight::default());
+    let (board, sight) = (Board::default(), Eyes::default());
+    let seen = sight.read();
     let replica = || Replica::new(board.clone(), sight.clone(), Arc::default());
-    let first = replica().agree(&proposal(b"a", 0)).unwrap();
-    assert_eq!(replica().agree(&proposal(b"a", 0)), Ok(first));
-    let second = replica().agree(&proposal(b"b", first.epoch)).unwrap();
+    let first = replica().agree(&proposal(b"a", &seen, 0)).unwrap();
+    assert_eq!(replica().agree(&proposal(b"a", &seen, 0)), Ok(first));
+    let second = replica().agree(&proposal(b"b", &seen, first.epoch)).unwrap();
     assert!(second.epoch > first.epoch);
     // Too old to be taken: renewed, and then the others take that.
-    let due = Proposal { issued_since: second.issued_at + 1, ..proposal(b"b", second.epoch) };
+    let due = Proposal { issued_since: second.issued_at + 1, ..proposal(b"b", &seen, second.epoch) };
     let third = replica().agree(&due).unwrap();
     assert!(third.epoch > second.epoch);
-    assert_eq!(replica().agree(&proposal(b"b", second.epoch)), Ok(third));
+    assert_eq!(replica().agree(&proposal(b"b", &seen, second.epoch)), Ok(third));
     // Published alone, while the API server was away: the others come after it.
     let alone = third.epoch + 1_000_000_000_000;
-    assert!(replica().agree(&proposal(b"b", alone)).unwrap().epoch > alone);
+    assert!(replica().agree(&proposal(b"b", &seen, alone)).unwrap().epoch > alone);
 }
 
 #[test]
 fn other_key_sets_are_waited_for_at_the_start_and_looked_for_later() {
-    let (board, sight) = (Board::default(), Sight::default());
+    let (board, sight) = (Board::default(), Eyes::default());
     sight.0.lock().unwrap().insert("AccessRole/".to_owned(), (5, 9));
+    let seen = sight.read();
     let latest = Arc::<Mutex<Option<Record>>>::default();
     let mut old = Replica::new(board.clone(), sight.clone(), Arc::clone(&latest));
     let mut new = Replica::new(board.clone(), sight.clone(), Arc::default());
-    old.agree(&proposal(b"old keys", 0)).unwrap();
-    let agreed = new.agree(&proposal(b"new keys", 0)).unwrap();
+    old.agree(&proposal(b"old keys", &seen, 0)).unwrap();
+    let agreed = new.agree(&proposal(b"new keys", &seen, 0)).unwrap();
     assert!(!old.differs(b"old keys"), "nothing was looked at yet");
     *latest.lock().unwrap() = board.clone().load().unwrap().map(|(record, _)| record);
     assert!(old.differs(b"old keys") && !old.differs(b"old keys"), "told once");
     assert!(!old.differs(b"new keys"));
     // A third one starts with the keys of yesterday.
     let mut third = Replica::new(board, sight.clone(), Arc::default());
-    let starting = Proposal { unsettled: true, ..proposal(b"old keys", 0) };
+    let starting = Proposal { unsettled: true, ..proposal(b"old keys", &seen, 0) };
     assert!(third.agree(&starting).is_err());
-    assert_eq!(third.agree(&Proposal { unsettled: true, ..proposal(b"new keys", 0) }), Ok(agreed));
+    assert_eq!(third.agree(&Proposal { unsettled: true, ..proposal(b"new keys", &seen, 0) }), Ok(agreed));
     // With a document that nobody has published yet it does not wait.
     sight.0.lock().unwrap().insert("AccessRole/".to_owned(), (10, 10));
-    assert!(third.agree(&starting).is_ok());
+    let seen = sight.read();
+    assert!(third.agree(&Proposal { seen: &seen, ..starting }).is_ok());
+}
+
+/// A ConfigMap that cannot be reached.
+struct Gone;
+
+impl Shelf for Gone {
+    type Problem = &'static str;
+
+    fn load(&mut self) -> Result<Option<(Record, String)>, Self::Problem> {
+        Err("gone")
+    }
+
+    fn save(&mut self, _: &Record, _: Option<&str>) -> Result<bool, Self::Problem> {
+        Err("gone")
+    }
+}
+
+#[test]
+fn a_replica_that_is_cut_off_stays_below_those_that_are_not_and_signs_the_same_policy_once() {
+    let sight = Eyes::default();
+    sight.0.lock().unwrap().insert("AccessRole/".to_owned(), (5, 9));
+    let seen = sight.read();
+    let mut alone = Replica::new(Gone, sight.clone(), Arc::default());
+    let last = now_millis() - 60_000;
+    let agreed = alone.agree(&proposal(b"new keys", &seen, last)).unwrap();
+    assert_eq!((agreed.epoch, agreed.shared), (last + 1, false));
+    assert!(alone.agree(&Proposal { in_force: true, ..proposal(b"new keys", &seen, last + 1) }).is_err());
+    // Back again, with a policy from before what others have published since.
+    let board = Board::default();
+    let mut others = Replica::new(board.clone(), Eyes::default(), Arc::default());
+    let newer = [("AccessRole/".to_owned(), (12, 12))].into();
+    others.agree(&proposal(b"without mallory", &newer, 0)).unwrap();
+    let mut back = Replica::new(board, sight, Arc::default());
+    assert!(back.agree(&proposal(b"new keys", &seen, last + 1)).is_err());
+    assert!(back.agree(&proposal(b"new keys", &Seen::new(), last + 1)).is_err(), "of which nobody knows how old it is");
+}
+
+#[test]
+fn an_epoch_that_no_replica_has_made_is_passed_over() {
+    let board = Board::default();
+    let record = Record { epoch: u64::MAX, digest: hex(b"a"), issued_at: 0, changes: BTreeMap::new() };
+    board.clone().save(&record, None).unwrap();
+    let mut replica = Replica::new(board, Eyes::default(), Arc::default());
+    let agreed = replica.agree(&proposal(b"a", &Seen::new(), 7)).unwrap();
+    assert!(agreed.epoch < now_millis() + 1_000, "{agreed:?}");
 }

@@ -1,5 +1,7 @@
 //! What the status of a document says: from what the compiler found and what proxies answered, to conditions.
 
+use std::collections::BTreeMap;
+
 use doorward_policy_compiler::document::{
     Kind,
     crd::status::{ACCEPTED, AcceptedReason, PROGRAMMED, ProgrammedReason},
@@ -31,19 +33,21 @@ pub struct Wanted {
     proxies: Option<(u64, u64, u64)>,
 }
 
-/// What came of one document. `found`: what the compiler found about it. `stopped`: why nothing is published at all.
+/// What came of one document. `found`: what the compiler found about it. `stopped`: why nothing is published at all. `published`: the
+/// digests of the policies that count, by epoch.
 pub fn wanted(
     kind: Kind,
     document: &DocumentStatus,
     found: &[&Diagnostic],
     stopped: Option<&str>,
     proxies: &Proxies,
+    published: &BTreeMap<u64, String>,
 ) -> Wanted {
     let accepted = accepted(document, found);
     let mut conditions = vec![accepted];
     let mut counts = None;
     if kind != Kind::PolicyTest {
-        let (acknowledged, total) = (proxies.since(document.epoch), proxies.total());
+        let (acknowledged, total) = (proxies.since(document.epoch, published), proxies.total());
         counts = Some((document.epoch, acknowledged, total));
         conditions.push(programmed(document, stopped, proxies, acknowledged, total));
     }
@@ -187,13 +191,19 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::push::Held;
+
+    fn published() -> BTreeMap<u64, String> {
+        (1..10).map(|epoch| (epoch, "d".to_owned())).collect()
+    }
 
     fn document(accepted: bool, last_good: bool, epoch: u64) -> DocumentStatus {
         DocumentStatus { accepted, last_good, epoch, generation: 3, ..Default::default() }
     }
 
     fn held(all: &[(u64, u64)]) -> Proxies {
-        Proxies { held: all.iter().copied().collect(), refusals: Vec::new() }
+        let held = |(epoch, proxies): &(u64, u64)| Held { epoch: *epoch, digest: "d".into(), proxies: *proxies };
+        Proxies { held: all.iter().map(held).collect(), refusals: Vec::new() }
     }
 
     fn conditions(wanted: &Wanted) -> Vec<(bool, &str)> {
@@ -223,8 +233,11 @@ mod tests {
             (document(false, false, 0), held(&[(7, 2)]), None, (false, "Reconciling")),
             (document(false, false, 6), held(&[(7, 2)]), Some("Nothing is published."), (false, "Reconciling")),
         ];
+        let other = Proxies { held: vec![Held { epoch: 8, digest: "other".into(), proxies: 2 }], refusals: Vec::new() };
+        let lied = wanted(Kind::AccessRole, &document(true, false, 7), &[], None, &other, &published());
+        assert_eq!(conditions(&lied)[1], (false, "Reconciling"), "what another replica has published otherwise");
         for (document, proxies, stopped, programmed) in cases {
-            let wanted = wanted(Kind::AccessRole, &document, &[], stopped, &proxies);
+            let wanted = wanted(Kind::AccessRole, &document, &[], stopped, &proxies, &published());
             assert_eq!(conditions(&wanted)[1], programmed, "{document:?} {proxies:?}");
         }
     }
@@ -238,19 +251,29 @@ mod tests {
             ("not_permitted", "NotPermitted"),
         ] {
             let found = error(code);
-            let all = wanted(Kind::PolicyTest, &document(false, false, 0), &[&found], None, &Proxies::default());
+            let all = wanted(
+                Kind::PolicyTest,
+                &document(false, false, 0),
+                &[&found],
+                None,
+                &Proxies::default(),
+                &published(),
+            );
             assert_eq!(conditions(&all), [(false, reason)]);
             assert!(all.verdict().unwrap().2.contains("spec.x"));
         }
         let warning = Diagnostic { severity: "warning".into(), ..error("role_prefix") };
-        let all = wanted(Kind::PolicyTest, &document(true, false, 0), &[&warning], None, &Proxies::default());
+        let all =
+            wanted(Kind::PolicyTest, &document(true, false, 0), &[&warning], None, &Proxies::default(), &published());
         assert_eq!(conditions(&all), [(true, "Accepted")]);
         assert!(all.verdict().unwrap().2.contains("role_prefix"));
     }
 
     #[test]
     fn what_has_not_changed_is_not_written_and_a_condition_keeps_its_time() {
-        let at = |epoch, proxies: &Proxies| wanted(Kind::AccessRole, &document(true, false, epoch), &[], None, proxies);
+        let at = |epoch, proxies: &Proxies| {
+            wanted(Kind::AccessRole, &document(true, false, epoch), &[], None, proxies, &published())
+        };
         let first = at(7, &held(&[(7, 2)])).over(&Value::Null, "2026-01-01T00:00:00Z").unwrap();
         assert_eq!(at(7, &held(&[(7, 2)])).over(&first, "2026-01-02T00:00:00Z"), None);
         let more = at(7, &held(&[(7, 3)]));

@@ -34,8 +34,9 @@ use super::{
 use crate::{
     clock,
     metrics::Metrics,
-    policies::{report::NOT_PUBLISHED, resolve::NAMESPACE_HELD},
+    policies::{publish::PolicyWatch, report::NOT_PUBLISHED, resolve::NAMESPACE_HELD},
     push::Registry,
+    text::hex,
 };
 
 /// Who writes, to the API server.
@@ -47,6 +48,8 @@ const TOGETHER: Duration = Duration::from_millis(150);
 /// Documents that are written before the lease is looked after again, and how many of them at a time.
 const BATCH: usize = 200;
 const AT_A_TIME: usize = 8;
+/// Policies whose digests are remembered: a proxy that holds an older one counts again when it has the newest.
+const MAX_PUBLISHED: usize = 256;
 
 /// Who writes the status of documents.
 pub struct Writer {
@@ -54,6 +57,9 @@ pub struct Writer {
     index: Arc<Index>,
     status: watch::Receiver<PolicyStatus>,
     registry: Arc<Registry>,
+    policy: PolicyWatch,
+    /// Digests of policies that this replica has published, by epoch.
+    published: BTreeMap<u64, String>,
     metrics: Arc<Metrics>,
     election: Election,
     replicas: Replicas,
@@ -72,6 +78,7 @@ impl Writer {
         index: Arc<Index>,
         status: watch::Receiver<PolicyStatus>,
         registry: Arc<Registry>,
+        policy: PolicyWatch,
         metrics: Arc<Metrics>,
     ) -> Self {
         let leases = kube::Api::namespaced(client.clone(), &place.namespace);
@@ -84,6 +91,8 @@ impl Writer {
             index,
             status,
             registry,
+            policy,
+            published: BTreeMap::new(),
             metrics,
             written: HashMap::new(),
             said: BTreeSet::new(),
@@ -169,6 +178,12 @@ impl Writer {
 
     /// Every document whose status is not what it should be.
     fn pending(&mut self, proxies: &crate::push::Proxies) -> Vec<Pending> {
+        if let Some(newest) = self.policy.borrow().as_ref() {
+            self.published.insert(newest.epoch, hex(&newest.digest));
+        }
+        while self.published.len() > MAX_PUBLISHED {
+            self.published.pop_first();
+        }
         let now = Timestamp::now();
         let now = format!("{now:.0}");
         let status = self.status.borrow_and_update();
@@ -199,7 +214,8 @@ impl Writer {
             let own = namespace(&document.name);
             let stopped = stopped.or_else(|| held.get(own).copied());
             let about = found.get(&(document.kind.as_str(), document.name.as_str()));
-            let wanted = wanted(object.key.kind, document, about.map_or(&[], Vec::as_slice), stopped, proxies);
+            let wanted =
+                wanted(object.key.kind, document, about.map_or(&[], Vec::as_slice), stopped, proxies, &self.published);
             if let Some(status) = wanted.over(before, &now) {
                 let accepted =
                     before.pointer("/conditions/0/status").and_then(Value::as_str).map(|status| status == "True");
@@ -275,7 +291,7 @@ async fn write(client: Client, pending: Pending) -> (Pending, kube::Result<u64>)
     });
     let params = PatchParams::apply(MANAGER).force();
     let result = api(client, *kind, namespace).patch_status(name, &params, &Patch::Apply(&patch)).await;
-    let version = |object: kube::core::DynamicObject| {
+    let version = |object: super::item::Item| {
         object.metadata.resource_version.and_then(|version| version.parse().ok()).unwrap_or(0)
     };
     (pending, result.map(version))

@@ -164,8 +164,9 @@ fn collides(one: &Document, other: &Document) -> bool {
     match (&one.spec, &other.spec) {
         (Spec::DataService(one), Spec::DataService(other)) => one.matches.iter().any(|one| {
             other.matches.iter().any(|other| {
-                let hosts =
-                    |hosts: &[String]| hosts.iter().map(|host| host.to_ascii_lowercase()).collect::<BTreeSet<_>>();
+                let hosts = |hosts: &[String]| {
+                    hosts.iter().filter_map(|host| compile::hosts::normal(host)).collect::<BTreeSet<_>>()
+                };
                 let (ours, theirs) = (hosts(&one.hosts), hosts(&other.hosts));
                 // A host under a wildcard of another namespace is not its own.
                 if wild(&ours) || wild(&theirs) {

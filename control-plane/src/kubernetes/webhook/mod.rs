@@ -20,6 +20,7 @@ use kube::core::{
     DynamicObject,
     admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation},
 };
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::{
@@ -57,13 +58,13 @@ pub struct Webhook {
     qualified: bool,
     boundary: Boundary,
     metrics: Arc<Metrics>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 impl Webhook {
     /// Answers from what is in this index. `qualified`: documents are called by namespace and name.
     pub fn new(index: Arc<Index>, qualified: bool, boundary: Boundary, metrics: Arc<Metrics>) -> Self {
-        Self { index, qualified, boundary, metrics, places: Semaphore::new(AT_A_TIME) }
+        Self { index, qualified, boundary, metrics, places: Arc::new(Semaphore::new(AT_A_TIME)) }
     }
 
     /// Serves until the process ends.
@@ -133,10 +134,14 @@ async fn validate(
         return Err((StatusCode::BAD_REQUEST, "this is no admission review with a request\n"));
     };
     let started = Instant::now();
-    // Closed only when the process ends.
-    let _place = webhook.places.acquire().await;
+    // Held until the thread is done, also where nobody waits for its answer any more. Closed only when the process ends.
+    let place = Arc::clone(&webhook.places).acquire_owned().await;
     let (judging, asked) = (Arc::clone(&webhook), request.clone());
-    let verdict = tokio::task::spawn_blocking(move || judging.answer(&asked)).await;
+    let verdict = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        judging.answer(&asked)
+    })
+    .await;
     let verdict =
         verdict.unwrap_or_else(|_| Err("doorward failed to judge this document; please report it".to_owned()));
     let mut answer = AdmissionResponse::from(&request);
@@ -157,6 +162,17 @@ async fn validate(
 }
 
 impl Webhook {
+    /// Why a claim may not be changed, where it is: it is as old as its object, and would be taken from whoever has it.
+    fn changes_claim(old: Option<&Value>, new: Option<&Value>) -> Option<String> {
+        let claims = ["issuer", "preset", "tenants", "trustDomain"];
+        let of = |spec: Option<&Value>, name: &str| spec.and_then(|spec| spec.get(name)).cloned();
+        let changed = claims.into_iter().find(|name| of(old, name) != of(new, name))?;
+        Some(format!(
+            "spec.{changed}: the issuers of a provider stay as they are, because they belong to whoever claimed them first; make a \
+             new IdentityProvider for others [claim_changed]"
+        ))
+    }
+
     /// What is said to a request; or why it cannot be judged.
     fn answer(&self, request: &AdmissionRequest<DynamicObject>) -> Result<Verdict, String> {
         let Some(kind) = Kind::ALL.iter().copied().find(|kind| kind.as_str() == request.kind.kind) else {
@@ -174,6 +190,14 @@ impl Webhook {
             // Labels and the like: what is written is judged already, and an operator must be able to take a finalizer away.
             Operation::Update if new.is_some() && new == spec(&request.old_object) => Ok(Verdict::default()),
             operation => {
+                let old = spec(&request.old_object);
+                if self.qualified
+                    && kind == Kind::IdentityProvider
+                    && *operation == Operation::Update
+                    && let Some(refused) = Self::changes_claim(old.as_ref(), new.as_ref())
+                {
+                    return Ok(Verdict { errors: vec![refused], warnings: Vec::new() });
+                }
                 let created = request.object.as_ref().and_then(|object| object.metadata.creation_timestamp.as_ref());
                 // What is not there yet is younger than all that is.
                 let created = created.filter(|_| *operation == Operation::Update).map(|time| time.0.to_string());

@@ -262,3 +262,43 @@ fn a_restriction_after_an_end_marker_or_a_byte_order_mark_is_one() {
         assert_eq!(restrictions(&found), None, "{file}");
     }
 }
+
+#[test]
+fn what_the_trusted_namespace_restricts_is_never_left_out() {
+    let restriction = |name: &str, effect: &str| {
+        format!(
+            "apiVersion: doorward.dev/v1alpha1\nkind: AccessRestriction\nmetadata: {{ name: {name} }}\nspec: {{ subjects: [{{ user: bob }}], effect: \
+             {effect} }}\n"
+        )
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, _triggers) = crate::jwks::tests::key_sets(dir.path());
+    let part = |origin: &str, text: String| Part { origin: origin.into(), text: Ok(text), generation: 0 };
+    let boundary = Boundary { trusted: Some("doorward".to_owned()) };
+    // A replica without a memory finds one that does not compile.
+    let parts = vec![part("1", restriction("doorward/cut", "denyy")), part("2", restriction("doorward/other", "deny"))];
+    let reading = Reading { parts, boundary, ..Reading::default() };
+    let resolution = resolve(&reading, &GoodDocuments::new(), &keys, "default");
+    assert!(matches!(resolution.compiled, Err(Unpublished::Needed { .. })));
+}
+
+#[test]
+fn a_new_service_whose_host_is_anothers_holds_nothing_up() {
+    let service = |name: &str, day: u8, component: &str| {
+        format!(
+            "apiVersion: doorward.dev/v1alpha1\nkind: DataService\nmetadata: {{ name: {name}, creationTimestamp: \"2026-01-0{day}T00:00:00Z\" }}\nspec: {{ \
+             dialect: http, match: [{{ hosts: [x.example.com] }}], components: {{ {component}: {{ operations: [{{ path: /x, verbs: [GET] }}] }} }} }}\n"
+        )
+    };
+    let role = |text: &str| {
+        format!(
+            "apiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadata: {{ name: b/ai-x }}\nspec: {{ description: {text}, grants: [] }}\n"
+        )
+    };
+    let first = run(&[("1", &service("a/one", 1, "c")), ("2", &role("one"))], &GoodDocuments::new());
+    let both = [("1", service("a/one", 1, "c")), ("2", role("two")), ("3", service("b/two", 2, "c"))];
+    let both: Vec<(&str, &str)> = both.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let second = run(&both, &first.good);
+    assert_eq!(bundle(&second).unwrap().services.len(), 1);
+    assert!(second.good["AccessRole/b/ai-x"].text.contains("two"), "its namespace goes on");
+}

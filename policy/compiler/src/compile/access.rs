@@ -6,7 +6,7 @@ use crate::document::{
     access_binding::Subject,
     access_restriction::Effect,
     common::{Enforcement, Timestamp},
-    namespace::bare,
+    namespace::{bare, namespace},
     policy_test::ExpectedDecision,
     suggest,
 };
@@ -135,7 +135,15 @@ pub(super) fn restriction(context: &Context<'_>, out: &mut Out<'_>, spec: &Acces
     for (index, service) in spec.services.iter().enumerate() {
         if !context.services.contains_key(service.as_str()) {
             let path = format!("spec.services[{index}]");
-            context.missing(out, "unknown_service", &path, Kind::DataService, service);
+            if foreign(out, service) {
+                out.warn(
+                    "unknown_service",
+                    path,
+                    format!("there is no DataService \"{service}\" in its namespace at present"),
+                );
+            } else {
+                context.missing(out, "unknown_service", &path, Kind::DataService, service);
+            }
         }
     }
     // A field that an effect does not look at would be a promise that nobody keeps.
@@ -219,6 +227,11 @@ fn is_vouched_for(subject: &Subject) -> bool {
     subject.user.is_some() || subject.group.is_some() || subject.claim.is_some() || subject.any_user.is_some()
 }
 
+/// Whether this is a name of another namespace, whose people may delete what has it: a restriction stays in force all the same.
+fn foreign(out: &Out<'_>, name: &str) -> bool {
+    namespace(name) != namespace(&out.document.name)
+}
+
 fn known_role(context: &Context<'_>, out: &mut Out<'_>, role: &str) {
     if !context.roles.contains_key(role) {
         context.missing(out, "unknown_role", "spec.role", Kind::AccessRole, role);
@@ -278,7 +291,11 @@ fn subjects(context: &Context<'_>, out: &mut Out<'_>, given: &[Subject], restric
             out.error("invalid_subject", &at, "a token is a subject of restrictions only");
         }
         if kind == SubjectKind::SubjectKey && !context.keys.iter().any(|(name, _)| *name == value) {
-            context.missing(out, "unknown_key", &at, Kind::AccessKey, value);
+            if restriction && foreign(out, value) {
+                out.warn("unknown_key", &at, format!("there is no AccessKey \"{value}\" in its namespace at present"));
+            } else {
+                context.missing(out, "unknown_key", &at, Kind::AccessKey, value);
+            }
         }
         all.push(v1::Subject { kind: kind.into(), value: out.s(value), claim_path });
     }

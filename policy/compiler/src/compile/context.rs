@@ -50,9 +50,12 @@ pub(super) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    pub fn new(documents: &[&'a Document]) -> Self {
+    /// `refused`: documents that are out of the question already.
+    pub fn new(documents: &[&'a Document], refused: &BTreeSet<(Option<Kind>, String)>) -> Self {
         let keys = documents.iter().filter_map(|document| match &document.spec {
-            Spec::AccessKey(key) => Some((document.name.as_str(), key)),
+            Spec::AccessKey(key) if !refused.contains(&(Some(document.kind), document.name.clone())) => {
+                Some((document.name.as_str(), key))
+            }
             _ => None,
         });
         Context {

@@ -222,6 +222,14 @@ fn check_issuers(context: &Context<'_>, out: &mut Out<'_>, spec: &IdentityProvid
         out.error("missing_field", "spec.trustDomain", "name the trust domain whose workloads are trusted");
     }
     let issuers = issuers::issuers(spec);
+    if issuers.len() > issuers::MAX_ISSUERS {
+        out.error(
+            "too_many",
+            PATH,
+            format!("the issuers and tenants stand for more than {} issuers", issuers::MAX_ISSUERS),
+        );
+        return issuers;
+    }
     if !context.checked
         && let Some((name, issuer)) = context.providers.iter().find_map(|(name, (other, _))| {
             let taken = issuers::issuers(other);

@@ -11,6 +11,7 @@
 mod access;
 mod context;
 mod grants;
+pub mod hosts;
 mod identity;
 mod introspection;
 mod issuers;
@@ -133,17 +134,17 @@ fn check<'a>(
     boundary: &Boundary,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Checked<'a> {
-    let mut context = Context::new(unique);
-    let mut accepted: Vec<&Document> = Vec::new();
-    let mut strings = Interner::collecting();
-    // In the order of the kinds: what others refer to comes first. Of one kind the older come first: what they claim is theirs.
-    let mut by_age = unique.to_vec();
-    by_age.sort_by_key(|document| (document.kind, boundary.age(document)));
     let refused: BTreeSet<(Option<Kind>, String)> = diagnostics
         .iter()
         .filter(|found| found.is_error() && found.code != "duplicate_name")
         .map(|found| (found.kind, found.name.clone()))
         .collect();
+    let mut context = Context::new(unique, &refused);
+    let mut accepted: Vec<&Document> = Vec::new();
+    let mut strings = Interner::collecting();
+    // In the order of the kinds: what others refer to comes first. Of one kind the older come first: what they claim is theirs.
+    let mut by_age = unique.to_vec();
+    by_age.sort_by_key(|document| (document.kind, boundary.age(document)));
     for document in by_age {
         if refused.contains(&(Some(document.kind), document.name.clone())) {
             continue;

@@ -2,7 +2,7 @@
 
 use super::{
     context::{ComponentFacts, Context, ServiceFacts},
-    names,
+    hosts, names,
     out::Out,
 };
 use crate::document::{
@@ -12,7 +12,6 @@ use crate::document::{
     suggest,
 };
 use doorward_policy::{
-    authority,
     dialect::Casts,
     engine::is_foreign_identity,
     predicate::parse::{parse_literal, type_name},
@@ -124,16 +123,13 @@ fn matches(context: &Context<'_>, out: &mut Out<'_>, spec: &DataService) -> Vec<
             out.error("invalid_match", format!("{at}.path"), message);
         }
         let path = path.trim_end_matches('/').to_owned();
-        let hosts: Vec<&str> =
+        let given: Vec<&str> =
             if entry.hosts.is_empty() { vec![""] } else { entry.hosts.iter().map(String::as_str).collect() };
-        for host in hosts {
-            // As the host of a request is read: in lower case, without trailing dot, addresses in one form.
-            let (star, plain) = host.strip_prefix("*.").map_or(("", host), |rest| ("*.", rest));
-            let parsed = authority::parse(plain).filter(|found| found.port.is_none());
-            let lower = match parsed {
-                Some(found) if star.is_empty() || !found.host.starts_with('[') => format!("{star}{}", found.host),
-                _ if entry.hosts.is_empty() => String::new(),
-                _ => {
+        for host in given {
+            let lower = match hosts::normal(host) {
+                Some(host) => host,
+                None if entry.hosts.is_empty() => String::new(),
+                None => {
                     out.error(
                         "invalid_match",
                         format!("{at}.hosts"),

@@ -238,3 +238,31 @@ fn an_agent_that_a_key_names_is_one_of_its_own_namespace() {
     let holds = |agent: &str| !tables.bound().agent(agent).is_empty();
     assert!(holds("bot") && holds("a/bot") && !holds("b/bot"));
 }
+
+#[test]
+fn what_another_namespace_deletes_or_shares_takes_nothing_out_of_force() {
+    let restriction = "---\nkind: AccessRestriction\nmetadata: {name: doorward/cut}\nspec: {subjects: [{user: mallory}, {key: b/gone}], \
+                       effect: deny, services: [b/gone, a/shop]}\n";
+    let all = of(&[A, restriction].concat());
+    assert_eq!(all.accepted.len(), 6, "{:?}", all.diagnostics);
+    assert!(all.diagnostics.iter().all(|found| !found.is_error()), "{:?}", all.diagnostics);
+    // A key of another namespace that nobody has allowed, with a value that does not fit the role's placeholder.
+    let placeholder = A.replace("fields: {read: [id]}}]}", "fields: {read: [id]}, rows: \"id = {key.n}\"}]}");
+    let placeholder = placeholder.replace("role: ai-read, agent: bot}", "role: ai-read, agent: bot, attributes: {n: 7}}");
+    assert_eq!(of(&placeholder).accepted.len(), 5, "{:?}", of(&placeholder).diagnostics);
+    let key = format!(
+        "---\nkind: AccessKey\nmetadata: {{name: b/k}}\nspec: {{hash: \"sha256:{}\", role: a/ai-read, attributes: {{n: x}}}}\n",
+        "b".repeat(64)
+    );
+    assert_eq!(of(&[placeholder.as_str(), &key].concat()).accepted.len(), 5);
+    // Who shares a host by consent does not come to own it.
+    let open = A.replace("spec:\n  dialect: http", "spec:\n  allowedNamespaces: [b]\n  dialect: http");
+    let service = |name: &str, day: u8, path: &str| {
+        format!(
+            "---\nkind: DataService\nmetadata: {{name: {name}, creationTimestamp: \"2026-01-0{day}T00:00:00Z\"}}\nspec: {{{SERVICE}, match: \
+             [{{hosts: [data.a.example.com], path: {path}}}]}}\n"
+        )
+    };
+    let shared = of(&[open, service("b/guest", 2, "/guest"), service("a/two", 3, "/guest/two")].concat());
+    assert_eq!(shared.accepted.len(), 7, "{:?}", shared.diagnostics);
+}

@@ -56,6 +56,12 @@ impl Subjects {
         true
     }
 
+    /// Whether a subject looks at the claim path of this number.
+    #[must_use]
+    pub fn looks_at(&self, claim_path: u32) -> bool {
+        usize::try_from(claim_path).ok().and_then(|at| self.claims.get(at)).is_some_and(|values| !values.is_empty())
+    }
+
     /// What matches the person: user, groups, claims and token; or, where there is no user, the unidentified.
     pub fn person(&self, principal: &Principal) -> Matches {
         let mut out = Matches::new();

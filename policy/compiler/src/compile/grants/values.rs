@@ -6,6 +6,7 @@ use crate::{
     document::{
         access_role::{Argument, Preset},
         common::{OneOrMany, Scalar, Verb},
+        namespace::namespace,
         suggest,
     },
 };
@@ -124,7 +125,9 @@ impl Lowering<'_, '_> {
                 self.role.lookups.get(name).map(OneOrMany::as_slice).into_iter().flatten().collect()
             }
             PlaceholderSource::FromKey => {
-                let keys = self.context.keys.iter().filter(|(_, key)| key.role == role);
+                // What another namespace's key holds is its own mistake: requests with it are denied.
+                let own = |name: &str| namespace(name) == namespace(role);
+                let keys = self.context.keys.iter().filter(|(name, key)| key.role == role && own(name));
                 keys.filter_map(|(_, key)| key.attributes.get(name)).flat_map(OneOrMany::as_slice).collect()
             }
             _ => Vec::new(),

@@ -4,7 +4,10 @@
 //! another one by a longer path, or by a name under its wildcard.
 
 use super::boundary::Boundary;
-use crate::document::{Diagnostic, Document, Severity, Spec, namespace::namespace};
+use crate::{
+    compile::hosts::normal,
+    document::{Diagnostic, Document, Severity, Spec, namespace::namespace},
+};
 
 /// Reports claims on hosts of other namespaces. Older documents have what they claim, and of one age the first by name.
 pub(super) fn claims(documents: &[&Document], boundary: &Boundary) -> Vec<Diagnostic> {
@@ -23,7 +26,17 @@ pub(super) fn claims(documents: &[&Document], boundary: &Boundary) -> Vec<Diagno
                 let message = "name the hosts: a match without hosts would take requests of other namespaces";
                 found.push(Diagnostic::of(document, Severity::Error, "not_permitted", &path, message));
             }
-            for host in entry.hosts.iter().map(|host| host.to_ascii_lowercase()) {
+            // What is no host at all, the service itself is told.
+            for host in entry.hosts.iter().filter_map(|host| normal(host)) {
+                if !own.is_empty()
+                    && !boundary.trusts(own)
+                    && host.strip_prefix("*.").is_some_and(|rest| !rest.contains('.'))
+                {
+                    let message = format!(
+                        "{host} would be the hosts of everybody; name a domain below it, such as *.example.com"
+                    );
+                    found.push(Diagnostic::of(document, Severity::Error, "not_permitted", &path, message));
+                }
                 let owner = claimed.iter().find(|(claimed, owner)| {
                     namespace(&owner.name) != own && overlap(claimed, &host) && !allows(owner, own)
                 });
@@ -36,7 +49,11 @@ pub(super) fn claims(documents: &[&Document], boundary: &Boundary) -> Vec<Diagno
                     found.push(Diagnostic::of(document, Severity::Error, "host_claimed", &path, message));
                     let message = format!("DataService \"{}\" claims {host} as well; it is left out", document.name);
                     found.push(Diagnostic::of(owner, Severity::Warning, "contested", "spec.match", message));
-                } else {
+                } else if !claimed
+                    .iter()
+                    .any(|(claimed, owner)| namespace(&owner.name) != own && overlap(claimed, &host))
+                {
+                    // Who shares a host by consent does not own it.
                     mine.push((host, document));
                 }
             }

@@ -98,6 +98,16 @@ impl World<'_> {
                     ("spec.introspection.clientSecret.file", secret.is_some_and(|secret| secret.file.is_some())),
                     ("spec.introspection.clientSecret.env", secret.is_some_and(|secret| secret.env.is_some())),
                 ];
+                let plain = |address: Option<&str>| address.is_some_and(|address| !address.starts_with("https://"));
+                let asked = spec.introspection.as_ref().map(|asked| asked.url.as_str());
+                for (path, address) in [
+                    ("spec.jwks.uri", spec.jwks.as_ref().and_then(|jwks| jwks.uri.as_deref())),
+                    ("spec.introspection.url", asked),
+                ] {
+                    if plain(address) {
+                        found.refuse(path, format!("documents of {own} name addresses over https only"));
+                    }
+                }
                 for (path, named) in files {
                     if named {
                         let message = format!(
@@ -185,6 +195,13 @@ impl World<'_> {
         }
         for (index, service) in spec.services.iter_mut().enumerate() {
             *service = self.refer(own, Kind::DataService, service, &format!("spec.services[{index}]"), found);
+        }
+        for (index, subject) in spec.subjects.iter().enumerate() {
+            if subject.claim.is_some() {
+                let message =
+                    "only the control plane's own namespace restricts by a claim, because every token is read for it";
+                found.refuse(format!("spec.subjects[{index}]"), message.to_owned());
+            }
         }
         if spec.effect == Effect::RevokeTokens {
             let message = "a revoked token is refused in every namespace, so only the control plane's own namespace revokes; \

@@ -35,16 +35,28 @@ const fn rules(kind: Kind) -> &'static [Rule] {
                 message: "a token is revoked for every service; use the effect deny for some",
             },
         ],
-        Kind::DataService => &[Rule {
-            at: &[],
-            holds: "self.match.size() > 0",
-            message: "without a match no request is for this service",
-        }],
-        Kind::AccessKey => &[Rule {
-            at: &["properties", "hash"],
-            holds: "self.startsWith('sha256:')",
-            message: "a key is known by its hash: sha256: and 64 hexadecimal digits",
-        }],
+        Kind::DataService => &[
+            Rule { at: &[], holds: "self.match.size() > 0", message: "without a match no request is for this service" },
+            // A claim is as old as its object. Were a host added to an old one, it would be taken from whoever has it.
+            Rule {
+                at: &["properties", "match"],
+                holds: "self.map(m, has(m.hosts) ? m.hosts : []) == oldSelf.map(m, has(m.hosts) ? m.hosts : [])",
+                message: "the hosts of a service stay as they are, because they belong to whoever claimed them first; make a new \
+                          DataService for others",
+            },
+        ],
+        Kind::AccessKey => &[
+            Rule {
+                at: &["properties", "hash"],
+                holds: "self.startsWith('sha256:')",
+                message: "a key is known by its hash: sha256: and 64 hexadecimal digits",
+            },
+            Rule {
+                at: &["properties", "hash"],
+                holds: "self == oldSelf",
+                message: "the hash of a key stays as it is; make a new AccessKey for another key",
+            },
+        ],
         Kind::IdentityProvider | Kind::AccessRole | Kind::AccessBinding | Kind::PolicyTest => &[],
     }
 }
@@ -55,6 +67,18 @@ pub(super) fn add(kind: Kind, spec: &mut Value) {
     if let Some(subject) = spec.pointer_mut("/properties/subjects/items").and_then(Value::as_object_mut) {
         subject.insert("minProperties".to_owned(), 1.into());
         subject.insert("maxProperties".to_owned(), 1.into());
+    }
+    // Bounds what a rule over them can cost.
+    if kind == Kind::DataService {
+        for (path, name, most) in [
+            ("/properties/match", "maxItems", 256),
+            ("/properties/match/items/properties/hosts", "maxItems", 64),
+            ("/properties/match/items/properties/hosts/items", "maxLength", 255),
+        ] {
+            if let Some(members) = spec.pointer_mut(path).and_then(Value::as_object_mut) {
+                members.insert(name.to_owned(), most.into());
+            }
+        }
     }
     for Rule { at, holds, message } in rules(kind) {
         let path: String = at.iter().map(|part| format!("/{part}")).collect();
