@@ -175,9 +175,6 @@ pub(super) fn restriction(context: &Context<'_>, out: &mut Out<'_>, spec: &Acces
     let mut verbs: Vec<i32> = spec.verbs.iter().map(|verb| v1::Verb::from(*verb).into()).collect();
     verbs.sort_unstable();
     verbs.dedup();
-    if spec.within.as_ref().is_some_and(Vec::is_empty) {
-        out.warn("never_matches", "spec", "its namespace has no services, so there is nothing to cut back");
-    }
     v1::Restriction {
         confined: spec.within.is_some(),
         within: out.sorted(spec.within.iter().flatten().map(String::as_str)),

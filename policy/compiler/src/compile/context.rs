@@ -1,6 +1,6 @@
 //! What compilation knows while it goes through the documents.
 
-use super::{jwk::Jwk, out::Out};
+use super::{issuers, jwk::Jwk, out::Out};
 use crate::document::{AccessKey, AccessRole, DataService, Document, IdentityProvider, Kind, Spec, suggest};
 use doorward_policy::{
     dialect::Casts,
@@ -37,6 +37,8 @@ pub(super) struct Context<'a> {
     /// Names of all documents, broken ones too.
     names: BTreeSet<(Kind, &'a str)>,
     pub providers: BTreeMap<&'a str, (&'a IdentityProvider, Vec<Jwk>)>,
+    /// Issuers of accepted providers, and which.
+    pub issuers: BTreeMap<String, &'a str>,
     pub services: BTreeMap<&'a str, ServiceFacts>,
     pub roles: BTreeMap<&'a str, &'a AccessRole>,
     /// All keys, accepted or not: whether a role's placeholder can be filled must not depend on the order of checks.
@@ -61,6 +63,7 @@ impl<'a> Context<'a> {
         Context {
             names: documents.iter().map(|document| (document.kind, document.name.as_str())).collect(),
             providers: BTreeMap::new(),
+            issuers: BTreeMap::new(),
             services: BTreeMap::new(),
             roles: BTreeMap::new(),
             keys: keys.collect(),
@@ -72,6 +75,9 @@ impl<'a> Context<'a> {
     }
 
     pub fn accept_provider(&mut self, name: &'a str, spec: &'a IdentityProvider, keys: Vec<Jwk>) {
+        for issuer in issuers::issuers(spec) {
+            self.issuers.insert(issuer, name);
+        }
         self.providers.insert(name, (spec, keys));
     }
 

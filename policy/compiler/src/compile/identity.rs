@@ -231,10 +231,8 @@ fn check_issuers(context: &Context<'_>, out: &mut Out<'_>, spec: &IdentityProvid
         return issuers;
     }
     if !context.checked
-        && let Some((name, issuer)) = context.providers.iter().find_map(|(name, (other, _))| {
-            let taken = issuers::issuers(other);
-            issuers.iter().find(|issuer| taken.contains(issuer)).map(|issuer| (*name, issuer))
-        })
+        && let Some((name, issuer)) =
+            issuers.iter().find_map(|issuer| Some((*context.issuers.get(issuer.as_str())?, issuer)))
     {
         let which = if issuers.len() > 1 { format!(", {issuer}") } else { String::new() };
         out.error("duplicate_issuer", PATH, format!("IdentityProvider \"{name}\" already has this issuer{which}"));

@@ -35,7 +35,7 @@ pub struct AccessRestriction {
     pub enforcement: Option<Enforcement>,
     /// Why, for reviewers.
     pub reason: Option<String>,
-    /// Services on which it holds at all, where it is confined to its namespace.
+    /// Services on which it holds at all, where it is confined to its namespace: names of services, and of namespaces.
     #[serde(skip)]
     #[schemars(skip)]
     pub within: Option<Vec<String>>,

@@ -248,7 +248,8 @@ fn what_another_namespace_deletes_or_shares_takes_nothing_out_of_force() {
     assert!(all.diagnostics.iter().all(|found| !found.is_error()), "{:?}", all.diagnostics);
     // A key of another namespace that nobody has allowed, with a value that does not fit the role's placeholder.
     let placeholder = A.replace("fields: {read: [id]}}]}", "fields: {read: [id]}, rows: \"id = {key.n}\"}]}");
-    let placeholder = placeholder.replace("role: ai-read, agent: bot}", "role: ai-read, agent: bot, attributes: {n: 7}}");
+    let placeholder =
+        placeholder.replace("role: ai-read, agent: bot}", "role: ai-read, agent: bot, attributes: {n: 7}}");
     assert_eq!(of(&placeholder).accepted.len(), 5, "{:?}", of(&placeholder).diagnostics);
     let key = format!(
         "---\nkind: AccessKey\nmetadata: {{name: b/k}}\nspec: {{hash: \"sha256:{}\", role: a/ai-read, attributes: {{n: x}}}}\n",

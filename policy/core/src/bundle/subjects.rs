@@ -191,7 +191,7 @@ pub struct Restriction {
     pub max_rows: Option<u32>,
     /// In shadow mode: it holds nobody back, and records say what it would do.
     pub shadow: bool,
-    /// Services on which it holds; `None`: all.
+    /// Services on which it holds, and namespaces, which stand for the services in them; `None`: all.
     pub within: Option<Vec<Name>>,
 }
 
@@ -199,6 +199,9 @@ impl Restriction {
     /// Whether it holds on requests to this service.
     #[must_use]
     pub fn concerns(&self, service: &str) -> bool {
-        self.within.as_ref().is_none_or(|within| within.iter().any(|name| name.as_ref() == service))
+        let own = service.split_once('/').map_or("", |(namespace, _)| namespace);
+        self.within.as_ref().is_none_or(|within| {
+            within.iter().any(|name| name.as_ref() == service || !own.is_empty() && name.as_ref() == own)
+        })
     }
 }

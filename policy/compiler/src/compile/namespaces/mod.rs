@@ -39,7 +39,8 @@ struct World<'a> {
     /// Whom each document that can be referred to allows to do so.
     allowed: BTreeMap<(Kind, &'a str), &'a [String]>,
     providers: BTreeMap<&'a str, Vec<&'a str>>,
-    services: BTreeMap<&'a str, Vec<&'a str>>,
+    /// Namespaces with services.
+    services: BTreeSet<&'a str>,
 }
 
 /// Resolves every name, and confines each document to what its namespace may say. `None`: no document has a namespace.
@@ -47,13 +48,13 @@ pub(super) fn confine(documents: &[&Document], boundary: &Boundary) -> Option<Co
     if documents.iter().all(|document| namespace(&document.name).is_empty()) {
         return None;
     }
-    let mut world = World { boundary, allowed: BTreeMap::new(), providers: BTreeMap::new(), services: BTreeMap::new() };
+    let mut world = World { boundary, allowed: BTreeMap::new(), providers: BTreeMap::new(), services: BTreeSet::new() };
     for document in documents {
         let at = (document.kind, document.name.as_str());
         match &document.spec {
             Spec::DataService(spec) => {
                 world.allowed.insert(at, &spec.allowed_namespaces);
-                world.services.entry(namespace(at.1)).or_default().push(at.1);
+                world.services.insert(namespace(at.1));
             }
             Spec::AccessRole(spec) => {
                 world.allowed.insert(at, &spec.allowed_namespaces);
@@ -208,8 +209,14 @@ impl World<'_> {
                            use the effect deny";
             found.refuse("spec.effect", message.to_owned());
         }
-        let within = self.services.get(own).into_iter().flatten().map(|name| (*name).to_owned());
-        let within: BTreeSet<String> = within.chain(spec.services.iter().cloned()).collect();
+        // Its namespace stands for all services in it.
+        let foreign = spec.services.iter().filter(|service| namespace(service) != own);
+        let within: BTreeSet<String> = foreign.cloned().chain([own.to_owned()]).collect();
+        if within.len() == 1 && !self.services.contains(own) {
+            let message = "its namespace has no services, so there is nothing to cut back";
+            let warning = Diagnostic::of(found.document, Severity::Warning, "never_matches", "spec", message);
+            found.diagnostics.push(warning);
+        }
         spec.within = Some(within.into_iter().collect());
     }
 }
