@@ -123,7 +123,7 @@ class Mesh:
         for file in ("crds.yaml", "gateway-api.yaml"):
             self.kubectl("apply", "--server-side", "-f", ISTIO / file)
         self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        for namespace in ("istio-system", "istio-ingress", "doorward-system", "shop"):
+        for namespace in ("istio-system", "istio-ingress", "doorward", "shop"):
             self.kubectl("create", "namespace", namespace)
 
     def _istiod(self) -> None:

@@ -13,7 +13,7 @@ WAYPOINT = {"gateway.networking.k8s.io/gateway-name": "waypoint"}
 RULES = {
     "useRemoteAddress": True, "normalizePath": True, "mergeSlashes": True, "pathWithEscapedSlashesAction": "REJECT_REQUEST",
 }
-CLUSTER = "outbound|7070||doorward.doorward-system.svc.cluster.local"
+CLUSTER = "outbound|7070||doorward.doorward.svc.cluster.local"
 OUTSIDE = "outbound|7070||doorward.example.com"
 PLUGIN = "extensions.istio.io/trafficextension/{}.doorward-{}~istio-translated-wasmplugin"
 NAMESPACE = {"sidecar": "shop", "gateway": "istio-ingress", "waypoint": "shop"}

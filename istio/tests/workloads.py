@@ -71,7 +71,7 @@ def loopback_sidecar(number: int, at: int) -> list[dict]:
     selector = {"labels": {"app": "orders"}}
     return [
         _named("Sidecar", "orders", "shop", {
-            "workloadSelector": selector, "ingress": [ingress], "egress": [{"hosts": ["doorward-system/*"]}]}, NETWORKING),
+            "workloadSelector": selector, "ingress": [ingress], "egress": [{"hosts": ["doorward/*"]}]}, NETWORKING),
         _named("PeerAuthentication", "orders", "shop", {
             "selector": {"matchLabels": {"app": "orders"}}, "mtls": {"mode": "DISABLE"}}, "security.istio.io/v1"),
     ]

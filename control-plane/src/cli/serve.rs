@@ -47,8 +47,8 @@ pub struct Args {
     #[arg(long, env = "DOORWARD_KUBERNETES", value_name = "NAMESPACE,…", num_args = 0..=1, require_equals = true,
         default_missing_value = "*", conflicts_with = "policies")]
     pub kubernetes: Option<String>,
-    /// With --kubernetes: the namespace of the control plane itself, with its Leases [default: that of the kubeconfig or of the
-    /// pod].
+    /// With --kubernetes: the namespace of the control plane itself, with its Leases; documents in it are trusted by those of all
+    /// others [default: that of the kubeconfig or of the pod].
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
     pub pod_namespace: Option<String>,
     /// With --kubernetes: a name that no other replica has [default: that of the machine, and something random].
@@ -150,10 +150,8 @@ pub enum LogFormat {
 impl Args {
     /// Where policy comes from, and what runs beside it where that is an API server.
     fn source(&self) -> anyhow::Result<(Box<dyn PolicySource>, Option<Companion>)> {
-        let named = self.policies.as_deref();
-        let namespaces = self.kubernetes.as_deref().or_else(|| named?.to_str()?.strip_prefix(registry::KUBERNETES));
-        let Some(namespaces) = namespaces else {
-            return Ok((registry::open(named.unwrap_or(Path::new("")))?, None));
+        let Some(namespaces) = self.kubernetes.as_deref() else {
+            return Ok((registry::open(self.policies.as_deref().unwrap_or(Path::new("")))?, None));
         };
         let source = Kubernetes::open(namespaces, self.pod_namespace.as_deref())?;
         let webhook = self

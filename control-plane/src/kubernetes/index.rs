@@ -131,13 +131,14 @@ pub struct Index {
     state: Mutex<State>,
     listed: Condvar,
     any: watch::Sender<u64>,
+    started: Instant,
 }
 
 impl Index {
     /// Nothing was seen yet of so many fields.
     pub fn new(fields: usize) -> Self {
         let state = State { fields, ..State::default() };
-        Self { state: Mutex::new(state), listed: Condvar::new(), any: watch::Sender::new(0) }
+        Self { state: Mutex::new(state), listed: Condvar::new(), any: watch::Sender::new(0), started: Instant::now() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -203,11 +204,12 @@ impl Index {
         self.lock().progress.clone()
     }
 
-    /// How long ago the watch that has been silent for longest heard from the API server; none while one has not listed.
-    pub fn silence(&self) -> Option<Duration> {
+    /// How long ago the watch that has been silent for longest heard from the API server. One that has never listed has been silent
+    /// since the start.
+    pub fn silence(&self) -> Duration {
         let state = self.lock();
-        let oldest = state.progress.values().map(|progress| progress.heard).min()?;
-        Self::is_whole(&state).then(|| oldest.elapsed())
+        let oldest = state.progress.values().map(|progress| progress.heard).min();
+        oldest.filter(|_| Self::is_whole(&state)).unwrap_or(self.started).elapsed()
     }
 
     fn change(&self, change: impl FnOnce(&mut State) -> bool) {

@@ -7,13 +7,10 @@ use super::{PolicySource, SourceError, directory::Directory, kubernetes::Kuberne
 /// How a source is opened from what follows its scheme on the command line.
 type Open = fn(&str) -> Result<Box<dyn PolicySource>, SourceError>;
 
-/// The documents of an API server.
-pub const KUBERNETES: &str = "kubernetes:";
-
 /// Sources by the scheme with which an argument names them. One without a scheme is a path.
 const SCHEMES: &[(&str, Open)] = &[
     ("dir:", |rest| Ok(Box::new(Directory::watched(Path::new(rest))?))),
-    (KUBERNETES, |rest| Ok(Box::new(Kubernetes::open(rest, None)?))),
+    ("kubernetes:", |rest| Ok(Box::new(Kubernetes::open(rest, None)?))),
 ];
 
 /// The source that an argument such as `--policies` names.

@@ -113,6 +113,14 @@ async fn a_namespace_takes_nothing_of_another_and_cannot_keep_it_from_going_on()
         cluster.kubectl(&["apply", "-n", "other", "-f", "-"], &takers[2].2.replace("name: thief", "name: two"));
     let said = String::from_utf8_lossy(&binding.stderr).into_owned();
     assert!(said.contains("allowedNamespaces must name other"), "{said}");
+    // Nor does an old provider take a new issuer.
+    let provider = takers[4].2.replace("thief", "old").replace("x.example.com", "old.example.com");
+    let provider = provider.replace("file: /etc/hostname", "uri: \"https://old.example.com/k\"");
+    cluster.apply("other", &provider);
+    let renamed = provider.replace("issuer: \"https://old", "issuer: \"https://new");
+    let other = cluster.kubectl(&["apply", "-n", "other", "-f", "-"], &renamed);
+    let said = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(said.contains("issuers of a provider stay as they are"), "{said}");
     let (code, said) = cluster.doorward_as("plane", &["validate", "kubernetes:*"]);
     assert!(code == 1 && said.contains("allowedNamespaces must name other"), "{said}");
 }

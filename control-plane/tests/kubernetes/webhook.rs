@@ -46,6 +46,10 @@ fn what_validate_refuses_the_webhook_refuses_in_the_same_words() {
     cluster.apply("shop", ROLE);
     cluster.apply("shop", PROVIDER);
 
+    // It has seen them.
+    for (kind, name) in [("dataservice", "shop"), ("accessrole", "ai-x"), ("identityprovider", "corp")] {
+        cluster.condition(kind, "shop", name, "Accepted", "True", "Accepted");
+    }
     let put = |text: &str| {
         let output = cluster.kubectl(&["apply", "-n", "shop", "-f", "-"], text);
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();

@@ -114,8 +114,8 @@ class Serving(unittest.TestCase):
         self.wait_for("the status of a document", accepted)
 
         def authority():
-            [webhook] = self.get("validatingwebhookconfiguration", "doorward")["webhooks"]
-            return webhook["clientConfig"].get("caBundle")
+            webhooks = self.get("validatingwebhookconfiguration", "doorward")["webhooks"]
+            return all(webhook["clientConfig"].get("caBundle") for webhook in webhooks)
 
         self.wait_for("the authority in the webhook's configuration", authority)
         self.wait_for("the lease of each replica", lambda: {"doorward-status"} < {one["metadata"]["name"] for one in self.get("lease")["items"]})

@@ -110,7 +110,7 @@ impl Writer {
                 self.judge("the lease doorward-status", result.err());
             }
             self.metrics.leads.set(self.election.leads().into());
-            self.metrics.kubernetes_silence.set(self.index.silence().map_or(0.0, |silence| silence.as_secs_f64()));
+            self.metrics.kubernetes_silence.set(self.index.silence().as_secs_f64());
             let own = self.registry.summary();
             let result = self.replicas.tell(&own).await;
             self.judge("the lease of this replica", result.err());

@@ -270,7 +270,7 @@ impl std::fmt::Debug for InlineKeys {
     }
 }
 
-/// A key of a Kubernetes secret in the control plane's namespace.
+/// A key of a Kubernetes secret in the namespace of the document.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretRef {

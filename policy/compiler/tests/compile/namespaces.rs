@@ -267,3 +267,37 @@ fn what_another_namespace_deletes_or_shares_takes_nothing_out_of_force() {
     let shared = of(&[open, service("b/guest", 2, "/guest"), service("a/two", 3, "/guest/two")].concat());
     assert_eq!(shared.accepted.len(), 7, "{:?}", shared.diagnostics);
 }
+
+#[test]
+fn a_claim_or_demand_in_another_spelling_is_the_same() {
+    let provider = "audiences: [data], algorithms: [ES256], claims: {user: sub}";
+    let many: Vec<String> = (0..6_000).map(|at| format!("https://{at}.b.example.com")).collect();
+    let hosts = |host: &str| format!("{{{SERVICE}, match: [{{hosts: [\"{host}\"]}}]}}");
+    let issuer = |rest: &str| format!("{{{provider}, {rest}}}");
+    let cases = [
+        // As requests are read: in lower case, without trailing dot.
+        ("DataService", hosts("Data.a.example.com."), "had it before"),
+        ("DataService", hosts("x.wild.example.com."), "had it before"),
+        ("DataService", hosts("*.wild.example.com."), "had it before"),
+        ("DataService", hosts("*.WILD.example.com"), "had it before"),
+        ("DataService", hosts("*.org"), "hosts of everybody"),
+        ("IdentityProvider", issuer("issuer: \"http://127.0.0.1:9\""), "over https only"),
+        ("IdentityProvider", issuer("issuer: https://b.org, jwks: {uri: \"http://127.0.0.1:9/k\"}"), "over https only"),
+        (
+            "IdentityProvider",
+            issuer(&format!("issuer: {many:?}, jwks: {{uri: https://b.org/k}}")),
+            "more than 5000 issuers",
+        ),
+        (
+            "AccessRestriction",
+            "{subjects: [{claim: {path: address, equals: x}}], effect: deny}".to_owned(),
+            "every token is read for it",
+        ),
+    ];
+    for (kind, spec, words) in cases {
+        let all = with(kind, "b/taker", &spec);
+        let own: Vec<_> = all.diagnostics.iter().filter(|found| found.name == "b/taker" && found.is_error()).collect();
+        assert!(own.iter().any(|found| found.message.contains(words)), "{words}: {own:?}");
+        assert_eq!(all.accepted.len(), 5, "{:?}", all.diagnostics);
+    }
+}

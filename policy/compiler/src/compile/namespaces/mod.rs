@@ -109,6 +109,13 @@ impl World<'_> {
                         found.refuse(path, format!("documents of {own} name addresses over https only"));
                     }
                 }
+                let sourced = spec.jwks.as_ref().is_some_and(|jwks| {
+                    jwks.uri.is_some() || jwks.inline.is_some() || jwks.file.is_some() || jwks.secret_ref.is_some()
+                });
+                // Its keys are discovered there.
+                if !sourced && spec.issuers().iter().any(|issuer| issuer.starts_with("http://")) {
+                    found.refuse("spec.issuer", format!("documents of {own} name addresses over https only"));
+                }
                 for (path, named) in files {
                     if named {
                         let message = format!(
