@@ -46,7 +46,7 @@ class Analysis(unittest.TestCase):
         parts = [rendered(MANIFESTS / name) for name in OVERLAYS[::2] + CONTROL_PLANES]
         parts += [file.read_text(encoding="utf-8") for file in sorted((MANIFESTS / "examples").glob("*.yaml"))]
         selected = {"app": "orders", "doorward.dev/filter": "enabled"}
-        pods = [("doorward", "doorward", {"app": "doorward"}), ("orders", "shop", selected)]
+        pods = [("doorward", "doorward", {"app.kubernetes.io/name": "doorward"}), ("orders", "shop", selected)]
         for name, namespace, labels in pods:
             self.mesh.apply(workloads.pod(f"{name}-1", namespace, labels))
             self.addCleanup(self.mesh.kubectl, "delete", "pod", f"{name}-1", "-n", namespace, "--force")
