@@ -2,7 +2,7 @@
 //!
 //! Everything is written before it is pushed, while there is a disk to write to. Without one (it is full, it is mounted
 //! read-only) the store still says what it holds, and a write fails until there is room again: who writes goes on, says
-//! so, and tries again. Epochs do not depend on it, see [`crate::policies::publish::next_epoch`].
+//! so, and tries again. Epochs do not depend on it, see [`crate::policies::epochs::next`].
 
 use std::{
     collections::BTreeMap,

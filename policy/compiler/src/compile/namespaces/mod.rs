@@ -7,7 +7,7 @@
 //! * A binding believes only providers of its own namespace, of the trusted one, or that it names: who can write a provider can
 //!   make a token for any user. An agent that a key names is an agent of the key's namespace.
 //! * A restriction holds on services of its own namespace, or it could close others'.
-//! * Hosts and issuers belong to whoever claimed them first, and to the trusted namespace before all others. See [`hosts`].
+//! * Hosts and issuers belong to whoever claimed them first, and to the trusted namespace before all others.
 //! * Files of the control plane are named by the trusted namespace alone.
 //!
 //! The trusted namespace is the control plane's own: who may write there, may write policy for everybody. Documents without a
