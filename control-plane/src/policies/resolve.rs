@@ -11,7 +11,10 @@
 
 use std::collections::BTreeSet;
 
-use doorward_policy_compiler::{compile::namespaces::Boundary, document::namespace::namespace};
+use doorward_policy_compiler::{
+    compile::namespaces::Boundary,
+    document::{Spec, namespace::namespace},
+};
 use doorward_proto::v1::{Diagnostic, DocumentStatus};
 
 use super::compiler::{self, Compiled, Document};
@@ -314,18 +317,30 @@ impl Resolver<'_> {
             && lost.contains(&(candidate.kind.clone(), candidate.name.clone()))
     }
 
-    /// All documents of a namespace at their last good versions; what has none is left out, as it was before. Held already: all of
-    /// it is left out, and nothing is granted on its services.
+    /// All documents of a namespace at their last good versions; what has none is left out, as it was before. Held already, or without
+    /// any last good version here: its services stay known and closed, and all else of it is left out.
     fn hold(&mut self, own: &str, document: &str, file: &str, line: u32, why: &Unpublished) {
         let again = !self.held.insert(own.to_owned());
         let (kind, name) = document.split_once('/').unwrap_or_default();
         let message = if again {
-            format!("Namespace {own} has nothing in force any more: {why}.")
+            format!("Namespace {own} grants nothing any more: {why}.")
         } else {
             format!("Namespace {own} stays as it was as a whole: {why}.")
         };
         self.diagnostics.push(error(NAMESPACE_HELD, kind, name, file, line, message));
+        let of_own = |key: &String| key.split_once('/').is_some_and(|(_, name)| namespace(name) == own);
+        let closed = again || !self.previous.keys().any(of_own);
         for candidate in self.candidates.iter_mut().filter(|candidate| namespace(&candidate.name) == own) {
+            if closed && candidate.kind == "DataService" {
+                // Without its services, a proxy with `unmatched: allow` would let requests to them through. Nobody is granted
+                // anything on them, other namespaces' roles included.
+                for document in &mut candidate.documents {
+                    if let Spec::DataService(service) = &mut document.spec {
+                        service.allowed_namespaces.clear();
+                    }
+                }
+                continue;
+            }
             let good = self.previous.get(&candidate.key()).filter(|_| !again);
             let parsed = good.map(|good| compiler::parse(&good.file, &chunk::in_place(good.line, &good.text)));
             match parsed.filter(|(_, found)| !found.iter().any(|found| found.severity == compiler::ERROR)) {

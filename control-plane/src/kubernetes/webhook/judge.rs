@@ -54,7 +54,11 @@ pub fn judge(index: &Index, boundary: &Boundary, key: &Key, name: &str, question
         Question::Put(text) => {
             let parsed = document::parse_file(&key.origin(), text);
             let Some(document) = parsed.documents.into_iter().next() else {
-                return Verdict { errors: told(parsed.diagnostics.iter(), sentence), warnings: Vec::new() };
+                let mut errors = told(parsed.diagnostics.iter(), sentence);
+                if errors.is_empty() {
+                    errors.push("it cannot be read as a document".to_owned());
+                }
+                return Verdict { errors, warnings: Vec::new() };
             };
             Some(document)
         }

@@ -302,3 +302,46 @@ fn a_new_service_whose_host_is_anothers_holds_nothing_up() {
     assert_eq!(bundle(&second).unwrap().services.len(), 1);
     assert!(second.good["AccessRole/b/ai-x"].text.contains("two"), "its namespace goes on");
 }
+
+#[test]
+fn a_namespace_of_which_nothing_good_is_left_stays_known_and_closed() {
+    let service = |name: &str, allowed: &str| {
+        format!(
+            "apiVersion: doorward.dev/v1alpha1\nkind: DataService\nmetadata: {{ name: {name} }}\nspec: {{ dialect: http, allowedNamespaces: \
+             [{allowed}], match: [{{ hosts: [{}.example.com] }}], components: {{ c: {{ operations: [{{ path: /x, verbs: [GET] }}] }} }} }}\n",
+            name.replace('/', ".")
+        )
+    };
+    let role = |name: &str| {
+        format!(
+            "apiVersion: doorward.dev/v1alpha1\nkind: AccessRole\nmetadata: {{ name: {name} }}\nspec: {{ grants: [{{ service: b/own, components: [c], verbs: \
+             [GET] }}] }}\n"
+        )
+    };
+    let restriction = |effect: &str| {
+        format!(
+            "apiVersion: doorward.dev/v1alpha1\nkind: AccessRestriction\nmetadata: {{ name: b/cut }}\nspec: {{ subjects: [{{ user: bob }}], effect: {effect}, \
+             services: [a/one] }}\n"
+        )
+    };
+    let names = |resolution: &Resolution| {
+        let bundle = bundle(resolution).expect("the others go on");
+        let name = |at: u32| bundle.strings[at as usize].clone();
+        let services: Vec<String> = bundle.services.iter().map(|service| name(service.name)).collect();
+        (services, bundle.roles.iter().map(|role| name(role.name)).collect::<Vec<_>>(), bundle.restrictions.len())
+    };
+    let all = ["a/one".to_owned(), "b/own".to_owned()];
+    let closed = (all.to_vec(), Vec::new(), 0);
+    // A replica without a memory.
+    let (one, own) = (service("a/one", "b"), service("b/own", "c"));
+    let (theirs, others) = (role("b/ai-x"), role("c/ai-x"));
+    let run = |one: &str, restriction: &str, previous: &GoodDocuments| {
+        run(&[("1", one), ("2", &own), ("3", &theirs), ("4", &others), ("5", restriction)], previous)
+    };
+    assert_eq!(names(&run(&one, &restriction("denyy"), &GoodDocuments::new())), closed);
+    let good = run(&one, &restriction("deny"), &GoodDocuments::new());
+    assert_eq!(names(&good), (all.to_vec(), vec!["b/ai-x".to_owned(), "c/ai-x".to_owned()], 1));
+    // What its restriction needs is no longer allowed, neither as written nor as it was.
+    let second = run(&service("a/one", ""), &restriction("deny"), &good.good);
+    assert_eq!(names(&second), closed);
+}
